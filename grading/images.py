@@ -1,0 +1,107 @@
+"""The only image reader. It takes files from strangers: every property is checked before it is relied on."""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+import zlib
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from grading.spec import MAX_FILE_BYTES, MAX_PIXELS
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+class ImageRefused(Exception):  # noqa: N818 - a verdict on the file, not an error of ours
+    """The file cannot be graded; the message continues the sentence "NAME ..."."""
+
+
+@dataclass(frozen=True)
+class GradedImage:
+    """pixels_u8: (H, W, 3). note: what had to be converted, continuing "NAME ..."; empty if nothing."""
+
+    pixels_u8: npt.NDArray[np.uint8]
+    note: str = ""
+
+
+def read_png(folder: Path, name: str, size: tuple[int, int] | None = None) -> GradedImage:
+    """Read one PNG of a folder as 8-bit RGB. size: the (width, height) it must have, if known.
+
+    Greyscale, palette and opaque alpha images are converted, which loses nothing, and the note says so. Refused with
+    ImageRefused: links, folders, pipes, devices, files over 16 MiB or changing while they are read, anything but a
+    whole, still PNG of 8 bits or fewer and of the right size, and transparent pixels. Nothing is decoded before its
+    header is known to be harmless.
+    """
+    content = _read_regular_file(folder, name)
+    width, height, bit_depth = _png_header(content)
+    if size is not None and (width, height) != size:
+        raise ImageRefused(f"is {width}x{height} pixels; expected {size[0]}x{size[1]}")
+    if width * height > MAX_PIXELS:
+        raise ImageRefused(f"claims {width}x{height} pixels; that is too large to be read")
+    if bit_depth > 8:
+        raise ImageRefused(f"has {bit_depth} bits per channel; expected 8")
+    try:
+        with Image.open(BytesIO(content), formats=("PNG",)) as image:
+            if getattr(image, "n_frames", 1) != 1:
+                raise ImageRefused("is an animation; expected a single picture")
+            image.load()
+            return _as_rgb(image)
+    # What PIL raises for broken or hostile files; MemoryError for a decoder that was made to ask for too much.
+    except (OSError, SyntaxError, ValueError, KeyError, IndexError, TypeError, OverflowError, EOFError) as error:
+        raise ImageRefused(f"is broken and cannot be decoded ({error})") from None
+    except (struct.error, zlib.error, MemoryError, Image.DecompressionBombError) as error:
+        raise ImageRefused(f"is broken and cannot be decoded ({error})") from None
+
+
+def _read_regular_file(folder: Path, name: str) -> bytes:
+    """The file's bytes, read once, so that nothing can change between the checks and their use."""
+    try:
+        # O_NONBLOCK: opening a pipe that nobody writes to would wait forever.
+        descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if (folder / name).is_symlink():
+            raise ImageRefused("is a link; expected the image itself") from None
+        raise ImageRefused(f"cannot be opened ({error.strerror})") from None
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
+        before = os.fstat(descriptor)
+        if stat.S_ISDIR(before.st_mode):
+            raise ImageRefused("is a folder; expected an image")
+        if not stat.S_ISREG(before.st_mode):
+            raise ImageRefused("is a pipe, socket or device; expected an image")
+        if before.st_size > MAX_FILE_BYTES:
+            raise ImageRefused(f"has {before.st_size} bytes; at most {MAX_FILE_BYTES} are read")
+        content = file.read(MAX_FILE_BYTES + 1)
+        after = os.fstat(descriptor)
+    if len(content) != before.st_size or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise ImageRefused("changed while it was being read; grade again once the run has ended")
+    return content
+
+
+def _png_header(content: bytes) -> tuple[int, int, int]:
+    """(width, height, bit depth) from the first chunk, which must be IHDR (PNG specification, 11.2.1)."""
+    if not content.startswith(PNG_SIGNATURE):
+        raise ImageRefused("is empty; expected a PNG image" if not content else "is not a PNG image")
+    if len(content) < 25 or content[12:16] != b"IHDR":
+        raise ImageRefused("is broken and cannot be decoded (it ends within its header)")
+    width, height, bit_depth = struct.unpack(">IIB", content[16:25])
+    return width, height, bit_depth
+
+
+def _as_rgb(image: Image.Image) -> GradedImage:
+    note = ""
+    if image.has_transparency_data:
+        with_alpha = np.asarray(image.convert("RGBA"))
+        if (with_alpha[..., 3] != 255).any():
+            raise ImageRefused("has transparent pixels; expected an opaque RGB image")
+        note = "has an alpha channel, opaque everywhere; it was graded without it"
+    elif image.mode != "RGB":
+        kind = {"L": "greyscale", "1": "black and white", "P": "a palette image"}.get(image.mode, image.mode)
+        note = f"is {kind}; it was graded as the RGB image that it shows"
+    return GradedImage(np.asarray(image.convert("RGB")), note)

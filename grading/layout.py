@@ -1,0 +1,43 @@
+"""Which files must be there, and which are. Opens none of them and follows no link."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Sorted names: `expected` is `found` and `missing` together; `unexpected` are the folder's other entries."""
+
+    expected: list[str]
+    found: list[str]
+    missing: list[str]
+    unexpected: list[str]
+
+
+def check_layout(folder: Path, expected: Iterable[str]) -> Layout:
+    """Compare a folder's entries with the expected names; a folder that does not exist has no entries.
+
+    Raises OSError if the folder is there but cannot be listed.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            names = {entry.name for entry in entries}
+    except FileNotFoundError:
+        names = set()
+    wanted = set(expected)
+    return Layout(
+        expected=sorted(wanted),
+        found=sorted(wanted & names),
+        missing=sorted(wanted - names),
+        unexpected=sorted(names - wanted),
+    )
+
+
+def png_names(folder: Path) -> list[str]:
+    """Sorted names of the `*.png` entries of a folder, hidden ones left out. Raises OSError if it cannot be listed."""
+    with os.scandir(folder) as entries:
+        return sorted(e.name for e in entries if e.name.lower().endswith(".png") and not e.name.startswith("."))

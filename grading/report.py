@@ -1,0 +1,55 @@
+"""Results as a table for people and as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from grading.results import Check, FacesResult, printable
+
+STYLES = {"pass": "green", "fail": "red", "warning": "yellow", "error": "magenta"}
+
+
+def to_json(result: FacesResult) -> str:
+    """One JSON object, keys in a fixed order, no NaN, ASCII only (so that any file name survives)."""
+    return json.dumps(asdict(result), indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+def faces_table(result: FacesResult) -> RenderableType:
+    """Problem 2 for the terminal: a row per image, then what is wrong, then the verdict."""
+    table = Table(title="Problem 2: faces", title_justify="left")
+    for column, justify in (("image", "left"), ("MSE", "right"), ("PSNR dB", "right"), ("SSIM", "right")):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for name in result.expected:
+        if name in result.mse_per_image:
+            psnr, ssim = result.psnr_per_image[name], result.ssim_per_image[name]
+            identical = "identical" if result.mse_per_image[name] == 0 else "-"
+            cells = [f"{result.mse_per_image[name]:.4f}", _number(psnr, ".2f", identical), _number(ssim, ".4f")]
+        else:
+            cells = ["-", "-", "-"]
+        table.add_row(Text(printable(name)), *cells)
+    table.add_section()
+    means = (_number(result.mse, ".4f"), _number(result.psnr, ".2f"), _number(result.ssim, ".4f"))
+    table.add_row(Text("mean", "bold"), Text(means[0], "bold"), *means[1:])
+    return Group(table, *(_line(check) for check in result.checks), _verdict(result.status))
+
+
+def _number(value: float | None, style: str, otherwise: str = "-") -> str:
+    return otherwise if value is None else format(value, style)
+
+
+def _line(check: Check) -> Text:
+    return Text.assemble((f"{check.status:>7}", STYLES[check.status]), "  ", printable(check.message))
+
+
+def _verdict(status: str) -> Text:
+    return Text.assemble(("verdict", "bold"), "  ", (status, f"bold {STYLES[status]}"))
+
+
+def stdout_console() -> Console:
+    """Results go to stdout; long names are not cut when stdout is no terminal."""
+    return Console(highlight=False, soft_wrap=True)

@@ -1,0 +1,147 @@
+"""Noise in, faces out: the recipe that the homework's ground truth was made with (SPEC section 5)."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from hw2.errors import InputError
+from hw2.faces.network import FaceUNet
+from hw2.output import OutputFolder, png_bytes, progress_bar
+from hw2.samplers import Network, ddim_step, walk
+from hw2.schedule import homework_schedule, timestep_pairs
+from hw2.seeding import image_generators
+
+LONE_PIXELS = 128 * 128
+"""Images below this many pixels are small: some feature map has fewer than the 20480 numbers that PyTorch looks for."""
+
+
+def load_noises(folder: Path, downsampling: int = 1) -> dict[str, Tensor]:
+    """The noises `folder/*.pt`, by file name without ending, in order; each (1, 3, H, W) float32 on the CPU.
+
+    Raises InputError, naming the file, if there is none, or if one is unreadable, holds anything but one such finite
+    tensor, differs in size from the others, or has a height or width that `downsampling` does not divide.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; expected one with noise files 00.pt, 01.pt, ..")
+    paths = sorted(path for path in folder.glob("*.pt") if not path.name.startswith("."))
+    if not paths:
+        raise InputError(f"{folder} has no noise files; expected 00.pt, 01.pt, ..")
+    noises = {path.stem: _load_noise(path, downsampling) for path in paths}
+    first = noises[paths[0].stem]
+    for path in paths:
+        if noises[path.stem].shape != first.shape:
+            found, expected = list(noises[path.stem].shape), list(first.shape)
+            raise InputError(f"{path} is {found} but {paths[0].name} is {expected}; expected noises of one size")
+    return noises
+
+
+def _load_noise(path: Path, downsampling: int) -> Tensor:
+    try:
+        noise = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise InputError(
+            f"{path} holds more than a tensor, or is no PyTorch file, and was not unpickled, since that could run code"
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} is not a readable PyTorch file ({reason}); download it again") from None
+    if not isinstance(noise, Tensor):
+        raise InputError(f"{path} holds a {type(noise).__name__}; expected a tensor of shape [1, 3, height, width]")
+    if noise.ndim != 4 or noise.shape[:2] != (1, 3) or noise.numel() == 0:
+        raise InputError(f"{path} has shape {list(noise.shape)}; expected [1, 3, height, width]")
+    if noise.dtype != torch.float32:
+        raise InputError(f"{path} holds {noise.dtype}; expected torch.float32")
+    if noise.shape[2] % downsampling or noise.shape[3] % downsampling:
+        raise InputError(
+            f"{path} is {noise.shape[3]}x{noise.shape[2]} pixels; this network needs multiples of {downsampling}"
+        )
+    if not bool(noise.isfinite().all()):
+        raise InputError(f"{path} holds NaN or infinity; expected finite numbers")
+    return noise
+
+
+def batch_invariant(network: FaceUNet, dtype: torch.dtype = torch.float32) -> Network:
+    """The network, computing in its own `dtype`, as a function of float32 samples that all share one timestep.
+
+    On a CPU an image then comes out the same, bit for bit, whoever shares its batch. Two things would break that:
+    matrix products of one and of many rows round differently, so the timestep is embedded once for all images; and
+    PyTorch gives a lone small image to another convolution than a batch, so such an image goes in twice.
+    """
+
+    def noise_pred(sample: Tensor, timesteps: Tensor) -> Tensor:
+        B, _, H, W = sample.shape
+        lone = B == 1 and H * W < LONE_PIXELS
+        sample = sample.expand(2, -1, -1, -1) if lone else sample
+        output: Tensor = network(sample.to(dtype), timesteps[:1])
+        return output[:B].float()
+
+    return noise_pred
+
+
+@dataclass(frozen=True)
+class FaceSampler:
+    """DDIM over the homework's timesteps, the predicted image clamped to [-1, 1] at each.
+
+    network: as `batch_invariant` makes it. seed: of the fresh noise that eta > 0 adds; a face's noise depends on
+    (seed, its name) alone, so batch_size changes nothing but speed.
+    """
+
+    network: Network
+    num_inference_steps: int = 50
+    seed: int = 0
+    batch_size: int = 5
+    device: str = "cpu"
+
+    def network_calls(self, images: int) -> int:
+        """How often the network runs for so many images."""
+        return -(-images // self.batch_size) * self.num_inference_steps
+
+    def sample(
+        self, noises: dict[str, Tensor], eta: float = 0.0, on_step: Callable[[str], None] = lambda note: None
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Yield (name, face) for each noise (1, 3, H, W), in order; a face is (3, H, W) float32 on the CPU, unclamped.
+
+        eta in [0, 1]. Raises InputError if the network's arithmetic overflows.
+        """
+        pairs = timestep_pairs("homework", self.num_inference_steps)
+        names = list(noises)
+        for start in range(0, len(names), self.batch_size):
+            batch = names[start : start + self.batch_size]
+            step = partial(ddim_step, eta=eta, clip_sample=1.0, generator=image_generators(self.seed, batch))
+            sample = torch.cat([noises[name] for name in batch]).to(self.device)  # (B, 3, H, W)
+            # Full float32 and one fixed algorithm: a GPU's TF32 convolutions would cost three decimal digits.
+            with torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False, allow_tf32=False):
+                for state in walk(step, self.network, sample, homework_schedule(), pairs):
+                    sample = state.sample
+                    on_step(", ".join(batch))
+            if not bool(sample.isfinite().all()):
+                raise InputError(f"the faces of {', '.join(batch)} came out as NaN or infinity; use --dtype float32")
+            yield from zip(batch, sample.cpu(), strict=True)
+
+    def write(self, folder: OutputFolder, noises: dict[str, Tensor], eta: float = 0.0, prefix: str = "") -> None:
+        """Draw the faces that `folder` still misses and keep each as prefix + name + ".png"; see `sample`."""
+        missing = {name: noise for name, noise in noises.items() if f"{prefix}{name}.png" in folder.missing()}
+        with progress_bar(f"{prefix or 'faces'}", self.network_calls(len(missing))) as advance:
+            for name, face in self.sample(missing, eta, advance):
+                folder.write(f"{prefix}{name}.png", png_bytes(face_to_u8(face)))
+
+
+def face_to_u8(face: Tensor) -> npt.NDArray[np.uint8]:
+    """A face (3, H, W) as pixels (H, W, 3), scaled by its own minimum and maximum over all channels.
+
+    The numbers are those of `torchvision.utils.save_image(face, path, normalize=True)`.
+    """
+    low, high = face.min(), face.max()
+    face_01 = (face - low) / torch.clamp(high - low, min=1e-5)
+    face_u8: npt.NDArray[np.uint8] = (face_01 * 255 + 0.5).clamp(0, 255).permute(1, 2, 0).to(torch.uint8).numpy()
+    return face_u8

@@ -1,0 +1,84 @@
+"""The report's pictures: labelled grids of images at their own pixels, and curves below them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+ImageU8 = npt.NDArray[np.uint8]
+
+DPI = 100
+GAP = 4
+CELL = 96
+"""Images narrower than this many pixels are enlarged by a whole factor, so that a person can see them."""
+LABEL_WIDTH, LABEL_HEIGHT, TITLE_HEIGHT, PANEL_HEIGHT = 90, 28, 40, 300
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A plot below the grid: curves by name over shared x values."""
+
+    x: Sequence[float]
+    curves: Mapping[str, Sequence[float]]
+    x_label: str
+    y_label: str
+
+
+def image_grid_png(
+    rows: Sequence[Sequence[ImageU8]],
+    *,
+    row_labels: Sequence[str],
+    column_labels: Sequence[str],
+    title: str,
+    panels: Sequence[Panel] = (),
+) -> bytes:
+    """A PNG of images (H, W, 3), all of one size, in labelled rows and columns, with panels side by side below.
+
+    Every image keeps its pixels, or shows each as a square of a whole number of pixels. Raises ValueError if the rows
+    are not of one length, or labels and images do not match.
+    """
+    if len(rows) != len(row_labels) or any(len(row) != len(column_labels) for row in rows):
+        raise ValueError("need one label for each row and column of the grid")
+    height, width = rows[0][0].shape[:2]
+    scale = max(1, CELL // width)
+    cell_height, cell_width = height * scale + GAP, width * scale + GAP
+    grid_width = LABEL_WIDTH + len(column_labels) * cell_width
+    grid_height = TITLE_HEIGHT + LABEL_HEIGHT + len(rows) * cell_height
+    total_height = grid_height + (PANEL_HEIGHT if panels else 0) + GAP
+    figure = Figure(figsize=(grid_width / DPI, total_height / DPI), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+
+    def text(x: float, y: float, words: str, size: float, align: str) -> None:
+        figure.text(x / grid_width, 1 - y / total_height, words, fontsize=size, ha=align, va="center")
+
+    text(LABEL_WIDTH, TITLE_HEIGHT / 2, title, 12, "left")
+    for column, label in enumerate(column_labels):
+        x = LABEL_WIDTH + (column + 0.5) * cell_width
+        text(x, TITLE_HEIGHT + LABEL_HEIGHT / 2, label, 9, "center")
+    for row, (images, label) in enumerate(zip(rows, row_labels, strict=True)):
+        top = TITLE_HEIGHT + LABEL_HEIGHT + row * cell_height
+        text(LABEL_WIDTH - 10, top + cell_height / 2, label, 9, "right")
+        for column, image in enumerate(images):
+            pixels = image.repeat(scale, axis=0).repeat(scale, axis=1)
+            # figimage copies pixels without resampling; its origin is the lower left corner
+            bottom = total_height - top - height * scale
+            figure.figimage(pixels, xo=LABEL_WIDTH + column * cell_width, yo=bottom, origin="upper")
+    for i, panel in enumerate(panels):
+        left = (LABEL_WIDTH + i * (grid_width - LABEL_WIDTH) / len(panels)) / grid_width
+        share = (grid_width - LABEL_WIDTH) / len(panels) / grid_width
+        axes = figure.add_axes((left, 60 / total_height, share * 0.85, (PANEL_HEIGHT - 100) / total_height))
+        for name, values in panel.curves.items():
+            axes.plot(panel.x, values, marker="o", markersize=3, label=name)
+        axes.set_xlabel(panel.x_label)
+        axes.set_ylabel(panel.y_label)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return buffer.getvalue()

@@ -1,0 +1,117 @@
+"""What leaves the program: progress on stderr, and files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from hw2.errors import InputError
+
+PARTIAL = ".partial"
+HARMLESS = {PARTIAL, ".DS_Store", "Thumbs.db"}
+"""Names that may lie in an output folder besides the output: our own, and those that file managers leave behind."""
+
+
+@contextmanager
+def progress_bar(what: str, total: int, done: int = 0) -> Iterator[Callable[[str], None]]:
+    """A progress bar on stderr; call what it yields once per finished unit, with a note to show behind the bar."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=console) as progress:
+        task = progress.add_task(what, total=total, completed=done, note="")
+        yield lambda note: progress.update(task, advance=1, note=note)
+
+
+def png_bytes(image_u8: npt.NDArray[np.uint8]) -> bytes:
+    """(H, W, 3) as the bytes of a PNG file, the same that `torchvision.utils.save_image` writes."""
+    buffer = io.BytesIO()
+    Image.fromarray(image_u8).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all; a file of that name is replaced. Raises InputError if it cannot be written."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise InputError(f"{path} could not be written: {error.strerror}; choose another place or make room") from None
+
+
+class OutputFolder:
+    """A folder that receives a fixed set of files: all of them or, until then, none.
+
+    Finished files wait in a hidden folder inside it. If the run is stopped, the same run (same `settings`) finds them
+    there and makes only the others; a run with other settings starts afresh.
+    """
+
+    def __init__(self, path: Path, names: Sequence[str], settings: object) -> None:
+        """Claim the folder. names: of the files. settings: everything that their content depends on.
+
+        Raises InputError, and leaves nothing behind, if path is no folder, holds other files, or cannot be written.
+        """
+        self.path, self.names = path, list(names)
+        self._partial = path / PARTIAL
+        digest = hashlib.sha256(repr(settings).encode()).hexdigest()
+        try:
+            if path.exists() and not path.is_dir():
+                raise InputError(f"{path} is a file; expected a folder to write to, choose another name")
+            others = sorted({p.name for p in path.iterdir()} - {*names, *HARMLESS}) if path.exists() else []
+            if others:
+                raise InputError(
+                    f"{path} already holds other files ({', '.join(others[:3])}{', ..' if len(others) > 3 else ''}); "
+                    "empty it or choose another folder"
+                )
+            stamp = self._partial / "settings"
+            if not stamp.exists() or stamp.read_text() != digest:
+                shutil.rmtree(self._partial, ignore_errors=True)
+                self._partial.mkdir(parents=True)
+                stamp.write_text(digest)
+        except OSError as error:
+            raise InputError(f"{path} cannot be written to: {error.strerror}; choose another folder") from None
+
+    def missing(self) -> list[str]:
+        """Names of the files that are still to be made, in order."""
+        return [name for name in self.names if not (self._partial / name).exists()]
+
+    def write(self, name: str, content: bytes) -> None:
+        """Keep one finished file. Raises InputError if it cannot be written, e.g. on a full disk."""
+        try:
+            write_file(self._partial / name, content)
+        except InputError as error:
+            made = len(self.names) - len(self.missing())
+            raise InputError(f"{error}; {made} finished files are kept, run the same command again") from None
+
+    def read(self, name: str) -> npt.NDArray[np.uint8]:
+        """The pixels (H, W, 3) of a kept file."""
+        with Image.open(self._partial / name) as image:
+            return np.asarray(image)
+
+    def discard(self) -> None:
+        """Remove the folder with all that it keeps, where the files were only wanted for a picture."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def finish(self) -> None:
+        """Move everything to its place. Raises InputError if a file is missing or the folder cannot be written."""
+        try:
+            for name in self.names:
+                (self._partial / name).replace(self.path / name)
+            shutil.rmtree(self._partial)
+        except OSError as error:
+            raise InputError(
+                f"{self.path} could not be completed: {error.strerror}; run the same command again"
+            ) from None

@@ -1,0 +1,176 @@
+"""Other implementations to compare with: diffusers' classes, and literal float64 twins written from the papers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
+from torch import Tensor
+
+from hw2.faces.network import FaceUNetConfig
+
+
+def diffusers_ddim_scheduler(num_inference_steps: int, **changes: object) -> DDIMScheduler:
+    """diffusers' DDIM set to the homework's recipe (SPEC section 5)."""
+    settings = {
+        "num_train_timesteps": 1000,
+        "beta_start": 1e-4,
+        "beta_end": 2e-2,
+        "beta_schedule": "linear",
+        "clip_sample": True,
+        "set_alpha_to_one": False,  # abar of "before timestep 0" is abar_0
+        "steps_offset": 1,
+        "timestep_spacing": "leading",
+        "prediction_type": "epsilon",
+    }
+    scheduler = DDIMScheduler(**{**settings, **changes})
+    scheduler.set_timesteps(num_inference_steps)
+    return scheduler
+
+
+def diffusers_ddpm_scheduler(num_inference_steps: int, **changes: object) -> DDPMScheduler:
+    settings = {
+        "num_train_timesteps": 1000,
+        "beta_start": 1e-4,
+        "beta_end": 2e-2,
+        "beta_schedule": "linear",
+        "clip_sample": False,
+        "timestep_spacing": "leading",
+        "steps_offset": 0,
+    }
+    scheduler = DDPMScheduler(**{**settings, **changes})
+    scheduler.set_timesteps(num_inference_steps)
+    return scheduler
+
+
+def diffusers_face_unet(weights: Mapping[str, Tensor], config: FaceUNetConfig) -> UNet2DModel:
+    """diffusers' UNet2DModel with a face network's weights: the same function, computed by other code."""
+    levels = range(len(config.channel_multipliers))
+    attention = [level in config.attention_levels for level in levels]
+    network = UNet2DModel(
+        in_channels=config.in_channels,
+        out_channels=config.in_channels,
+        block_out_channels=tuple(config.channel * m for m in config.channel_multipliers),
+        layers_per_block=config.num_res_blocks,
+        down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attention),
+        up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attention)),
+        norm_num_groups=config.num_groups,
+        norm_eps=1e-5,
+        attention_head_dim=None,
+        flip_sin_to_cos=False,
+        freq_shift=0,
+        downsample_padding=1,
+    )
+    renamed = {
+        "time_embedding.linear_1": "time.1",
+        "time_embedding.linear_2": "time.3",
+        "conv_in": "down1",
+        "conv_norm_out": "out.0",
+        "conv_out": "out.2",
+    }
+    attentions: dict[str, str] = {}
+
+    def block(theirs: str, attention: str | None, ours: str) -> None:
+        parts = {"norm1": "norm1", "conv1": "conv1", "time_emb_proj": "time.1", "norm2": "norm2", "conv2": "conv2"}
+        for part, name in {**parts, "conv_shortcut": "skip"}.items():
+            renamed[f"{theirs}.{part}"] = f"{ours}.resblocks.{name}"
+        if attention is not None:
+            renamed[f"{attention}.group_norm"] = f"{ours}.attention.norm"
+            attentions[attention] = f"{ours}.attention"
+
+    number = 1
+    for level in levels:
+        for i in range(config.num_res_blocks):
+            number += 1
+            theirs = f"down_blocks.{level}"
+            block(f"{theirs}.resnets.{i}", f"{theirs}.attentions.{i}" if attention[level] else None, f"down{number}")
+        if level < levels[-1]:
+            number += 1
+            renamed[f"down_blocks.{level}.downsamplers.0.conv"] = f"down{number}.0"
+    block("mid_block.resnets.0", "mid_block.attentions.0", "mid1")
+    block("mid_block.resnets.1", None, "mid2")
+    number = 0
+    for position, level in enumerate(reversed(levels)):
+        for i in range(config.num_res_blocks + 1):
+            number += 1
+            theirs = f"up_blocks.{position}"
+            block(f"{theirs}.resnets.{i}", f"{theirs}.attentions.{i}" if attention[level] else None, f"up{number}")
+        if level > 0:
+            number += 1
+            renamed[f"up_blocks.{position}.upsamplers.0.conv"] = f"up{number}.1"
+
+    state = {}
+    for theirs, ours in renamed.items():
+        for kind in ("weight", "bias"):
+            if f"{ours}.{kind}" in weights:
+                state[f"{theirs}.{kind}"] = weights[f"{ours}.{kind}"]
+    for theirs, ours in attentions.items():
+        for kind in ("weight", "bias"):
+            qkv = [part.flatten(1) if kind == "weight" else part for part in weights[f"{ours}.qkv.{kind}"].chunk(3)]
+            for name, part in zip(("to_q", "to_k", "to_v"), qkv, strict=True):
+                state[f"{theirs}.{name}.{kind}"] = part
+            out = weights[f"{ours}.out.{kind}"]
+            state[f"{theirs}.to_out.0.{kind}"] = out.flatten(1) if kind == "weight" else out
+    network.load_state_dict(state, strict=True)
+    return network.eval().requires_grad_(False)
+
+
+def alphas_cumprod_twin(num_train_timesteps: int = 1000, start: float = 1e-4, end: float = 2e-2) -> list[float]:
+    """DDPM section 2, in Python floats, one product at a time."""
+    result, product = [], 1.0
+    for t in range(num_train_timesteps):
+        product *= 1 - (start + (end - start) * t / (num_train_timesteps - 1))
+        result.append(product)
+    return result
+
+
+def ddim_twin(
+    x_t: np.ndarray, eps: np.ndarray, a_t: float, a_prev: float, eta: float, z: np.ndarray, clip: float | None
+) -> np.ndarray:
+    """DDIM equations 12 and 16, word for word, float64."""
+    sigma = eta * math.sqrt((1 - a_prev) / (1 - a_t)) * math.sqrt(1 - a_t / a_prev)
+    predicted_x0 = (x_t - math.sqrt(1 - a_t) * eps) / math.sqrt(a_t)
+    if clip is not None:
+        predicted_x0 = np.clip(predicted_x0, -clip, clip)
+    direction_pointing_to_x_t = math.sqrt(1 - a_prev - sigma * sigma) * eps
+    return math.sqrt(a_prev) * predicted_x0 + direction_pointing_to_x_t + sigma * z
+
+
+def ddpm_posterior_twin(x_t: np.ndarray, x_0: np.ndarray, a_t: float, a_prev: float) -> tuple[np.ndarray, float]:
+    """DDPM equation 7: mean and variance of q(x_prev | x_t, x_0), by Bayes' rule for two Gaussians, float64.
+
+    Prior x_prev ~ N(sqrt(a_prev) x_0, 1 - a_prev); likelihood x_t ~ N(sqrt(alpha) x_prev, 1 - alpha).
+    """
+    alpha = a_t / a_prev
+    precision = 1 / (1 - a_prev) + alpha / (1 - alpha)
+    mean = (math.sqrt(a_prev) * x_0 / (1 - a_prev) + math.sqrt(alpha) * x_t / (1 - alpha)) / precision
+    return mean, 1 / precision
+
+
+def mse_twin(a: list[list[list[int]]], b: list[list[list[int]]]) -> float:
+    """Mean squared difference of two images as nested lists of integers, one number at a time."""
+    squares = [
+        (int(x) - int(y)) ** 2
+        for row_a, row_b in zip(a, b, strict=True)
+        for pixel_a, pixel_b in zip(row_a, row_b, strict=True)
+        for x, y in zip(pixel_a, pixel_b, strict=True)
+    ]
+    return sum(squares) / len(squares)
+
+
+def random_face_weights(network: torch.nn.Module, seed: int) -> dict[str, Tensor]:
+    """Weights of a plausible size for every parameter, none of them zero; buffers as they are."""
+    g = torch.Generator().manual_seed(seed)
+    weights = {}
+    for name, value in network.state_dict().items():
+        if name == "time.0.inv_freq":
+            weights[name] = value.clone()
+        elif value.ndim == 1:
+            centre = 1.0 if name.endswith("weight") else 0.0  # of norms
+            weights[name] = centre + 0.1 * torch.randn(value.shape, generator=g)
+        else:
+            weights[name] = torch.randn(value.shape, generator=g) / math.sqrt(value[0].numel())
+    return weights
