@@ -69,7 +69,7 @@ def _read_regular_file(folder: Path, name: str) -> bytes:
         if (folder / name).is_symlink():
             raise ImageRefused("is a link; expected the image itself") from None
         raise ImageRefused(f"cannot be opened ({error.strerror})") from None
-    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
+    try:
         before = os.fstat(descriptor)
         if stat.S_ISDIR(before.st_mode):
             raise ImageRefused("is a folder; expected an image")
@@ -77,8 +77,11 @@ def _read_regular_file(folder: Path, name: str) -> bytes:
             raise ImageRefused("is a pipe, socket or device; expected an image")
         if before.st_size > MAX_FILE_BYTES:
             raise ImageRefused(f"has {before.st_size} bytes; at most {MAX_FILE_BYTES} are read")
-        content = file.read(MAX_FILE_BYTES + 1)
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read(MAX_FILE_BYTES + 1)
         after = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
     if len(content) != before.st_size or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise ImageRefused("changed while it was being read; grade again once the run has ended")
     return content

@@ -124,7 +124,7 @@ def ddim_step(
     prev_sample = abar_s**0.5 * x0 + max(1 - abar_s - sigma**2, 0.0) ** 0.5 * eps
     # 3. fresh noise
     if sigma > 0:
-        prev_sample = prev_sample + sigma * randn(sample.shape, generator, device=sample.device)
+        prev_sample = prev_sample + sigma * randn(sample.shape, generator, device=sample.device).to(x0.dtype)
     return StepOutput(prev_timestep, prev_sample.to(sample.dtype), x0.to(sample.dtype))
 
 
@@ -160,7 +160,7 @@ def ddpm_step(
     # 3. its noise
     variance = beta if variance_type == "fixed_large" else (1 - abar_s) / (1 - abar_t) * beta
     if prev_timestep >= 0 and variance > 0:
-        prev_sample = prev_sample + variance**0.5 * randn(sample.shape, generator, device=sample.device)
+        prev_sample = prev_sample + variance**0.5 * randn(sample.shape, generator, device=sample.device).to(x0.dtype)
     return StepOutput(prev_timestep, prev_sample.to(sample.dtype), x0.to(sample.dtype))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
 from torch import Tensor
 
 from hw2.faces.network import FaceUNetConfig
+
+Scheduler = TypeVar("Scheduler", DDIMScheduler, DDPMScheduler)
 
 
 def diffusers_ddim_scheduler(num_inference_steps: int, **changes: object) -> DDIMScheduler:
@@ -26,9 +29,7 @@ def diffusers_ddim_scheduler(num_inference_steps: int, **changes: object) -> DDI
         "timestep_spacing": "leading",
         "prediction_type": "epsilon",
     }
-    scheduler = DDIMScheduler(**{**settings, **changes})
-    scheduler.set_timesteps(num_inference_steps)
-    return scheduler
+    return _in_float64(DDIMScheduler(**{**settings, **changes}), num_inference_steps)
 
 
 def diffusers_ddpm_scheduler(num_inference_steps: int, **changes: object) -> DDPMScheduler:
@@ -41,7 +42,14 @@ def diffusers_ddpm_scheduler(num_inference_steps: int, **changes: object) -> DDP
         "timestep_spacing": "leading",
         "steps_offset": 0,
     }
-    scheduler = DDPMScheduler(**{**settings, **changes})
+    return _in_float64(DDPMScheduler(**{**settings, **changes}), num_inference_steps)
+
+
+def _in_float64(scheduler: Scheduler, num_inference_steps: int) -> Scheduler:
+    """Diffusers keeps alphas_cumprod in float32, four digits short of what we want to compare."""
+    scheduler.alphas_cumprod = torch.tensor(alphas_cumprod_twin(), dtype=torch.float64)
+    if isinstance(scheduler, DDIMScheduler) and not scheduler.config.set_alpha_to_one:
+        scheduler.final_alpha_cumprod = scheduler.alphas_cumprod[0]
     scheduler.set_timesteps(num_inference_steps)
     return scheduler
 

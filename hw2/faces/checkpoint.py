@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from torch import Tensor
 
 from hw2.errors import InputError
 from hw2.faces.network import FaceUNet, FaceUNetConfig
+from hw2.torch_file import read_torch_file
 
 SHOWN = 3
 """How many keys of a long list an error names."""
@@ -69,16 +68,7 @@ def _read_safetensors(path: Path) -> tuple[FaceUNetConfig, dict[str, Tensor]]:
 
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise InputError(
-            f"{path} holds more than tensors, or is no PyTorch file, and was not unpickled, since that could run code; "
-            "expected a bare state dict as torch.save(network.state_dict(), ...) writes it"
-        ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is not a readable PyTorch file ({reason}); download it again") from None
+    loaded = read_torch_file(path)
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise InputError(f"{path} holds {_describe(loaded)}; expected a bare state dict of parameter names and tensors")
     return loaded

@@ -74,9 +74,9 @@ class FaceUNet(nn.Module):
             nn.SiLU(),
             nn.Linear(time_dim, time_dim),
         )
-        down: list[nn.Module] = [nn.Conv2d(config.in_channels, widths[0], 3, padding=1)]
-        skips = [widths[0]]  # channels of each feature map that the way up will want back
-        channels = widths[0]
+        down: list[nn.Module] = [nn.Conv2d(config.in_channels, config.channel, 3, padding=1)]
+        channels = config.channel
+        skips = [channels]  # channels of each feature map that the way up will want back
         for level, width in enumerate(widths):
             for _ in range(config.num_res_blocks):
                 down.append(Block(channels, width, time_dim, groups, attention=level in config.attention_levels))

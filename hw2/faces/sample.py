@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +18,7 @@ from hw2.output import OutputFolder, png_bytes, progress_bar
 from hw2.samplers import Network, ddim_step, walk
 from hw2.schedule import homework_schedule, timestep_pairs
 from hw2.seeding import image_generators
+from hw2.torch_file import read_torch_file
 
 LONE_PIXELS = 128 * 128
 """Images below this many pixels are small: some feature map has fewer than the 20480 numbers that PyTorch looks for."""
@@ -46,15 +45,7 @@ def load_noises(folder: Path, downsampling: int = 1) -> dict[str, Tensor]:
 
 
 def _load_noise(path: Path, downsampling: int) -> Tensor:
-    try:
-        noise = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise InputError(
-            f"{path} holds more than a tensor, or is no PyTorch file, and was not unpickled, since that could run code"
-        ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is not a readable PyTorch file ({reason}); download it again") from None
+    noise = read_torch_file(path)
     if not isinstance(noise, Tensor):
         raise InputError(f"{path} holds a {type(noise).__name__}; expected a tensor of shape [1, 3, height, width]")
     if noise.ndim != 4 or noise.shape[:2] != (1, 3) or noise.numel() == 0:

@@ -1,0 +1,30 @@
+"""The only reader of files that `torch.save` wrote: tensors in, never code."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hw2.errors import InputError
+
+
+def read_torch_file(path: Path) -> Any:
+    """What a `torch.save` file holds, tensors on the CPU wherever they were saved from.
+
+    Raises InputError if the file cannot be read, is broken, or holds anything that only running code could rebuild.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # advice on pickle protocols, meant for the file's author
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise InputError(
+            f"{path} holds more than tensors, or is no PyTorch file; it was not unpickled, since that could run code"
+        ) from None
+    except Exception as error:  # fed with foreign bytes, the unpickler raises nearly everything that Python has
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} is not a readable PyTorch file ({reason}); download it again") from None

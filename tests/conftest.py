@@ -1,0 +1,87 @@
+"""Fixtures that several rooms share."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from hw2.faces.checkpoint import save_face_unet
+from hw2.faces.network import FaceUNet, FaceUNetConfig
+from tests.oracles import random_face_weights
+
+ROOT = Path(__file__).parent.parent
+TINY = FaceUNetConfig(channel=8, channel_multipliers=(1, 2), num_res_blocks=1, attention_levels=(1,), num_groups=4)
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real homework material, which lies beside this project's development checkouts only."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the real homework data is not here")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundled() -> Path:
+    """The embedded default of Problem 2."""
+    return ROOT / "fixtures" / "faces"
+
+
+@pytest.fixture
+def tiny_network() -> FaceUNet:
+    """A face network of 8x8 images and a few thousand parameters, none of them zero."""
+    network = FaceUNet(TINY)
+    network.load_state_dict(random_face_weights(network, seed=1))
+    return network.eval().requires_grad_(False)
+
+
+@pytest.fixture
+def tiny_checkpoint(tmp_path: Path, tiny_network: FaceUNet) -> Path:
+    path = tmp_path / "tiny.safetensors"
+    save_face_unet(tiny_network, path)
+    return path
+
+
+@pytest.fixture
+def noise_folder(tmp_path: Path) -> Path:
+    """Five noises 00.pt .. 04.pt of 8x8 pixels, and what macOS leaves behind."""
+    folder = tmp_path / "noise"
+    folder.mkdir()
+    for i in range(5):
+        g = torch.Generator().manual_seed(i)
+        torch.save(torch.randn(1, 3, 8, 8, generator=g), folder / f"{i:02d}.pt")
+    (folder / ".DS_Store").write_bytes(b"Bud1")
+    (folder / "._00.pt").write_bytes(b"AppleDouble")
+    return folder
+
+
+def _run(module: str, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT, **options)
+
+
+@pytest.fixture(scope="session")
+def hw2() -> Command:
+    """Run the `hw2` command as a person would."""
+    return lambda *arguments, **options: _run("hw2", *arguments, **options)
+
+
+@pytest.fixture(scope="session")
+def hw2_grade() -> Command:
+    """Run the `hw2-grade` command as a person would."""
+    return lambda *arguments, **options: _run("grading", *arguments, **options)

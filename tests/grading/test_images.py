@@ -1,0 +1,195 @@
+import os
+import struct
+import threading
+import zlib
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from grading.images import ImageRefused, read_png
+from grading.spec import MAX_FILE_BYTES
+
+PIXELS = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png(width: int, height: int, bit_depth: int = 8, colour: int = 2, pixels: bytes = b"", extra: bytes = b"") -> bytes:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bit_depth, colour, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + extra + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
+
+
+def refusal(folder, size=(8, 8), name="x.png") -> str:
+    with pytest.raises(ImageRefused) as error:
+        read_png(folder, name, size)
+    return str(error.value)
+
+
+def test_rgb_pixels_come_back_untouched(tmp_path):
+    Image.fromarray(PIXELS).save(tmp_path / "x.png")
+    image = read_png(tmp_path, "x.png", (8, 8))
+    np.testing.assert_array_equal(image.pixels_u8, PIXELS)
+    assert image.note == ""
+
+
+@pytest.mark.parametrize(
+    ("mode", "note"),
+    [("L", "is greyscale"), ("1", "is black and white"), ("P", "is a palette image"), ("RGBA", "opaque everywhere")],
+)
+def test_other_modes_that_lose_nothing_are_graded_and_noted(tmp_path, mode, note):
+    original = Image.fromarray(PIXELS).convert(mode)
+    original.save(tmp_path / "x.png")
+    image = read_png(tmp_path, "x.png", (8, 8))
+    np.testing.assert_array_equal(image.pixels_u8, np.asarray(original.convert("RGB")))
+    assert note in image.note
+
+
+def test_transparent_pixels_are_refused_however_they_are_stored(tmp_path):
+    rgba = np.dstack([PIXELS, np.full((8, 8), 255, np.uint8)])
+    rgba[3, 3, 3] = 254
+    Image.fromarray(rgba).save(tmp_path / "x.png")
+    assert "transparent pixels" in refusal(tmp_path)
+    Image.fromarray(PIXELS).save(tmp_path / "x.png", transparency=tuple(PIXELS[0, 0].tolist()))
+    assert "transparent pixels" in refusal(tmp_path)
+    Image.fromarray(PIXELS).convert("P").save(tmp_path / "x.png", transparency=0)
+    Image.fromarray(np.zeros((8, 8), np.uint8)).convert("P").save(tmp_path / "x.png", transparency=0)
+    assert "transparent pixels" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("colour", [0, 2])
+def test_sixteen_bits_are_refused(tmp_path, colour):
+    channels = 3 if colour == 2 else 1
+    (tmp_path / "x.png").write_bytes(png(8, 8, 16, colour, (b"\0" + bytes(16 * channels)) * 8))
+    assert refusal(tmp_path) == "has 16 bits per channel; expected 8"
+
+
+def test_the_wrong_size_is_told_with_the_right_one(tmp_path):
+    Image.fromarray(PIXELS).resize((9, 7)).save(tmp_path / "x.png")
+    assert refusal(tmp_path) == "is 9x7 pixels; expected 8x8"
+
+
+def test_an_animation_is_refused(tmp_path):
+    frames = [Image.fromarray(PIXELS), Image.fromarray(PIXELS[::-1].copy())]
+    frames[0].save(tmp_path / "x.png", save_all=True, append_images=frames[1:])
+    assert "animation" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.9])
+def test_a_truncated_image_is_refused(tmp_path, share):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "x.png")
+    content = (tmp_path / "x.png").read_bytes()
+    (tmp_path / "x.png").write_bytes(content[: int(len(content) * share)])
+    assert refusal(tmp_path, size=(64, 64)).startswith("is broken and cannot be decoded")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "is empty; expected a PNG image"),
+        (b"\x89PNG\r\n\x1a\n", "ends within its header"),
+        (b"<html>404</html>", "is not a PNG image"),
+        (b"\xff\xd8\xff\xe0 JPEG", "is not a PNG image"),
+        (png(8, 8, pixels=b"\0" * 10), "is broken"),
+    ],
+)
+def test_what_is_no_image_is_refused(tmp_path, content, sentence):
+    (tmp_path / "x.png").write_bytes(content)
+    assert sentence in refusal(tmp_path)
+
+
+def test_a_jpeg_called_png_is_refused(tmp_path):
+    Image.fromarray(PIXELS).save(tmp_path / "x.png", format="JPEG")
+    assert refusal(tmp_path) == "is not a PNG image"
+
+
+def test_a_decompression_bomb_is_refused_by_its_header(tmp_path):
+    (tmp_path / "x.png").write_bytes(png(50_000, 50_000, pixels=bytes(1000)))
+    assert refusal(tmp_path) == "is 50000x50000 pixels; expected 8x8"
+    assert refusal(tmp_path, size=None) == "claims 50000x50000 pixels; that is too large to be read"
+
+
+def test_a_text_bomb_in_a_small_image_is_refused(tmp_path):
+    bomb = chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(80 * 2**20)))
+    (tmp_path / "x.png").write_bytes(png(8, 8, pixels=(b"\0" + bytes(24)) * 8, extra=bomb))
+    assert refusal(tmp_path).startswith("is broken")
+
+
+def test_more_pixels_than_the_header_claims_are_ignored(tmp_path):
+    (tmp_path / "x.png").write_bytes(png(8, 8, pixels=(b"\0" + bytes(24)) * 8 + bytes(64 * 2**20)))
+    assert not read_png(tmp_path, "x.png", (8, 8)).pixels_u8.any()
+
+
+def test_a_folder_called_png_is_refused(tmp_path):
+    (tmp_path / "x.png").mkdir()
+    assert refusal(tmp_path) == "is a folder; expected an image"
+
+
+@pytest.mark.parametrize("target", ["real.png", "/etc/passwd", "nowhere"])
+def test_links_are_not_followed(tmp_path, target):
+    Image.fromarray(PIXELS).save(tmp_path / "real.png")
+    (tmp_path / "x.png").symlink_to(target)
+    assert refusal(tmp_path) == "is a link; expected the image itself"
+
+
+def test_a_pipe_does_not_block(tmp_path):
+    os.mkfifo(tmp_path / "x.png")
+    assert refusal(tmp_path) == "is a pipe, socket or device; expected an image"
+
+
+def test_a_device_is_refused():
+    assert refusal(Path("/dev"), name="zero") == "is a pipe, socket or device; expected an image"
+
+
+def test_a_huge_file_is_not_read(tmp_path):
+    with (tmp_path / "x.png").open("wb") as file:
+        file.truncate(MAX_FILE_BYTES + 1)
+    assert refusal(tmp_path) == f"has {MAX_FILE_BYTES + 1} bytes; at most {MAX_FILE_BYTES} are read"
+
+
+def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path, monkeypatch):
+    Image.fromarray(PIXELS).save(tmp_path / "x.png")
+    real, calls = os.fstat, []
+
+    def growing(descriptor):
+        status = real(descriptor)
+        if not calls:
+            with (tmp_path / "x.png").open("ab") as file:
+                file.write(b"more")
+        calls.append(descriptor)
+        return status
+
+    monkeypatch.setattr(os, "fstat", growing)
+    assert "changed while it was being read" in refusal(tmp_path)
+
+
+def test_a_file_that_vanishes_is_refused(tmp_path):
+    assert "cannot be opened (No such file or directory)" in refusal(tmp_path)
+
+
+def test_reading_does_not_depend_on_other_threads(tmp_path):
+    Image.fromarray(PIXELS).save(tmp_path / "x.png")
+    seen = []
+    threads = [threading.Thread(target=lambda: seen.append(read_png(tmp_path, "x.png").pixels_u8)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(seen) == 8
+    assert all(np.array_equal(pixels, PIXELS) for pixels in seen)
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_behind_a_valid_header_are_graded_or_refused(tmp_path_factory, junk):
+    folder = tmp_path_factory.getbasetemp()
+    start = png(8, 8)[:33]
+    (folder / "fuzz.png").write_bytes(start + junk)
+    with suppress(ImageRefused):
+        assert read_png(folder, "fuzz.png", (8, 8)).pixels_u8.shape == (8, 8, 3)

@@ -1,0 +1,101 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hw2.errors import InputError
+from hw2.output import OutputFolder, png_bytes, write_file
+
+NAMES = ["a.png", "b.png"]
+
+
+def test_files_appear_all_together(tmp_path):
+    out = tmp_path / "new" / "out"
+    folder = OutputFolder(out, NAMES, settings=1)
+    folder.write("a.png", b"A")
+    assert [p.name for p in out.iterdir()] == [".partial"]
+    folder.write("b.png", b"B")
+    folder.finish()
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == {"a.png": b"A", "b.png": b"B"}
+
+
+def test_a_stopped_run_finds_its_finished_files(tmp_path):
+    OutputFolder(tmp_path, NAMES, settings=(1, "x")).write("a.png", b"A")
+    again = OutputFolder(tmp_path, NAMES, settings=(1, "x"))
+    assert again.missing() == ["b.png"]
+    again.write("b.png", b"B")
+    again.finish()
+    assert (tmp_path / "a.png").read_bytes() == b"A"
+
+
+def test_a_run_with_other_settings_starts_afresh(tmp_path):
+    OutputFolder(tmp_path, NAMES, settings=(1, "x")).write("a.png", b"A")
+    assert OutputFolder(tmp_path, NAMES, settings=(2, "x")).missing() == NAMES
+
+
+def test_a_half_written_file_does_not_count(tmp_path):
+    OutputFolder(tmp_path, NAMES, settings=1)
+    (tmp_path / ".partial" / ".a.png.partial").write_bytes(b"half")
+    folder = OutputFolder(tmp_path, NAMES, settings=1)
+    assert folder.missing() == NAMES
+
+
+def test_an_earlier_result_is_replaced(tmp_path):
+    for content in (b"1", b"2"):
+        folder = OutputFolder(tmp_path, ["a.png"], settings=content)
+        folder.write("a.png", content)
+        folder.finish()
+    assert (tmp_path / "a.png").read_bytes() == b"2"
+
+
+def test_other_files_are_never_mixed_with_ours(tmp_path):
+    (tmp_path / "thesis.doc").write_text("x")
+    with pytest.raises(InputError, match=r"already holds other files \(thesis.doc\)"):
+        OutputFolder(tmp_path, NAMES, settings=1)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.doc"]
+
+
+def test_what_a_file_manager_leaves_behind_is_no_obstacle(tmp_path):
+    (tmp_path / ".DS_Store").write_text("x")
+    OutputFolder(tmp_path, NAMES, settings=1)
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "out").write_text("x")
+    with pytest.raises(InputError, match="is a file; expected a folder"):
+        OutputFolder(tmp_path / "out", NAMES, settings=1)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="file/out cannot be written to: Not a directory"):
+        OutputFolder(tmp_path / "file" / "out", NAMES, settings=1)
+
+
+def test_a_full_disk_leaves_no_half_file_and_keeps_the_finished_ones(tmp_path, monkeypatch):
+    folder = OutputFolder(tmp_path, NAMES, settings=1)
+    folder.write("a.png", b"A")
+
+    def full(path, content):
+        with path.open("wb") as file:
+            file.write(content[:1])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    with pytest.raises(InputError, match=r"No space left on device; .*; 1 finished files are kept, run the same"):
+        folder.write("b.png", b"BBBB")
+    assert sorted(p.name for p in (tmp_path / ".partial").iterdir()) == ["a.png", "settings"]
+
+
+def test_write_file_to_the_device_that_is_always_full():
+    with pytest.raises(InputError, match="could not be written"):
+        write_file(Path("/dev/full/x.png"), b"x")
+
+
+def test_png_bytes_hold_the_pixels(tmp_path):
+    pixels = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
+    (tmp_path / "x.png").write_bytes(png_bytes(pixels))
+    with Image.open(tmp_path / "x.png") as image:
+        assert image.mode == "RGB"
+        np.testing.assert_array_equal(np.asarray(image), pixels)
