@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN    := .venv/bin
 GRADE  := build/grade
-FACES  := fixtures/faces
+FACE   := --noise fixtures/hw2_data/face/noise --checkpoint fixtures/models/face_unet.safetensors
 
 .DEFAULT_GOAL := help
 .PHONY: help setup grade test lint format gpu-test fixtures bench clean
@@ -22,10 +22,10 @@ MAKEFLAGS += -q
 endif
 grade: .venv/.ready ## run the reference solution on the embedded default, grade it, print the table
 	+@rm -rf $(GRADE) && mkdir -p $(GRADE)
-	+@$(BIN)/hw2 faces sample --noise $(FACES)/noise --checkpoint $(FACES)/unet.safetensors --output $(GRADE)/faces
-	+@$(BIN)/hw2 faces eta-grid --noise $(FACES)/noise --checkpoint $(FACES)/unet.safetensors --output $(GRADE)/faces_eta.png
-	+@$(BIN)/hw2 faces interpolate --noise $(FACES)/noise --checkpoint $(FACES)/unet.safetensors --output $(GRADE)/faces_interpolation.png
-	+@$(BIN)/hw2-grade faces $(GRADE)/faces $(FACES)/GT --json $(GRADE)/results.json
+	+@$(BIN)/hw2 faces sample $(FACE) --output $(GRADE)/faces
+	+@$(BIN)/hw2 faces eta-grid $(FACE) --output $(GRADE)/faces_eta.png
+	+@$(BIN)/hw2 faces interpolate $(FACE) --output $(GRADE)/faces_interpolation.png
+	+@$(BIN)/hw2-grade faces $(GRADE)/faces fixtures/hw2_data/face/GT --json $(GRADE)/results.json
 
 test: lint ## lint, types, import contracts and the whole test suite
 	@$(BIN)/pytest

@@ -37,9 +37,15 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def bundled() -> Path:
-    """The embedded default of Problem 2."""
-    return ROOT / "fixtures" / "faces"
+def bundled_model() -> Path:
+    """The face network that this project trained itself."""
+    return ROOT / "fixtures" / "models" / "face_unet.safetensors"
+
+
+@pytest.fixture(scope="session")
+def bundled_data() -> Path:
+    """The embedded default's noises and ground truth, in the homework's own layout."""
+    return ROOT / "fixtures" / "hw2_data"
 
 
 @pytest.fixture

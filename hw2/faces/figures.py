@@ -28,7 +28,7 @@ def eta_grid_png(sampler: FaceSampler, noises: dict[str, Tensor], folder: Output
         [[folder.read(f"eta {eta:g} noise {name}.png") for name in noises] for eta in ETAS],
         row_labels=[f"eta {eta:g}" for eta in ETAS],
         column_labels=[f"noise {name}" for name in noises],
-        title=f"DDIM, {sampler.num_inference_steps} steps: the same noises, more fresh noise in each row",
+        title=f"DDIM, {sampler.num_inference_steps} steps",
     )
 
 
@@ -59,7 +59,7 @@ def interpolation_png(
         title=f"From noise {start[0]} (alpha = 0) to noise {end[0]} (alpha = 1)",
         panels=[
             Panel(ALPHAS, norms, "alpha", "norm of the noise"),
-            Panel(ALPHAS, angles, "alpha", "angle from the start, degrees"),
+            Panel(ALPHAS, angles, "alpha", "degrees from the start"),
         ],
     )
 

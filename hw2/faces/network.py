@@ -139,7 +139,7 @@ class TimestepEmbedding(nn.Module):
         return self
 
     def forward(self, timesteps: Tensor) -> Tensor:
-        angles = timesteps.float()[:, None] * self.inv_freq  # (B, dim / 2)
+        angles = timesteps.float().reshape(-1, 1) * self.inv_freq  # (B, dim / 2)
         return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 

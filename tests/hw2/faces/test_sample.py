@@ -24,10 +24,10 @@ def noises(noise_folder):
 # --- the recipe ---
 
 
-def test_the_bundled_faces_are_those_of_diffusers_network_and_sampler(bundled):
+def test_the_bundled_faces_are_those_of_diffusers_network_and_sampler(bundled_model, bundled_data):
     # The ground truth in fixtures/ was made by this pipeline; here it runs in float64 against ours.
-    network = load_face_unet(bundled / "unet.safetensors")
-    noise = load_noises(bundled / "noise")["03"]
+    network = load_face_unet(bundled_model)
+    noise = load_noises(bundled_data / "face" / "noise")["03"]
     theirs = diffusers_face_unet(network.state_dict(), network.config).double()
     scheduler, sample = diffusers_ddim_scheduler(50), noise.double()
     for t in scheduler.timesteps:
@@ -53,9 +53,9 @@ def test_the_number_of_steps_matters(tiny_network, noises):
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
-def test_a_face_is_the_same_bit_for_bit_whoever_shares_its_batch(bundled, eta):
-    network = load_face_unet(bundled / "unet.safetensors")
-    noises = dict(list(load_noises(bundled / "noise").items())[:5])
+def test_a_face_is_the_same_bit_for_bit_whoever_shares_its_batch(bundled_model, bundled_data, eta):
+    network = load_face_unet(bundled_model)
+    noises = dict(list(load_noises(bundled_data / "face" / "noise").items())[:5])
     together = dict(sampler_of(network, batch_size=5).sample(noises, eta))
     backwards = dict(reversed(noises.items()))
     for batch_size, order in ((1, noises), (2, noises), (3, backwards)):

@@ -1,0 +1,172 @@
+"""The `hw2` command as a person runs it: what it writes, what it says, how it stops."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.conftest import ROOT
+
+FACES = [f"{i:02d}.png" for i in range(5)]
+
+
+@pytest.fixture
+def options(noise_folder, tiny_checkpoint):
+    return ["--noise", noise_folder, "--checkpoint", tiny_checkpoint, "--num-inference-steps", 10]
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def refused(run, sentence):
+    """The command said one sentence on stderr, nothing else, and left with status 2."""
+    assert run.returncode == 2
+    assert run.stdout == ""
+    assert run.stderr.count("\n") == 1, run.stderr
+    assert sentence in run.stderr
+
+
+def test_sample_writes_one_face_for_each_noise_and_the_same_ones_again(tmp_path, hw2, options):
+    run = hw2("faces", "sample", *options, "--output", tmp_path / "deep" / "out")
+    assert run.returncode == 0
+    assert run.stdout == ""
+    assert sorted(contents(tmp_path / "deep" / "out")) == FACES
+    with Image.open(tmp_path / "deep" / "out" / "00.png") as image:
+        assert (image.size, image.mode, image.format) == ((8, 8), "RGB", "PNG")
+    first = contents(tmp_path / "deep" / "out")
+    assert hw2("faces", "sample", *options, "--output", tmp_path / "deep" / "out").returncode == 0
+    assert contents(tmp_path / "deep" / "out") == first
+
+
+@pytest.mark.parametrize(
+    "option", [("--eta", 0.5), ("--num-inference-steps", 20), ("--dtype", "bfloat16"), ("--eta", 1, "--seed", 1)]
+)
+def test_options_change_the_faces(tmp_path, hw2, options, option):
+    hw2("faces", "sample", *options, *(["--eta", 1] if "--seed" in option else []), "--output", tmp_path / "a")
+    hw2("faces", "sample", *options, *option, "--output", tmp_path / "b")
+    a, b = contents(tmp_path / "a"), contents(tmp_path / "b")
+    assert sorted(a) == sorted(b) == FACES
+    assert a != b
+
+
+def test_two_processes_and_any_batch_size_give_the_same_faces(tmp_path, hw2, options, noise_folder):
+    hw2("faces", "sample", *options, "--eta", 0.5, "--output", tmp_path / "whole")
+    halves = {"first": ["00", "01", "02"], "second": ["03", "04"]}
+    runs = []
+    for half, names in halves.items():
+        (tmp_path / half).mkdir()
+        for name in names:
+            (noise_folder / f"{name}.pt").rename(tmp_path / half / f"{name}.pt")
+        arguments = ["--noise", tmp_path / half, *options[2:], "--eta", 0.5, "--batch-size", 1]
+        command = [sys.executable, "-m", "hw2", "faces", "sample", *arguments, "--output", tmp_path / f"{half} out"]
+        runs.append(subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.DEVNULL))
+    assert [run.wait(120) for run in runs] == [0, 0]
+    assert contents(tmp_path / "whole") == {**contents(tmp_path / "first out"), **contents(tmp_path / "second out")}
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_run_goes_on_to_the_same_faces(tmp_path, hw2, options, how):
+    options = [*options, "--num-inference-steps", 200, "--batch-size", 1, "--eta", 1]
+    assert hw2("faces", "sample", *options, "--output", tmp_path / "whole").returncode == 0
+    command = [sys.executable, "-m", "hw2", "faces", "sample", *options, "--output", tmp_path / "out"]
+    run = subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "out").glob(".partial/*.png")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    run.send_signal(how)
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == (-9 if how == signal.SIGKILL else 130)
+    if how == signal.SIGINT:
+        assert "the same command goes on from here" in said
+        assert "Traceback" not in said
+    assert not list((tmp_path / "out").glob("*.png")), "half a result must not look like one"
+    kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob(".partial/*.png")}
+    assert kept
+    assert hw2("faces", "sample", *options, "--output", tmp_path / "out").returncode == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in kept} == kept, "kept, not drawn again"
+
+
+def test_a_write_that_fails_leaves_nothing_half_written(tmp_path, options):
+    def tiny_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+
+    command = [sys.executable, "-B", "-m", "hw2", "faces", "sample", *options, "--output", tmp_path / "out"]
+    run = subprocess.run(
+        list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=False, preexec_fn=tiny_files
+    )
+    assert run.returncode == 2
+    assert "00.png could not be written: File too large" in run.stderr
+    assert [p.name for p in tmp_path.glob("out/**/*") if p.is_file()] == ["settings"]
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        (("--eta", "1.5"), "--eta is 1.5; expected a number from 0 to 1"),
+        (("--eta", "nan"), "--eta is nan; expected a number from 0 to 1"),
+        (("--num-inference-steps", "0"), "--num-inference-steps cannot be used"),
+        (("--num-inference-steps", "600"), "use 500"),
+        (("--batch-size", "0"), "--batch-size is 0; expected 1 or more"),
+        (("--dtype", "int8"), "--dtype is 'int8'; expected one of float32, bfloat16, float16"),
+        (("--device", "tpu"), "--device is 'tpu'; expected cpu, cuda, cuda:N or auto"),
+        (("--device", "cuda:99"), "CUDA devices here; use --device cpu"),
+        (("--checkpoint", "nowhere.pt"), "nowhere.pt is not a file"),
+        (("--noise", "nowhere"), "nowhere is not a folder"),
+        (("--output", "/proc/out"), "/proc/out cannot be written to"),
+    ],
+)
+def test_what_cannot_be_used_is_one_sentence_and_leaves_nothing(tmp_path, hw2, options, option, sentence):
+    refused(hw2("faces", "sample", "--output", tmp_path / "out", *options, *option), sentence)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_noise_that_would_run_code_is_refused_before_anything_is_written(tmp_path, hw2, options, noise_folder):
+    torch.save(os.system, noise_folder / "02.pt")
+    refused(hw2("faces", "sample", *options, "--output", tmp_path / "out"), "could run code")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_folder_with_other_files_is_left_alone(tmp_path, hw2, options):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.doc").write_text("mine")
+    refused(hw2("faces", "sample", *options, "--output", tmp_path / "out"), "already holds other files (thesis.doc)")
+    assert contents(tmp_path / "out") == {"thesis.doc": b"mine"}
+
+
+@pytest.mark.parametrize(("picture", "size"), [("eta-grid", (490, 572)), ("interpolate", (1190, 572))])
+def test_pictures_are_written_alone_and_the_same_again(tmp_path, hw2, options, picture, size):
+    pngs = []
+    for i in range(2):
+        output = tmp_path / f"{i}" / "picture.png"
+        run = hw2("faces", picture, *options, "--output", output)
+        assert run.returncode == 0, run.stderr
+        assert [path.name for path in output.parent.iterdir()] == ["picture.png"]
+        pngs.append(output.read_bytes())
+    assert pngs[0] == pngs[1]
+    with Image.open(output) as image:
+        assert image.size == size
+
+
+def test_interpolation_between_noises_that_are_not_there_or_opposite(tmp_path, hw2, options, noise_folder):
+    output = tmp_path / "p" / "picture.png"
+    refused(
+        hw2("faces", "interpolate", *options, "--output", output, "--end", "77"), "has no noise 77.pt; it has 00, 01"
+    )
+    torch.save(-torch.load(noise_folder / "00.pt", weights_only=True), noise_folder / "01.pt")
+    refused(hw2("faces", "interpolate", *options, "--output", output), "opposite directions")
+    refused(hw2("faces", "interpolate", *options, "--output", tmp_path), "is a folder; expected the name of a PNG file")
+    assert not list((tmp_path / "p").iterdir())
+
+
+def test_help_names_every_command(hw2):
+    assert "faces" in hw2("--help").stdout
+    commands = hw2("faces", "--help").stdout
+    assert all(command in commands for command in ("sample", "eta-grid", "interpolate"))

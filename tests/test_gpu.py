@@ -1,0 +1,70 @@
+"""What only a CUDA device can show: `pytest -m gpu`."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hw2.faces.checkpoint import load_face_unet
+from hw2.faces.network import FaceUNet
+from hw2.faces.sample import FaceSampler, batch_invariant, face_to_u8, load_noises
+from hw2.interpolate import slerp
+from tests.oracles import diffusers_face_unet, random_face_weights
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(scope="module")
+def official_size() -> FaceUNet:
+    network = FaceUNet()
+    network.load_state_dict(random_face_weights(network, seed=0))
+    return network.cuda().eval().requires_grad_(False)
+
+
+def test_the_official_network_equals_diffusers_on_a_gpu(official_size):
+    theirs = diffusers_face_unet({k: v.cpu() for k, v in official_size.state_dict().items()}, official_size.config)
+    sample = torch.randn(2, 3, 256, 256, generator=torch.Generator().manual_seed(1)).cuda()
+    timesteps = torch.tensor([981, 1]).cuda()
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        ours, expected = official_size(sample, timesteps), theirs.cuda()(sample, timesteps).sample
+    assert (ours - expected).abs().max() / expected.abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_a_gpu_draws_the_faces_of_a_cpu(bundled_model, bundled_data, eta):
+    noises = load_noises(bundled_data / "face" / "noise")
+    faces = {}
+    for device in ("cpu", "cuda"):
+        network = batch_invariant(load_face_unet(bundled_model, device=device))
+        faces[device] = dict(FaceSampler(network, device=device).sample(noises, eta))
+    for name, face in faces["cpu"].items():
+        difference = face_to_u8(face).astype(float) - face_to_u8(faces["cuda"][name])
+        assert (difference**2).mean() < 0.05, name
+
+
+def test_two_runs_on_a_gpu_are_the_same_bit_for_bit(bundled_model, bundled_data):
+    noises = load_noises(bundled_data / "face" / "noise")
+    network = batch_invariant(load_face_unet(bundled_model, device="cuda"))
+    runs = [dict(FaceSampler(network, device="cuda").sample(noises, 0.5)) for _ in range(2)]
+    assert all(torch.equal(runs[0][name], runs[1][name]) for name in noises)
+
+
+def test_bfloat16_faces_stay_close_to_float32(bundled_model, bundled_data):
+    noises = load_noises(bundled_data / "face" / "noise")
+    exact = dict(
+        FaceSampler(batch_invariant(load_face_unet(bundled_model, device="cuda")), device="cuda").sample(noises)
+    )
+    network = load_face_unet(bundled_model, device="cuda", dtype=torch.bfloat16)
+    rough = dict(FaceSampler(batch_invariant(network, torch.bfloat16), device="cuda").sample(noises))
+    errors = [((face_to_u8(exact[n]).astype(float) - face_to_u8(rough[n])) ** 2).mean() for n in noises]
+    assert 0 < sum(errors) / len(errors) < 100
+
+
+def test_slerp_on_a_gpu_equals_slerp_on_a_cpu():
+    start, end = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(slerp(start.cuda(), end.cuda(), 0.3).cpu(), slerp(start, end, 0.3))
+
+
+def test_slerp_refuses_to_join_two_devices():
+    with pytest.raises(ValueError, match="same device, got cpu and cuda"):
+        slerp(torch.ones(2), torch.ones(2).cuda(), 0.5)
