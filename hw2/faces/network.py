@@ -194,7 +194,8 @@ class SelfAttention(nn.Module):
         qkv = self.qkv(self.norm(sample)).reshape(B, 3, 1, C, H * W)
         query, key, value = qkv.transpose(-1, -2).unbind(1)  # each (B, 1, H W, C)
         attended = F.scaled_dot_product_attention(query, key, value)
-        attended = attended.transpose(-1, -2).reshape(B, C, H, W)
+        # Without contiguous() the convolution picks its algorithm, and so its rounding, by the size of the batch.
+        attended = attended.transpose(-1, -2).reshape(B, C, H, W).contiguous()
         output: Tensor = sample + self.out(attended)
         return output
 

@@ -20,8 +20,8 @@ from hw2.schedule import homework_schedule, timestep_pairs
 from hw2.seeding import image_generators
 from hw2.torch_file import read_torch_file
 
-LONE_PIXELS = 128 * 128
-"""Images below this many pixels are small: some feature map has fewer than the 20480 numbers that PyTorch looks for."""
+LONE_PIXELS = 256 * 256
+"""Below the homework's size some feature map can have fewer than the 20480 numbers that PyTorch's choice depends on."""
 
 
 def load_noises(folder: Path, downsampling: int = 1) -> dict[str, Tensor]:
@@ -66,7 +66,8 @@ def batch_invariant(network: FaceUNet, dtype: torch.dtype = torch.float32) -> Ne
 
     On a CPU an image then comes out the same, bit for bit, whoever shares its batch. Two things would break that:
     matrix products of one and of many rows round differently, so the timestep is embedded once for all images; and
-    PyTorch gives a lone small image to another convolution than a batch, so such an image goes in twice.
+    PyTorch gives a lone small image to another convolution than a batch, so such an image goes in twice. On a GPU the
+    library may still choose by batch size, and images agree to float32 rounding.
     """
 
     def noise_pred(sample: Tensor, timesteps: Tensor) -> Tensor:
