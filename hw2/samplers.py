@@ -17,6 +17,7 @@ noise does not depend on who shares its batch. Noise is drawn on the generator's
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -162,6 +163,54 @@ def ddpm_step(
     if prev_timestep >= 0 and variance > 0:
         prev_sample = prev_sample + variance**0.5 * randn(sample.shape, generator, device=sample.device).to(x0.dtype)
     return StepOutput(prev_timestep, prev_sample.to(sample.dtype), x0.to(sample.dtype))
+
+
+def dpm_solver_pp_2m(*, prediction_type: PredictionType = "epsilon", clip_sample: float | None = None) -> Step:
+    """A fresh second-order multistep solver, DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2).
+
+    Returns a step for one walk: it remembers pred_original_sample of the step before, and is first-order where there is
+    none (the first step) and where the clean image is reached (no noise left: lambda is infinite). Deterministic.
+    With lambda_t = log(signal / sigma) at t::
+
+        h = lambda_s - lambda_t,   r = h_last / h,   D = (1 + 1 / 2r) x_0 - 1 / 2r x_0_last
+        x_s = sigma_s / sigma_t x_t - signal_s (exp(-h) - 1) D
+    """
+    last: tuple[int, float, Tensor] | None = None  # where the step before ended, its h, its pred_original_sample
+
+    def step(
+        schedule: NoiseSchedule, model_output: Tensor, timestep: int, prev_timestep: int, sample: Tensor
+    ) -> StepOutput:
+        nonlocal last
+        _check_order(timestep, prev_timestep)
+        x0, _ = predict(
+            schedule, model_output, timestep, sample, prediction_type=prediction_type, clip_sample=clip_sample
+        )
+        abar_t, abar_s = schedule.alpha_cumprod(timestep), schedule.alpha_cumprod(prev_timestep)
+        h = _log_snr_half(abar_s) - _log_snr_half(abar_t)
+        d = x0
+        if last is not None and math.isfinite(h):
+            ended_at, h_last, x0_last = last
+            if ended_at != timestep or x0_last.shape != x0.shape:
+                raise ValueError(f"this solver's walk stands at timestep {ended_at}; make a new one for another walk")
+            d = x0 + h / (2 * h_last) * (x0 - x0_last)
+        prev_sample = ((1 - abar_s) / (1 - abar_t)) ** 0.5 * sample.to(x0.dtype) - abar_s**0.5 * math.expm1(-h) * d
+        last = (prev_timestep, h, x0)
+        return StepOutput(prev_timestep, prev_sample.to(sample.dtype), x0.to(sample.dtype))
+
+    return step
+
+
+def _log_snr_half(abar: float) -> float:
+    """lambda = log(signal / sigma); infinite for the clean image."""
+    return math.inf if abar == 1 else 0.5 * math.log(abar / (1 - abar))
+
+
+def classifier_free_guidance(conditional: Tensor, unconditional: Tensor, guidance_scale: float) -> Tensor:
+    """unconditional + guidance_scale * (conditional - unconditional) (Ho & Salimans 2022, arXiv 2207.12598).
+
+    1 is the conditional prediction alone. The paper's w (equation 6) is guidance_scale - 1.
+    """
+    return unconditional + guidance_scale * (conditional - unconditional)
 
 
 Step = Callable[[NoiseSchedule, Tensor, int, int, Tensor], StepOutput]

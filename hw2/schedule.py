@@ -34,6 +34,13 @@ def scaled_linear_betas(num_train_timesteps: int = 1000, start: float = 0.00085,
     return torch.linspace(start**0.5, end**0.5, num_train_timesteps, dtype=torch.float64) ** 2
 
 
+def cosine_betas(num_train_timesteps: int = 1000, max_beta: float = 0.999) -> Tensor:
+    """Betas of the cosine schedule, (T,) float64 (Nichol & Dhariwal 2021, arXiv 2102.09672, equation 17)."""
+    u = torch.linspace(0, 1, num_train_timesteps + 1, dtype=torch.float64)
+    abar = torch.cos((u + 0.008) / 1.008 * torch.pi / 2) ** 2
+    return (1 - abar[1:] / abar[:-1]).clamp(max=max_beta)
+
+
 @dataclass(frozen=True)
 class NoiseSchedule:
     """Betas and what follows from them.

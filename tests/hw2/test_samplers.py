@@ -6,7 +6,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hw2.samplers import ddim_sigma, ddim_step, ddpm_step, last_sample, predict, randn, walk
+from hw2.samplers import (
+    classifier_free_guidance,
+    ddim_sigma,
+    ddim_step,
+    ddpm_step,
+    dpm_solver_pp_2m,
+    last_sample,
+    predict,
+    randn,
+    walk,
+)
 from hw2.schedule import NoiseSchedule, homework_schedule, linear_betas, timestep_pairs
 from hw2.seeding import image_generators
 from tests.oracles import (
@@ -14,6 +24,8 @@ from tests.oracles import (
     ddpm_posterior_twin,
     diffusers_ddim_scheduler,
     diffusers_ddpm_scheduler,
+    diffusers_dpm_solver,
+    dpm_solver_pp_2m_twin,
 )
 from tests.strategies import batches, etas, seeds
 
@@ -92,6 +104,60 @@ def test_ddim_ends_at_the_clean_image_as_diffusers_does(spacing):
         torch.testing.assert_close(state.sample, sample, rtol=1e-8, atol=1e-8)
     assert state.timestep == -1
     assert torch.equal(state.sample, state.pred_original_sample)
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("steps", [2, 5, 20, 100])
+def test_dpm_solver_walks_the_trajectory_of_diffusers(steps, prediction_type):
+    theirs = diffusers_dpm_solver(steps, prediction_type=prediction_type)
+    step = dpm_solver_pp_2m(prediction_type=prediction_type)
+    pairs = timestep_pairs("trailing", steps)
+    states = walk(step, dummy_network, noise_batch(torch.float32), homework_schedule(), pairs)
+    sample = noise_batch(torch.float32)
+    for t, state in zip(theirs.timesteps, states, strict=True):
+        sample = theirs.step(dummy_network(sample, t.expand(3)), t, sample).prev_sample
+        torch.testing.assert_close(state.sample, sample, rtol=1e-4, atol=1e-4)
+
+
+def test_dpm_solver_follows_algorithm_2_in_float64():
+    schedule, pairs, sample = homework_schedule(), timestep_pairs("homework", 20), noise_batch()
+    states = walk(dpm_solver_pp_2m(clip_sample=1.0), dummy_network, sample, schedule, pairs)
+    abars = [schedule.alpha_cumprod(t) for t, _ in pairs] + [schedule.alpha_cumprod(0)]
+    expected = dpm_solver_pp_2m_twin(dummy_network, sample, [t for t, _ in pairs], abars, clip=1.0)
+    for state, x in zip(states, expected, strict=True):
+        torch.testing.assert_close(state.sample, x, rtol=1e-9, atol=1e-9)
+
+
+def test_dpm_solver_comes_closer_than_ddim_in_as_many_steps():
+    schedule = homework_schedule()
+
+    def perfect(sample, timesteps):
+        """The noise that is expected where every pixel of an image is -0.5 or 0.5, equally often."""
+        abar = schedule.alpha_cumprod(int(timesteps[0]))
+        x0 = 0.5 * torch.tanh(0.5 * abar**0.5 * sample / (1 - abar))
+        return (sample - abar**0.5 * x0) / (1 - abar) ** 0.5
+
+    def end(step, steps):
+        return last_sample(walk(step, perfect, noise_batch(), schedule, timestep_pairs("trailing", steps)))
+
+    exact = end(ddim_step, 1000)
+    ddim, dpm = ((end(step, 20) - exact).abs().mean() for step in (ddim_step, dpm_solver_pp_2m()))
+    assert dpm < ddim / 1.5
+
+
+def test_a_solver_belongs_to_one_walk():
+    step, pairs = dpm_solver_pp_2m(), timestep_pairs("homework", 10)
+    last_sample(walk(step, dummy_network, noise_batch(), homework_schedule(), pairs))
+    with pytest.raises(ValueError, match="make a new one for another walk"):
+        last_sample(walk(step, dummy_network, noise_batch(), homework_schedule(), pairs))
+
+
+@given(st.floats(-3, 10))
+def test_guidance_goes_from_the_unconditional_through_the_conditional_prediction(scale):
+    conditional, unconditional = noise_batch(), noise_batch().flip(0)
+    guided = classifier_free_guidance(conditional, unconditional, scale)
+    # the paper's own form, (1 + w) conditional - w unconditional with w = scale - 1 (equation 6)
+    torch.testing.assert_close(guided, scale * conditional - (scale - 1) * unconditional, rtol=1e-9, atol=1e-9)
 
 
 # --- oracle: the papers' formulas, one step, float64 to the last digits ---

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from hw2.schedule import (
     NoiseSchedule,
+    cosine_betas,
     homework_schedule,
     linear_betas,
     scaled_linear_betas,
@@ -30,6 +31,11 @@ def test_alphas_cumprod_has_the_values_of_the_published_solution(timestep, publi
 def test_scaled_linear_betas_are_stable_diffusions():
     theirs = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").betas
     np.testing.assert_allclose(scaled_linear_betas().numpy(), theirs.numpy(), rtol=1e-6)
+
+
+def test_cosine_betas_are_those_of_improved_ddpm():
+    theirs = DDPMScheduler(beta_schedule="squaredcos_cap_v2").betas
+    np.testing.assert_allclose(cosine_betas().numpy(), theirs.numpy(), rtol=1e-5)
 
 
 def test_homework_spacing_is_981_to_1_and_ends_at_0():
