@@ -24,6 +24,14 @@ def mse(image: ImageU8, reference: ImageU8) -> float:
     return float(np.mean((image.astype(np.float64) - reference.astype(np.float64)) ** 2))
 
 
+def wilson_interval(correct: int, total: int) -> tuple[float, float]:
+    """95 % score interval of a share (Wilson 1927, JASA 22), by scipy. Raises ValueError for total 0."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(correct, total).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
 def psnr(image: ImageU8, reference: ImageU8) -> float | None:
     """Peak signal-to-noise ratio in dB for a peak of 255; None for identical images, whose ratio is infinite."""
     error = mse(image, reference)

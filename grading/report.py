@@ -9,12 +9,12 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from grading.results import Check, FacesResult, printable
+from grading.results import Check, DigitsResult, FacesResult, printable
 
 STYLES = {"pass": "green", "fail": "red", "warning": "yellow", "error": "magenta"}
 
 
-def to_json(result: FacesResult) -> str:
+def to_json(result: FacesResult | DigitsResult) -> str:
     """One JSON object, keys in a fixed order, no NaN, ASCII only (so that any file name survives)."""
     return json.dumps(asdict(result), indent=2, sort_keys=True, allow_nan=False) + "\n"
 
@@ -35,6 +35,26 @@ def faces_table(result: FacesResult) -> RenderableType:
     table.add_section()
     means = (_number(result.mse, ".4f"), _number(result.psnr, ".2f"), _number(result.ssim, ".4f"))
     table.add_row(Text("mean", "bold"), Text(means[0], "bold"), *means[1:])
+    return Group(table, *(_line(check) for check in result.checks), _verdict(result.status))
+
+
+def digits_table(result: DigitsResult) -> RenderableType:
+    """Problem 1 for the terminal: a row per digit, a column per data set, then what is wrong, then the verdict."""
+    table = Table(title="Problem 1: digits", title_justify="left")
+    table.add_column("accuracy")
+    for dataset in result.judges:
+        table.add_column(dataset, justify="right")
+    for digit in range(10):
+        accuracies = [_number(result.per_digit[dataset].get(str(digit)), ".0%") for dataset in result.judges]
+        table.add_row(f"digit {digit}", *accuracies)
+    table.add_section()
+    means = {"mnistm": result.accuracy_mnistm, "svhn": result.accuracy_svhn}
+    table.add_row("all digits", *(_number(means[dataset], ".2%") for dataset in result.judges))
+    intervals = (result.wilson_95[dataset] for dataset in result.judges)
+    table.add_row("95 % interval", *(f"{i[0]:.1%} .. {i[1]:.1%}" if i else "-" for i in intervals))
+    table.add_row("judge", *(f"{judge.kind} {judge.sha256[:8]}" for judge in result.judges.values()))
+    table.add_section()
+    table.add_row(Text("mean", "bold"), Text(_number(result.accuracy, ".2%"), "bold"))
     return Group(table, *(_line(check) for check in result.checks), _verdict(result.status))
 
 

@@ -45,6 +45,41 @@ class FacesResult:
     problem: Literal["faces"] = "faces"
 
 
+@dataclass(frozen=True)
+class Judge:
+    """Which classifier spoke. kind: "official" if its file is the course's own, byte for byte, else "custom"."""
+
+    dataset: str
+    kind: Literal["official", "custom"]
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class DigitsResult:
+    """Problem 1. Accuracies are shares, 0 to 1, None where no image could be scored; `accuracy` is their mean.
+
+    Dicts are by data set, "mnistm" and "svhn". confusion: 10x10 counts, rows labels, columns predictions. per_digit:
+    accuracy of each digit that has images. wilson_95: the interval that the accuracy lies in with 95 % confidence.
+    """
+
+    status: Status
+    thresholds: dict[str, float] = field(default_factory=dict)
+    accuracy: float | None = None
+    accuracy_mnistm: float | None = None
+    accuracy_svhn: float | None = None
+    correct: dict[str, int] = field(default_factory=dict)
+    total: dict[str, int] = field(default_factory=dict)
+    per_digit: dict[str, dict[str, float]] = field(default_factory=dict)
+    confusion: dict[str, list[list[int]]] = field(default_factory=dict)
+    wilson_95: dict[str, tuple[float, float] | None] = field(default_factory=dict)
+    judges: dict[str, Judge] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+    problem: Literal["digits"] = "digits"
+
+
 def printable(text: str) -> str:
     """Text that is safe to print: whatever could steer a terminal, or is no character at all, is spelled out."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

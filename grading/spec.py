@@ -8,3 +8,17 @@ MAX_FILE_BYTES = 16 * 2**20
 
 MAX_PIXELS = 4096 * 4096
 """Ours: ground truth and references may be larger than outputs, but not by this much."""
+
+DIGITS_SIMPLE, DIGITS_STRONG = 0.90, 0.95
+"""Problem 1's baselines for the mean of the two accuracies (slides p8)."""
+
+DIGITS_PER_CLASS = 50
+"""Images of each digit in each data set, `{digit}_{001..050}.png` (slides p35)."""
+
+DIGITS_SIZE = 28
+"""Both classifiers look at 28x28 pixels; other sizes are resized (digit_classifier.py)."""
+
+DATASETS = ("mnistm", "svhn")
+
+MNISTM_CLASSIFIER_SHA256 = "53aa64047bfdccf59362a74d52ce668d9c61982d02d4feb4d676bad4f90eff2c"
+"""Of the official Classifier.pth in the course's template."""
