@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 
 
 def test_bundled_noises_become_the_ground_truth(tmp_path, hw2, hw2_grade, bundled_model, bundled_data):
-    options = ["--noise", bundled_data / "face" / "noise", "--checkpoint", bundled_model]
+    options = ["--noise", bundled_data / "face" / "noise", "--checkpoint", bundled_model, "--device", "cpu"]
     assert hw2("faces", "sample", *options, "--output", tmp_path / "out").returncode == 0
     run = hw2_grade("faces", tmp_path / "out", bundled_data / "face" / "GT", "--json", "-")
     assert run.returncode == 0
@@ -25,7 +25,16 @@ def test_bundled_noises_become_the_ground_truth(tmp_path, hw2, hw2_grade, bundle
 
 
 def test_fresh_noise_leaves_the_ground_truth(tmp_path, hw2, hw2_grade, bundled_model, bundled_data):
-    options = ["--noise", bundled_data / "face" / "noise", "--checkpoint", bundled_model, "--eta", "0.5"]
+    options = [
+        "--noise",
+        bundled_data / "face" / "noise",
+        "--checkpoint",
+        bundled_model,
+        "--eta",
+        "0.5",
+        "--device",
+        "cpu",
+    ]
     assert hw2("faces", "sample", *options, "--output", tmp_path / "out").returncode == 0
     run = hw2_grade("faces", tmp_path / "out", bundled_data / "face" / "GT", "--json", "-")
     assert run.returncode == 1

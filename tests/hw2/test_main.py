@@ -18,7 +18,7 @@ FACES = [f"{i:02d}.png" for i in range(5)]
 
 @pytest.fixture
 def options(noise_folder, tiny_checkpoint):
-    return ["--noise", noise_folder, "--checkpoint", tiny_checkpoint, "--num-inference-steps", 10]
+    return ["--noise", noise_folder, "--checkpoint", tiny_checkpoint, "--num-inference-steps", 10, "--device", "cpu"]
 
 
 def contents(folder):
