@@ -206,6 +206,22 @@ def mse_twin(a: list[list[list[int]]], b: list[list[list[int]]]) -> float:
     return sum(squares) / len(squares)
 
 
+def ssim_twin(a: np.ndarray, b: np.ndarray) -> float:
+    """Wang et al. 2004, equation 13, over every 7x7 window that fits, channel by channel, one window at a time."""
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    scores = []
+    for channel in range(a.shape[2]):
+        for y in range(a.shape[0] - 6):
+            for x in range(a.shape[1] - 6):
+                u = a[y : y + 7, x : x + 7, channel].astype(float).ravel()
+                v = b[y : y + 7, x : x + 7, channel].astype(float).ravel()
+                (var_u, cov), (_, var_v) = np.cov(u, v)
+                mean_u, mean_v = u.mean(), v.mean()
+                luminance = (2 * mean_u * mean_v + c1) / (mean_u**2 + mean_v**2 + c1)
+                scores.append(luminance * (2 * cov + c2) / (var_u + var_v + c2))
+    return float(np.mean(scores))
+
+
 def random_face_weights(network: torch.nn.Module, seed: int) -> dict[str, Tensor]:
     """Weights of a plausible size for every parameter, none of them zero; buffers as they are."""
     g = torch.Generator().manual_seed(seed)

@@ -34,6 +34,9 @@ def test_the_score_is_the_mean_over_images(folders):
     assert result.status == "pass"
     assert result.psnr_per_image["00.png"] is None
     assert result.psnr_per_image["01.png"] == pytest.approx(10 * np.log10(255**2 / 4))
+    assert result.psnr == pytest.approx(np.mean([10 * np.log10(255**2 / error) for error in (4, 16)]))
+    assert result.ssim_per_image["00.png"] == 1.0
+    assert result.ssim == pytest.approx(np.mean(list(result.ssim_per_image.values())))
     assert result.found == result.expected == ["00.png", "01.png", "02.png"]
 
 
@@ -141,7 +144,10 @@ def test_a_published_solutions_faces_get_their_published_scores(shared_data, eta
 def test_passing_and_failing_have_exit_status_0_and_1(folders, hw2_grade):
     run = hw2_grade("faces", *folders)
     assert run.returncode == 0
-    assert "6.6667" in run.stdout
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in run.stdout.splitlines() if "│" in line]
+    assert rows[0] == ["00.png", "0.0000", "identical", "1.0000"]
+    assert rows[1][:3] == ["01.png", "4.0000", "42.11"]
+    assert rows[3][:3] == ["mean", "6.6667", "39.10"]
     assert run.stderr == ""
     assert hw2_grade("faces", *folders, "--threshold", 5).returncode == 1
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from hw2.faces.checkpoint import save_face_unet
 from tests.conftest import ROOT
 
 FACES = [f"{i:02d}.png" for i in range(5)]
@@ -71,18 +72,25 @@ def test_two_processes_and_any_batch_size_give_the_same_faces(tmp_path, hw2, opt
     assert contents(tmp_path / "whole") == {**contents(tmp_path / "first out"), **contents(tmp_path / "second out")}
 
 
+def start_and_stop(options, out, how):
+    """Start drawing faces into `out`, stop it once the first is finished; returns what it said and its status."""
+    command = [sys.executable, "-m", "hw2", "faces", "sample", *options, "--output", out]
+    run = subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(out.glob(".partial/*.png")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    run.send_signal(how)
+    _, said = run.communicate(timeout=60)
+    return said, run.returncode
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_run_goes_on_to_the_same_faces(tmp_path, hw2, options, how):
     options = [*options, "--num-inference-steps", 200, "--batch-size", 1, "--eta", 1]
     assert hw2("faces", "sample", *options, "--output", tmp_path / "whole").returncode == 0
-    command = [sys.executable, "-m", "hw2", "faces", "sample", *options, "--output", tmp_path / "out"]
-    run = subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "out").glob(".partial/*.png")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    run.send_signal(how)
-    _, said = run.communicate(timeout=60)
-    assert run.returncode == (-9 if how == signal.SIGKILL else 130)
+    said, status = start_and_stop(options, tmp_path / "out", how)
+    assert status == (-9 if how == signal.SIGKILL else 130)
     if how == signal.SIGINT:
         assert "the same command goes on from here" in said
         assert "Traceback" not in said
@@ -92,6 +100,25 @@ def test_a_stopped_run_goes_on_to_the_same_faces(tmp_path, hw2, options, how):
     assert hw2("faces", "sample", *options, "--output", tmp_path / "out").returncode == 0
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
     assert {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in kept} == kept, "kept, not drawn again"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", ["eta", "seed", "noise", "checkpoint"])
+def test_a_stopped_run_is_not_mixed_with_another(tmp_path, hw2, options, noise_folder, tiny_network, change):
+    long = [*options, "--num-inference-steps", 200, "--batch-size", 1, "--eta", 1]
+    start_and_stop(long, tmp_path / "out", signal.SIGKILL)
+    if change == "eta":
+        long[-1] = 0.5
+    if change == "seed":
+        long += ["--seed", 1]
+    if change == "noise":
+        torch.save(torch.randn(1, 3, 8, 8), noise_folder / "00.pt")
+    if change == "checkpoint":
+        tiny_network.down1.bias += 1
+        save_face_unet(tiny_network, tmp_path / "tiny.safetensors")
+    assert hw2("faces", "sample", *long, "--output", tmp_path / "out").returncode == 0
+    assert hw2("faces", "sample", *long, "--output", tmp_path / "clean").returncode == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "clean")
 
 
 def test_a_write_that_fails_leaves_nothing_half_written(tmp_path, options):
