@@ -11,20 +11,21 @@ help: ## show this list
 
 setup: .venv/.ready ## create .venv and install everything into it (a few minutes, once)
 .venv/.ready: pyproject.toml
-	+@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	+@test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv || exit 2
 	+@echo "Installing into .venv; torch is large, so the first time takes a few minutes ..." >&2
-	+@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]' && touch $@
+	+@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]' && touch $@ || exit 2
 
 # make turns every failure into exit status 2. In question mode (-q) a recipe line marked '+' still runs, and its
-# exit status 1 stays 1: so `make grade` alone passes the grader's verdict on as 0 (pass), 1 (fail) or 2 (error).
+# exit status 1 stays 1: so `make grade` alone passes the grader's verdict on as 0 (pass), 1 (fail) or 2 (error),
+# and the other lines turn every failure of theirs into 2.
 ifeq ($(MAKECMDGOALS),grade)
 MAKEFLAGS += -q
 endif
 grade: .venv/.ready ## run the reference solution on the embedded default, grade it, print the table
-	+@rm -rf $(GRADE) && mkdir -p $(GRADE)
-	+@$(BIN)/hw2 faces sample $(FACE) --output $(GRADE)/faces
-	+@$(BIN)/hw2 faces eta-grid $(FACE) --output $(GRADE)/faces_eta.png
-	+@$(BIN)/hw2 faces interpolate $(FACE) --output $(GRADE)/faces_interpolation.png
+	+@rm -rf $(GRADE) && mkdir -p $(GRADE) || exit 2
+	+@$(BIN)/hw2 faces sample $(FACE) --output $(GRADE)/faces || exit 2
+	+@$(BIN)/hw2 faces eta-grid $(FACE) --output $(GRADE)/faces_eta.png || exit 2
+	+@$(BIN)/hw2 faces interpolate $(FACE) --output $(GRADE)/faces_interpolation.png || exit 2
 	+@$(BIN)/hw2-grade faces $(GRADE)/faces fixtures/hw2_data/face/GT --json $(GRADE)/results.json
 
 test: lint ## lint, types, import contracts and the whole test suite
@@ -39,6 +40,7 @@ format: .venv/.ready ## rewrite the code in the house style
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 gpu-test: .venv/.ready ## the tests that need a CUDA device
+	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else "no CUDA device here")'
 	@$(BIN)/pytest -m gpu
 
 fixtures: .venv/.ready ## train the bundled models and make the ground truth again

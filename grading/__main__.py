@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import os
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
 
 from grading.report import digits_table, faces_table, stdout_console, to_json
-from grading.results import Check, DigitsResult, FacesResult, GradingError
+from grading.results import Check, DigitsResult, FacesResult, GradingError, printable
 from grading.spec import FACES_THRESHOLD
+
+Result = TypeVar("Result", FacesResult, DigitsResult)
 
 EXIT_STATUS = {"pass": 0, "fail": 1, "error": 2}
 
@@ -35,11 +41,10 @@ def faces(
     """Problem 2: mean squared error of faces against their ground truth."""
     from grading.faces import grade_faces
 
-    try:
-        result = grade_faces(output_dir, gt_dir, threshold)
-    except GradingError as error:
-        result = FacesResult(status="error", threshold=threshold, checks=[Check("call", "error", f"{error}.")])
-    _deliver(result, json)
+    def failed(check: Check) -> FacesResult:
+        return FacesResult("error", threshold if math.isfinite(threshold) else FACES_THRESHOLD, checks=[check])
+
+    _deliver(_grade(lambda: grade_faces(output_dir, gt_dir, threshold), failed), json)
 
 
 @app.command("digits")
@@ -53,15 +58,28 @@ def digits(
     from grading.digits import grade_digits
     from grading.models import load_digit_judge
 
-    try:
+    def grade() -> DigitsResult:
         judges = {
             "mnistm": load_digit_judge("mnistm", mnistm_classifier),
             "svhn": load_digit_judge("svhn", svhn_classifier),
         }
-        result = grade_digits(output_dir, judges)
+        return grade_digits(output_dir, judges)
+
+    _deliver(_grade(grade, lambda check: DigitsResult("error", checks=[check])), json)
+
+
+def _grade(grade: Callable[[], Result], failed: Callable[[Check], Result]) -> Result:
+    """The result, or one that says what could not be done: our failures must never look like the submission's."""
+    try:
+        return grade()
     except GradingError as error:
-        result = DigitsResult(status="error", checks=[Check("call", "error", f"{error}.")])
-    _deliver(result, json)
+        return failed(Check("call", "error", f"{error}."))
+    except OSError as error:
+        name = printable(str(error.filename or "a file"))
+        return failed(Check("call", "error", f"{name} could not be used: {error.strerror}."))
+    except Exception as error:  # a fault of the grader's own
+        said = printable(f"{type(error).__name__}: {error}")
+        return failed(Check("call", "error", f"The grader itself failed, please report it ({said})."))
 
 
 def _deliver(result: FacesResult | DigitsResult, json: str) -> None:
@@ -74,14 +92,28 @@ def _deliver(result: FacesResult | DigitsResult, json: str) -> None:
     if json == "-":
         sys.stdout.write(to_json(result))
     elif json:
-        partial = Path(json).with_name(f".{Path(json).name}.partial")
         try:
-            partial.write_text(to_json(result))
-            partial.replace(json)
-        except OSError as error:
-            _complain(f"{json} could not be written: {error.strerror}.")
+            _write(Path(json).resolve(), to_json(result))
+        except (OSError, RuntimeError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            _complain(f"{printable(json)} could not be written: {reason}.")
             raise typer.Exit(2) from None
     raise typer.Exit(EXIT_STATUS[result.status])
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all; a pipe or device is written to, never replaced."""
+    if path.exists() and not path.is_file():
+        path.write_text(text)
+        return
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text)
+        partial.replace(path)
+    except OSError:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
 
 
 def _complain(sentence: str) -> None:
@@ -90,7 +122,20 @@ def _complain(sentence: str) -> None:
 
 def main() -> None:
     """Entry point of the `hw2-grade` command."""
-    sys.exit(app())
+    try:
+        app(standalone_mode=True)
+    except SystemExit as done:
+        try:
+            sys.stdout.flush()
+        except OSError as error:  # a full disk or a closed pipe behind stdout: the verdict did not get out
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _complain(f"the result could not be printed: {error.strerror}.")
+            sys.exit(2)
+        sys.exit(done.code)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _complain(f"the result could not be printed: {error.strerror}.")
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -95,9 +95,11 @@ def _read_ground_truth(folder: Path) -> dict[str, ImageU8]:
         raise GradingError(f"the ground truth folder {shown} holds no PNG images; expected 00.png, 01.png, ..")
     references = {}
     for name in names:
-        path = (folder / name).resolve()  # staff may link to their ground truth
         try:
+            path = (folder / name).resolve()  # staff may link to their ground truth
             references[name] = read_png(path.parent, path.name).pixels_u8
+        except RuntimeError:
+            raise GradingError(f"the ground truth {printable(str(folder / name))} is a link to itself") from None
         except ImageRefused as refusal:
             raise GradingError(f"the ground truth {printable(str(folder / name))} {printable(str(refusal))}") from None
     return references

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
-import zlib
+import warnings
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -48,16 +48,19 @@ def read_png(folder: Path, name: str, size: tuple[int, int] | None = None) -> Gr
     if bit_depth > 8:
         raise ImageRefused(f"has {bit_depth} bits per channel; expected 8")
     try:
-        with Image.open(BytesIO(content), formats=("PNG",)) as image:
-            if getattr(image, "n_frames", 1) != 1:
-                raise ImageRefused("is an animation; expected a single picture")
-            image.load()
-            return _as_rgb(image)
-    # What PIL raises for broken or hostile files; MemoryError for a decoder that was made to ask for too much.
-    except (OSError, SyntaxError, ValueError, KeyError, IndexError, TypeError, OverflowError, EOFError) as error:
-        raise ImageRefused(f"is broken and cannot be decoded ({error})") from None
-    except (struct.error, zlib.error, MemoryError, Image.DecompressionBombError) as error:
-        raise ImageRefused(f"is broken and cannot be decoded ({error})") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PIL's advice on odd files; what matters is checked here
+            with Image.open(BytesIO(content), formats=("PNG",)) as image:
+                if image.size != (width, height):
+                    raise ImageRefused("is broken and cannot be decoded (it has two headers)")
+                if getattr(image, "n_frames", 1) != 1:
+                    raise ImageRefused("is an animation; expected a single picture")
+                image.load()
+                return _as_rgb(image, bit_depth)
+    except ImageRefused:
+        raise
+    except Exception as error:  # fed with foreign bytes, PIL raises nearly everything that Python has
+        raise ImageRefused(f"is broken and cannot be decoded ({error or type(error).__name__})") from None
 
 
 def _read_regular_file(folder: Path, name: str) -> bytes:
@@ -93,12 +96,20 @@ def _png_header(content: bytes) -> tuple[int, int, int]:
         raise ImageRefused("is empty; expected a PNG image" if not content else "is not a PNG image")
     if len(content) < 25 or content[12:16] != b"IHDR":
         raise ImageRefused("is broken and cannot be decoded (it ends within its header)")
+    # PIL would believe the last header, we have checked the first.
+    position = 8
+    while content[position + 4 : position + 8] not in (b"IDAT", b""):
+        position += 12 + int.from_bytes(content[position : position + 4], "big")
+        if content[position + 4 : position + 8] == b"IHDR":
+            raise ImageRefused("is broken and cannot be decoded (it has two headers)")
     width, height, bit_depth = struct.unpack(">IIB", content[16:25])
     return width, height, bit_depth
 
 
-def _as_rgb(image: Image.Image) -> GradedImage:
+def _as_rgb(image: Image.Image, bit_depth: int) -> GradedImage:
     note = ""
+    if "transparency" in image.info and image.mode in ("1", "L") and bit_depth < 8:
+        raise ImageRefused("has transparent pixels; expected an opaque RGB image")  # PIL would compare them unscaled
     if image.has_transparency_data:
         with_alpha = np.asarray(image.convert("RGBA"))
         if (with_alpha[..., 3] != 255).any():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from dataclasses import asdict
 
 from rich.console import Console, Group, RenderableType
@@ -71,5 +73,7 @@ def _verdict(status: str) -> Text:
 
 
 def stdout_console() -> Console:
-    """Results go to stdout; long names are not cut when stdout is no terminal."""
+    """Results go to stdout; long names are not cut, and no terminal is too old for a name."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     return Console(highlight=False, soft_wrap=True)

@@ -30,6 +30,14 @@ class Commands(TyperGroup):
         except InputError as error:
             err.print(f"hw2: {error}", style="red", markup=False)
             raise typer.Exit(2) from None
+        except OSError as error:
+            err.print(f"hw2: {error.filename} could not be used: {error.strerror}", style="red", markup=False)
+            raise typer.Exit(2) from None
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, MemoryError) and "memory" not in str(error):
+                raise
+            err.print("hw2: not enough memory for this; use a smaller --batch-size", style="red")
+            raise typer.Exit(2) from None
         except KeyboardInterrupt:
             err.print("hw2: stopped; the same command goes on from here")
             raise typer.Exit(130) from None
@@ -158,6 +166,8 @@ def _beside(output: Path) -> Path:
     """The hidden folder that keeps a picture's single images until it is written."""
     if output.is_dir():
         raise InputError(f"{output} is a folder; expected the name of a PNG file")
+    if output.suffix.lower() != ".png":
+        raise InputError(f"{output} would be a PNG picture; give it a name that ends in .png")
     return output.with_name(f".{output.name}.faces")
 
 
@@ -171,7 +181,7 @@ def _device(name: str) -> str:
         device = torch.device(name)
     except RuntimeError:
         device = None
-    if device is None or device.type not in ("cpu", "cuda"):
+    if device is None or (device.type != "cuda" and name != "cpu"):
         raise InputError(f"--device is {name!r}; expected cpu, cuda, cuda:N or auto")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = torch.cuda.device_count()

@@ -25,9 +25,11 @@ HARMLESS = {PARTIAL, ".DS_Store", "Thumbs.db"}
 @contextmanager
 def progress_bar(what: str, total: int, done: int = 0) -> Iterator[Callable[[str], None]]:
     """A progress bar on stderr; call what it yields once per finished unit, with a note to show behind the bar."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
-    with Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=console) as progress:
+    with Progress(
+        *columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False), console=console
+    ) as progress:
         task = progress.add_task(what, total=total, completed=done, note="")
         yield lambda note: progress.update(task, advance=1, note=note)
 
@@ -40,7 +42,13 @@ def png_bytes(image_u8: npt.NDArray[np.uint8]) -> bytes:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; a file of that name is replaced. Raises InputError if it cannot be written."""
+    """Write a file whole or not at all; a file of that name is replaced, a link's target is, a pipe or device refused.
+
+    Raises InputError if it cannot be written.
+    """
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is no file; expected a name to write a file to")
+    path = path.resolve()
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,6 +84,8 @@ class OutputFolder:
                     f"{path} already holds other files ({', '.join(others[:3])}{', ..' if len(others) > 3 else ''}); "
                     "empty it or choose another folder"
                 )
+            if folders := [name for name in names if (path / name).is_dir()]:
+                raise InputError(f"{path / folders[0]} is a folder where a file must go; remove it")
             stamp = self._partial / "settings"
             if not stamp.exists() or stamp.read_text() != digest:
                 shutil.rmtree(self._partial, ignore_errors=True)
@@ -100,6 +110,13 @@ class OutputFolder:
         """The pixels (H, W, 3) of a kept file."""
         with Image.open(self._partial / name) as image:
             return np.asarray(image)
+
+    def discard_if_empty(self) -> None:
+        """Leave nothing behind if no file is finished yet."""
+        if len(self.missing()) == len(self.names):
+            shutil.rmtree(self._partial, ignore_errors=True)
+            with suppress(OSError):
+                self.path.rmdir()  # only if nothing else is in it
 
     def discard(self) -> None:
         """Remove the folder with all that it keeps, where the files were only wanted for a picture."""

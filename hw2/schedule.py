@@ -114,8 +114,9 @@ def timestep_pairs(
     - "trailing":  T - 1, T - 1 - T/N, .., and then -1 (Lin et al. 2024, arXiv 2305.08891, table 2).
     - "linspace":  N points from T - 1 to 0, both included, rounded, and then -1 (same table).
 
-    The first two start below T - 1 where N does not divide T. Counts that would leave more than a tenth of the
-    schedule out are refused, since a sampler would then treat pure noise as an almost finished image.
+    The first two start at most a stride below T where N divides T, and lower where it does not. Counts that would
+    leave out more than a tenth of the schedule besides, and a single step, are refused: a sampler would treat pure
+    noise as an almost finished image.
     Raises ValueError for these, for N outside 1 .. T, and for an unknown spacing.
     """
     T, N = num_train_timesteps, num_inference_steps
@@ -130,6 +131,10 @@ def timestep_pairs(
         if visited[0] >= T:
             raise ValueError(
                 f"num_inference_steps {N} would start at timestep {visited[0]}, past {T - 1}; use at most {T - 1}"
+            )
+        if N == 1:
+            raise ValueError(
+                f"num_inference_steps 1 would start at timestep {first}, where no noise is left; use 2 or more"
             )
         if N * stride < 0.9 * T:
             raise ValueError(

@@ -16,7 +16,7 @@ def image_generator(seed: int, name: str) -> torch.Generator:
 
     The two are hashed (SHA-256) into the generator's 64-bit seed, so that neighbouring seeds or names share nothing.
     """
-    digest = hashlib.sha256(f"{seed}\0{name}".encode()).digest()
+    digest = hashlib.sha256(f"{seed}\0{name}".encode(errors="surrogateescape")).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))
 
 

@@ -96,8 +96,8 @@ def diffusers_face_unet(weights: Mapping[str, Tensor], config: FaceUNetConfig) -
     levels = range(len(config.channel_multipliers))
     attention = [level in config.attention_levels for level in levels]
     network = UNet2DModel(
-        in_channels=config.in_channels,
-        out_channels=config.in_channels,
+        in_channels=3,
+        out_channels=3,
         block_out_channels=tuple(config.channel * m for m in config.channel_multipliers),
         layers_per_block=config.num_res_blocks,
         down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attention),

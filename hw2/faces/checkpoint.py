@@ -93,10 +93,16 @@ def _check_tensors(path: Path, expected: dict[str, torch.Size], found: dict[str,
         if value.shape != expected[name]
     ]:
         problems.append(f"{len(misshapen)} tensors have another shape: {_some(misshapen)}")
-    if broken := [n for n, v in shared.items() if not v.is_floating_point() or not bool(v.isfinite().all())]:
+    if broken := [name for name, value in shared.items() if not _is_finite(value)]:
         problems.append(f"{len(broken)} tensors are not finite floating numbers: {_some(broken)}")
     if problems:
         raise InputError(f"{path} does not fit the face network: {'; '.join(problems)}; is it the right checkpoint?")
+
+
+def _is_finite(value: Tensor) -> bool:
+    """Whether a tensor is a plain block of finite floating numbers, in memory."""
+    plain = value.layout == torch.strided and value.device.type == "cpu" and value.is_floating_point()
+    return plain and bool(value.to(torch.float32).isfinite().all())
 
 
 def _some(names: list[str]) -> str:

@@ -21,6 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+IMAGE_CHANNELS = 3
+
 
 @dataclass(frozen=True)
 class FaceUNetConfig:
@@ -37,12 +39,13 @@ class FaceUNetConfig:
     num_res_blocks: int = 2
     attention_levels: tuple[int, ...] = (4,)
     num_groups: int = 32
-    in_channels: int = 3
 
     def __post_init__(self) -> None:
-        numbers = (self.channel, *self.channel_multipliers, self.num_res_blocks, self.num_groups, self.in_channels)
+        numbers = (self.channel, *self.channel_multipliers, self.num_res_blocks, self.num_groups)
         if not self.channel_multipliers or not all(type(n) is int and 0 < n <= 4096 for n in numbers):
             raise ValueError(f"every size must be a positive integer, got {self}")
+        if len(self.channel_multipliers) > 10 or self.num_res_blocks > 16:
+            raise ValueError(f"at most 10 levels of 16 blocks are built, got {self}")
         if not all(type(n) is int and 0 <= n < len(self.channel_multipliers) for n in self.attention_levels):
             raise ValueError(f"attention_levels must name levels 0 .. {len(self.channel_multipliers) - 1}, got {self}")
         if self.channel % self.num_groups or self.channel % 2:
@@ -74,7 +77,7 @@ class FaceUNet(nn.Module):
             nn.SiLU(),
             nn.Linear(time_dim, time_dim),
         )
-        down: list[nn.Module] = [nn.Conv2d(config.in_channels, config.channel, 3, padding=1)]
+        down: list[nn.Module] = [nn.Conv2d(IMAGE_CHANNELS, config.channel, 3, padding=1)]
         channels = config.channel
         skips = [channels]  # channels of each feature map that the way up will want back
         for level, width in enumerate(widths):
@@ -101,7 +104,7 @@ class FaceUNet(nn.Module):
         self._up = _register(self, "up", up)
 
         self.out = nn.Sequential(
-            nn.GroupNorm(groups, channels), nn.SiLU(), _zero(nn.Conv2d(channels, config.in_channels, 3, padding=1))
+            nn.GroupNorm(groups, channels), nn.SiLU(), _zero(nn.Conv2d(channels, IMAGE_CHANNELS, 3, padding=1))
         )
 
     def forward(self, sample: Tensor, timesteps: Tensor) -> Tensor:

@@ -20,6 +20,9 @@ from hw2.schedule import homework_schedule, timestep_pairs
 from hw2.seeding import image_generators
 from hw2.torch_file import read_torch_file
 
+MAX_SIDE = 4096
+"""Far more than any face; a file can claim a side of billions in a few bytes."""
+
 LONE_PIXELS = 256 * 256
 """Below the homework's size some feature map can have fewer than the 20480 numbers that PyTorch's choice depends on."""
 
@@ -48,8 +51,12 @@ def _load_noise(path: Path, downsampling: int) -> Tensor:
     noise = read_torch_file(path)
     if not isinstance(noise, Tensor):
         raise InputError(f"{path} holds a {type(noise).__name__}; expected a tensor of shape [1, 3, height, width]")
+    if noise.layout != torch.strided or noise.device.type != "cpu":
+        raise InputError(f"{path} holds a {noise.layout} tensor on {noise.device}; expected plain numbers")
     if noise.ndim != 4 or noise.shape[:2] != (1, 3) or noise.numel() == 0:
         raise InputError(f"{path} has shape {list(noise.shape)}; expected [1, 3, height, width]")
+    if max(noise.shape) > MAX_SIDE:
+        raise InputError(f"{path} is {noise.shape[3]}x{noise.shape[2]} pixels; at most {MAX_SIDE} a side are drawn")
     if noise.dtype != torch.float32:
         raise InputError(f"{path} holds {noise.dtype}; expected torch.float32")
     if noise.shape[2] % downsampling or noise.shape[3] % downsampling:
@@ -58,13 +65,14 @@ def _load_noise(path: Path, downsampling: int) -> Tensor:
         )
     if not bool(noise.isfinite().all()):
         raise InputError(f"{path} holds NaN or infinity; expected finite numbers")
-    return noise
+    return noise.detach().contiguous()
 
 
 def batch_invariant(network: FaceUNet, dtype: torch.dtype = torch.float32) -> Network:
     """The network, computing in its own `dtype`, as a function of float32 samples that all share one timestep.
 
-    On a CPU an image then comes out the same, bit for bit, whoever shares its batch. Two things would break that:
+    On a CPU an image then comes out the same, bit for bit, whoever shares its batch; the tests show it for the bundled
+    and the official network. Two things would break that:
     matrix products of one and of many rows round differently, so the timestep is embedded once for all images; and
     PyTorch gives a lone small image to another convolution than a batch, so such an image goes in twice. On a GPU the
     library may still choose by batch size, and images agree to float32 rounding.
@@ -124,8 +132,12 @@ class FaceSampler:
         """Draw the faces that `folder` still misses and keep each as prefix + name + ".png"; see `sample`."""
         missing = {name: noise for name, noise in noises.items() if f"{prefix}{name}.png" in folder.missing()}
         with progress_bar(f"{prefix or 'faces'}", self.network_calls(len(missing))) as advance:
-            for name, face in self.sample(missing, eta, advance):
-                folder.write(f"{prefix}{name}.png", png_bytes(face_to_u8(face)))
+            try:
+                for name, face in self.sample(missing, eta, advance):
+                    folder.write(f"{prefix}{name}.png", png_bytes(face_to_u8(face)))
+            except InputError:
+                folder.discard_if_empty()
+                raise
 
 
 def face_to_u8(face: Tensor) -> npt.NDArray[np.uint8]:

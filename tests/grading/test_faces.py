@@ -1,5 +1,7 @@
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from PIL import Image
 
 from grading.faces import grade_faces
 from grading.results import GradingError
+from tests.conftest import ROOT
 
 
 def save(folder, name, pixels):
@@ -187,6 +190,49 @@ def test_what_cannot_be_done_is_one_sentence_and_exit_status_2(folders, hw2_grad
     run = hw2_grade("faces", *folders, "--json", tmp_path / "no" / "where.json")
     assert run.returncode == 2
     assert "where.json could not be written: No such file or directory." in run.stderr
+
+
+def test_odd_calls_are_errors_and_never_a_failed_submission(folders, hw2_grade, tmp_path):
+    for odd in (
+        (*folders, "--threshold", "nan", "--json", "-"),
+        (*folders, "--json", "."),
+        (*folders, "--json", tmp_path),
+        (folders[0] / ("n" * 300), folders[1]),
+    ):
+        run = hw2_grade("faces", *odd)
+        assert run.returncode == 2, odd
+        assert run.stderr.count("\n") == 1, run.stderr
+    (folders[1] / "00.png").unlink()
+    (folders[1] / "00.png").symlink_to(folders[1] / "00.png")
+    run = hw2_grade("faces", *folders)
+    assert run.returncode == 2
+    assert "gt/00.png is a link to itself" in run.stderr
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_result_that_cannot_be_printed_is_no_verdict(folders):
+    for stdout in ("/dev/full",):
+        with open(stdout, "w") as full:
+            command = [sys.executable, "-m", "grading", "faces", *map(str, folders)]
+            run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False)
+        assert run.returncode == 2
+        assert "could not be printed: No space left on device" in run.stderr
+
+
+def test_json_goes_through_a_pipe_or_link_and_replaces_neither(folders, hw2_grade, tmp_path):
+    (tmp_path / "link.json").symlink_to(tmp_path / "real.json")
+    assert hw2_grade("faces", *folders, "--json", tmp_path / "link.json").returncode == 0
+    assert (tmp_path / "link.json").is_symlink()
+    assert json.loads((tmp_path / "real.json").read_text())["status"] == "pass"
+    assert hw2_grade("faces", *folders, "--json", "/dev/null").returncode == 0
+    assert not os.path.isfile("/dev/null")
+
+
+def test_a_terminal_without_unicode_still_gets_its_table(folders, hw2_grade):
+    (folders[0] / "é☃.png").touch()
+    run = hw2_grade("faces", *folders, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert run.returncode == 0
+    assert "\\u2603" in run.stdout
 
 
 def test_hostile_names_are_shown_as_text(folders, hw2_grade):

@@ -116,6 +116,25 @@ def test_a_decompression_bomb_is_refused_by_its_header(tmp_path):
     assert refusal(tmp_path, size=None) == "claims 50000x50000 pixels; that is too large to be read"
 
 
+@pytest.mark.parametrize(
+    ("width", "height", "depth", "colour"), [(16, 16, 8, 2), (10_000, 10_000, 8, 0), (8, 8, 16, 0)]
+)
+def test_a_second_header_does_not_get_past_the_first(tmp_path, width, height, depth, colour):
+    second = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    (tmp_path / "x.png").write_bytes(png(8, 8, extra=second))
+    assert refusal(tmp_path) == "is broken and cannot be decoded (it has two headers)"
+
+
+def test_a_palette_image_without_a_palette_is_refused(tmp_path):
+    (tmp_path / "x.png").write_bytes(png(8, 8, colour=3, pixels=(b"\0" + bytes(8)) * 8))
+    assert refusal(tmp_path).startswith("is broken and cannot be decoded")
+
+
+def test_transparency_of_few_bits_is_not_overlooked(tmp_path):
+    (tmp_path / "x.png").write_bytes(png(8, 8, 2, 0, (b"\0\xff\xff") * 8, chunk(b"tRNS", b"\0\3")))
+    assert "transparent pixels" in refusal(tmp_path)
+
+
 def test_a_text_bomb_in_a_small_image_is_refused(tmp_path):
     bomb = chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(80 * 2**20)))
     (tmp_path / "x.png").write_bytes(png(8, 8, pixels=(b"\0" + bytes(24)) * 8, extra=bomb))
@@ -167,6 +186,21 @@ def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path, monkeypatch):
         return status
 
     monkeypatch.setattr(os, "fstat", growing)
+    assert "changed while it was being read" in refusal(tmp_path)
+
+
+def test_a_file_that_is_rewritten_while_it_is_read_is_refused(tmp_path, monkeypatch):
+    Image.fromarray(PIXELS).save(tmp_path / "x.png")
+    content, real, calls = (tmp_path / "x.png").read_bytes(), os.fstat, []
+
+    def rewriting(descriptor):
+        if len(calls) == 1:
+            (tmp_path / "x.png").write_bytes(content)
+            os.utime(tmp_path / "x.png", ns=(0, 0))
+        calls.append(descriptor)
+        return real(descriptor)
+
+    monkeypatch.setattr(os, "fstat", rewriting)
     assert "changed while it was being read" in refusal(tmp_path)
 
 

@@ -131,7 +131,7 @@ def test_a_write_that_fails_leaves_nothing_half_written(tmp_path, options):
     )
     assert run.returncode == 2
     assert "00.png could not be written: File too large" in run.stderr
-    assert [p.name for p in tmp_path.glob("out/**/*") if p.is_file()] == ["settings"]
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -145,6 +145,8 @@ def test_a_write_that_fails_leaves_nothing_half_written(tmp_path, options):
         (("--dtype", "int8"), "--dtype is 'int8'; expected one of float32, bfloat16, float16"),
         (("--device", "tpu"), "--device is 'tpu'; expected cpu, cuda, cuda:N or auto"),
         (("--device", "cuda:99"), "CUDA devices here; use --device cpu"),
+        (("--device", "cpu:3"), "--device is 'cpu:3'"),
+        (("--noise", "n" * 300), "could not be used: File name too long"),
         (("--checkpoint", "nowhere.pt"), "nowhere.pt is not a file"),
         (("--noise", "nowhere"), "nowhere is not a folder"),
         (("--output", "/proc/out"), "/proc/out cannot be written to"),
@@ -189,6 +191,7 @@ def test_interpolation_between_noises_that_are_not_there_or_opposite(tmp_path, h
     )
     torch.save(-torch.load(noise_folder / "00.pt", weights_only=True), noise_folder / "01.pt")
     refused(hw2("faces", "interpolate", *options, "--output", output), "opposite directions")
+    refused(hw2("faces", "interpolate", *options, "--output", tmp_path / "x.jpg"), "a name that ends in .png")
     refused(hw2("faces", "interpolate", *options, "--output", tmp_path), "is a folder; expected the name of a PNG file")
     assert not list((tmp_path / "p").iterdir())
 

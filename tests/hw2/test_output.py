@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,24 @@ def test_a_full_disk_leaves_no_half_file_and_keeps_the_finished_ones(tmp_path, m
     with pytest.raises(InputError, match=r"No space left on device; .*; 1 finished files are kept, run the same"):
         folder.write("b.png", b"BBBB")
     assert sorted(p.name for p in (tmp_path / ".partial").iterdir()) == ["a.png", "settings"]
+    folder.discard_if_empty()
+    assert folder.missing() == ["b.png"], "finished files are not lost"
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused_before_the_work(tmp_path):
+    (tmp_path / "b.png").mkdir()
+    with pytest.raises(InputError, match=r"b\.png is a folder where a file must go"):
+        OutputFolder(tmp_path, NAMES, settings=1)
+
+
+def test_write_file_follows_a_link_and_refuses_a_pipe(tmp_path):
+    (tmp_path / "link.png").symlink_to(tmp_path / "real.png")
+    write_file(tmp_path / "link.png", b"x")
+    assert (tmp_path / "link.png").is_symlink()
+    assert (tmp_path / "real.png").read_bytes() == b"x"
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(InputError, match=r"pipe\.png is no file"):
+        write_file(tmp_path / "pipe.png", b"x")
 
 
 def test_write_file_to_the_device_that_is_always_full():

@@ -45,7 +45,7 @@ def test_homework_spacing_is_981_to_1_and_ends_at_0():
     assert [t for t, _ in pairs] == list(range(981, 0, -20))
 
 
-@pytest.mark.parametrize("steps", [1, 2, 5, 10, 20, 30, 50, 70, 100, 125, 250, 500, 999])
+@pytest.mark.parametrize("steps", [2, 5, 10, 20, 30, 50, 70, 100, 125, 250, 300, 500, 999])
 def test_homework_spacing_visits_the_timesteps_of_diffusers(steps):
     theirs = diffusers_ddim_scheduler(steps).timesteps.tolist()
     assert [t for t, _ in timestep_pairs("homework", steps)] == theirs
@@ -61,7 +61,7 @@ def test_uniform_spacings_visit_the_timesteps_of_diffusers(spacing, steps):
 
 @given(
     st.sampled_from(["homework", "leading", "trailing", "linspace"]),
-    st.sampled_from([1, 2, 3, 4, 5, 8, 10, 20, 25, 40, 50, 100, 125, 200, 250, 500]),
+    st.sampled_from([2, 3, 4, 5, 8, 10, 20, 25, 40, 50, 100, 125, 200, 250, 500]),
 )
 def test_each_step_starts_where_the_one_before_ended(spacing, steps):
     pairs = timestep_pairs(spacing, steps)
@@ -71,7 +71,7 @@ def test_each_step_starts_where_the_one_before_ended(spacing, steps):
     assert pairs[-1][1] == (0 if spacing == "homework" else -1)
 
 
-@pytest.mark.parametrize("steps", [0, -1, 1001, 1000, 600, 334])
+@pytest.mark.parametrize("steps", [0, -1, 1, 1001, 1000, 600, 400, 334])
 def test_homework_spacing_refuses_counts_that_cannot_start_from_noise(steps):
     with pytest.raises(ValueError, match=f"num_inference_steps.* {steps}|got {steps}"):
         timestep_pairs("homework", steps)

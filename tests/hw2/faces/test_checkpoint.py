@@ -65,7 +65,15 @@ def test_a_long_list_of_keys_is_cut(tiny_checkpoint):
         load_face_unet(tiny_checkpoint)
 
 
-@pytest.mark.parametrize("bad", [torch.full((8,), torch.nan), torch.full((8,), torch.inf), torch.zeros(8).int()])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        torch.full((8,), torch.nan),
+        torch.full((8,), torch.inf),
+        torch.zeros(8).int(),
+        torch.full((8,), torch.nan).to(torch.float8_e5m2),
+    ],
+)
 def test_weights_that_are_no_finite_numbers_are_refused(tiny_checkpoint, bad):
     rewrite(tiny_checkpoint, lambda weights: weights.update({"down1.bias": bad}))
     with pytest.raises(InputError, match=r"not finite floating numbers: down1\.bias"):

@@ -140,6 +140,8 @@ def test_the_operation_count_of_the_official_size():
         {"channel_multipliers": (1, 2.5)},
         {"num_res_blocks": -1},
         {"num_res_blocks": 10**9},
+        {"num_res_blocks": 17},
+        {"channel_multipliers": (1,) * 11},
         {"attention_levels": (6,)},
         {"channel": "128"},
         {"num_groups": True},
@@ -147,5 +149,5 @@ def test_the_operation_count_of_the_official_size():
     ids=str,
 )
 def test_sizes_that_build_no_network_are_refused(sizes):
-    with pytest.raises(ValueError, match=r"integer|levels|divisible"):
+    with pytest.raises(ValueError, match=r"integer|levels|divisible|at most"):
         FaceUNetConfig(**sizes)

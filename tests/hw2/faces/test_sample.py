@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -122,8 +124,19 @@ def test_each_face_reaches_from_black_to_white_over_all_channels_together():
     assert face_to_u8(face).tolist() == [[[0, 128, 255]]]
 
 
-def test_a_flat_face_is_black_and_not_an_error():
-    assert not face_to_u8(torch.full((3, 4, 4), 0.7)).any()
+def test_a_nearly_flat_face_is_not_stretched_to_full_contrast():
+    face = torch.tensor([[[0.0]], [[5e-7]], [[1e-6]]])
+    assert face_to_u8(face).tolist() == [[[0, 13, 26]]]  # save_image divides by 1e-5 at least
+
+
+def test_a_noise_that_is_a_parameter_is_as_good(noise_folder):
+    torch.save(torch.nn.Parameter(torch.ones(1, 3, 8, 8)), noise_folder / "02.pt")
+    assert not load_noises(noise_folder)["02"].requires_grad
+
+
+def test_noises_with_names_that_are_no_text_can_be_drawn(tiny_network, noise_folder):
+    os.rename(noise_folder / "02.pt", os.path.join(os.fsencode(noise_folder), b"\xff.pt"))
+    assert len(dict(sampler_of(tiny_network).sample(load_noises(noise_folder), 1.0))) == 5
 
 
 # --- noises ---
@@ -145,6 +158,9 @@ def test_noises_are_named_after_their_files_in_order(noise_folder):
         (torch.full((1, 3, 8, 8), torch.nan), "NaN or infinity"),
         (torch.zeros(1, 3, 16, 16), r"02.pt is \[1, 3, 16, 16\] but 00.pt is \[1, 3, 8, 8\]"),
         (torch.zeros(1, 3, 9, 9), "9x9 pixels; this network needs multiples of 2"),
+        (torch.zeros(1, 3, 8, 8).to_sparse(), "torch.sparse_coo tensor"),
+        (torch.zeros(1, 3, 8, 8, device="meta"), "on meta; expected plain numbers"),
+        (torch.zeros(1).expand(1, 3, 10**6, 10**6), "1000000x1000000 pixels; at most 4096 a side"),
         ({"noise": torch.zeros(1, 3, 8, 8)}, "holds a dict; expected a tensor"),
         (print, "could run code"),
     ],
