@@ -1,37 +1,23 @@
-"""What leaves the program: progress on stderr, and files that are written whole or not at all."""
+"""Files that are written whole or not at all."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from hw2.errors import InputError
 
 PARTIAL = ".partial"
 HARMLESS = {PARTIAL, ".DS_Store", "Thumbs.db"}
 """Names that may lie in an output folder besides the output: our own, and those that file managers leave behind."""
-
-
-@contextmanager
-def progress_bar(what: str, total: int, done: int = 0) -> Iterator[Callable[[str], None]]:
-    """A progress bar on stderr; call what it yields once per finished unit, with a note to show behind the bar."""
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
-    with Progress(
-        *columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False), console=console
-    ) as progress:
-        task = progress.add_task(what, total=total, completed=done, note="")
-        yield lambda note: progress.update(task, advance=1, note=note)
 
 
 def png_bytes(image_u8: npt.NDArray[np.uint8]) -> bytes:
@@ -125,6 +111,8 @@ class OutputFolder:
     def finish(self) -> None:
         """Move everything to its place. Raises InputError if a file is missing or the folder cannot be written."""
         try:
+            for name in self.names:  # an interruption below must not leave old and new files side by side
+                (self.path / name).unlink(missing_ok=True)
             for name in self.names:
                 (self._partial / name).replace(self.path / name)
             shutil.rmtree(self._partial)

@@ -206,6 +206,43 @@ def mse_twin(a: list[list[list[int]]], b: list[list[list[int]]]) -> float:
     return sum(squares) / len(squares)
 
 
+def add_noise_twin(x_0: np.ndarray, noise: np.ndarray, abar: float) -> np.ndarray:
+    """DDPM equation 4."""
+    return math.sqrt(abar) * x_0 + math.sqrt(1 - abar) * noise
+
+
+def v_prediction_twin(x_t: np.ndarray, v: np.ndarray, abar: float) -> tuple[np.ndarray, np.ndarray]:
+    """Salimans & Ho 2022, appendix D: with cos(phi) = sqrt(abar), (x_0, eps) is (x_t, v) turned back by phi."""
+    phi = math.acos(math.sqrt(abar))
+    return math.cos(phi) * x_t - math.sin(phi) * v, math.sin(phi) * x_t + math.cos(phi) * v
+
+
+def slerp_twin(start: np.ndarray, end: np.ndarray, alpha: float) -> np.ndarray:
+    """Between unit vectors: the rotation of start by alpha theta in the plane of the two, by Gram and Schmidt."""
+    towards_end = end - (end @ start) * start
+    towards_end /= np.linalg.norm(towards_end)
+    theta = math.atan2(float(end @ towards_end), float(end @ start))
+    return math.cos(alpha * theta) * start + math.sin(alpha * theta) * towards_end
+
+
+def lerp_twin(start: np.ndarray, end: np.ndarray, alpha: float) -> np.ndarray:
+    """The point of the chord that divides it alpha to 1 - alpha."""
+    return start + alpha * (end - start)
+
+
+def psnr_twin(a: np.ndarray, b: np.ndarray) -> float:
+    """Peak signal to noise ratio in dB, from the root of the mean square."""
+    return 20 * math.log10(255 / math.sqrt(mse_twin(a.tolist(), b.tolist())))
+
+
+def face_to_u8_twin(face: np.ndarray) -> list[list[list[int]]]:
+    """SPEC section 5: scaled by its own minimum and maximum over all channels, rounded half up; (3, H, W) -> H W 3."""
+    low, high = float(face.min()), float(face.max())
+    scaled = [[[(float(x) - low) / (high - low) for x in row] for row in channel] for channel in face]
+    height, width = face.shape[1:]
+    return [[[int(scaled[c][y][x] * 255 + 0.5) for c in range(3)] for x in range(width)] for y in range(height)]
+
+
 def ssim_twin(a: np.ndarray, b: np.ndarray) -> float:
     """Wang et al. 2004, equation 13, over every 7x7 window that fits, channel by channel, one window at a time."""
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2

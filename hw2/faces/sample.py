@@ -14,7 +14,8 @@ from torch import Tensor
 
 from hw2.errors import InputError
 from hw2.faces.network import FaceUNet
-from hw2.output import OutputFolder, png_bytes, progress_bar
+from hw2.output import OutputFolder, png_bytes
+from hw2.progress import progress_bar
 from hw2.samplers import Network, ddim_step, walk
 from hw2.schedule import homework_schedule, timestep_pairs
 from hw2.seeding import image_generators

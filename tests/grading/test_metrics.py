@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import arrays
 from skimage.metrics import peak_signal_noise_ratio
 
 from grading.metrics import mse, psnr, ssim
-from tests.oracles import mse_twin, ssim_twin
+from tests.oracles import mse_twin, psnr_twin, ssim_twin
 
 images = arrays(np.uint8, (2, 3, 3))
 
@@ -32,6 +32,7 @@ def test_psnr_equals_scikit_images(a, b):
         assert psnr(a, b) is None
     else:
         assert psnr(a, b) == pytest.approx(peak_signal_noise_ratio(a, b, data_range=255), rel=1e-12)
+        assert psnr(a, b) == pytest.approx(psnr_twin(a, b), rel=1e-12)
 
 
 @settings(deadline=None, max_examples=20)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.spatial import geometric_slerp
 
 from hw2.interpolate import angle_between, lerp, slerp
+from tests.oracles import lerp_twin, slerp_twin
 from tests.strategies import alphas, points
 
 
@@ -25,11 +26,15 @@ def test_slerp_of_unit_vectors_equals_scipys(pair, alpha):
     start, end = (x.flatten() / x.norm() for x in pair)
     expected = geometric_slerp(start.numpy(), end.numpy(), alpha)
     np.testing.assert_allclose(slerp(start, end, alpha).numpy(), expected, atol=1e-9)
+    rotated = slerp_twin(start.numpy(), end.numpy(), alpha)
+    np.testing.assert_allclose(slerp(start, end, alpha).numpy(), rotated, atol=1e-7)
 
 
 @given(points(), alphas)
 def test_lerp_equals_torchs(pair, alpha):
     torch.testing.assert_close(lerp(*pair, alpha), torch.lerp(*pair, alpha), rtol=1e-12, atol=1e-12)
+    expected = lerp_twin(pair[0].numpy(), pair[1].numpy(), alpha)
+    np.testing.assert_allclose(lerp(*pair, alpha).numpy(), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_halfway_between_two_perpendicular_vectors():

@@ -50,6 +50,27 @@ def test_an_earlier_result_is_replaced(tmp_path):
     assert (tmp_path / "a.png").read_bytes() == b"2"
 
 
+def test_an_interrupted_end_never_leaves_old_and_new_files_side_by_side(tmp_path, monkeypatch):
+    for name in NAMES:
+        (tmp_path / name).write_bytes(b"old")
+    folder = OutputFolder(tmp_path, NAMES, settings=1)
+    for name in NAMES:
+        folder.write(name, b"new")
+    real, moved = Path.replace, []
+
+    def interrupted(path, target):
+        if moved:
+            raise KeyboardInterrupt
+        moved.append(target)
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        folder.finish()
+    assert [path.name for path in tmp_path.glob("*.png")] == ["a.png"]
+    assert (tmp_path / "a.png").read_bytes() == b"new"
+
+
 def test_other_files_are_never_mixed_with_ours(tmp_path):
     (tmp_path / "thesis.doc").write_text("x")
     with pytest.raises(InputError, match=r"already holds other files \(thesis.doc\)"):

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from functools import partial
 
 import numpy as np
@@ -26,6 +28,7 @@ from tests.oracles import (
     diffusers_ddpm_scheduler,
     diffusers_dpm_solver,
     dpm_solver_pp_2m_twin,
+    v_prediction_twin,
 )
 from tests.strategies import batches, etas, seeds
 
@@ -189,6 +192,16 @@ def test_ddpm_step_draws_from_the_posterior_of_equation_7(pair, seed):
     np.testing.assert_allclose(ours.numpy(), mean + variance**0.5 * z.numpy(), rtol=1e-9, atol=1e-9)
 
 
+@given(st.integers(0, 999), seeds)
+def test_v_prediction_turns_back_by_the_angle_of_the_paper(timestep, seed):
+    sample, v = torch.randn(2, 2, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    schedule = homework_schedule()
+    x0, eps = predict(schedule, v, timestep, sample, prediction_type="v_prediction")
+    expected = v_prediction_twin(sample.numpy(), v.numpy(), schedule.alpha_cumprod(timestep))
+    np.testing.assert_allclose(x0.numpy(), expected[0], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(eps.numpy(), expected[1], rtol=1e-9, atol=1e-9)
+
+
 # --- laws ---
 
 
@@ -265,6 +278,12 @@ def test_a_whole_walk_with_a_perfect_network_returns_the_original():
     for step in (ddim_step, ddpm_step):
         end = last_sample(walk(step, perfect, start, schedule, timestep_pairs("leading", 50)))
         torch.testing.assert_close(end, original, rtol=1e-9, atol=1e-9)
+
+
+def test_samplers_load_the_schedule_and_nothing_else_of_ours():
+    code = "import sys, hw2.samplers; print(sorted(m for m in sys.modules if m.split('.')[0] == 'hw2'))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "['hw2', 'hw2.samplers', 'hw2.schedule']"
 
 
 # --- every option changes something; every promise is kept ---

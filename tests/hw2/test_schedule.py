@@ -13,7 +13,7 @@ from hw2.schedule import (
     scaled_linear_betas,
     timestep_pairs,
 )
-from tests.oracles import alphas_cumprod_twin, diffusers_ddim_scheduler
+from tests.oracles import add_noise_twin, alphas_cumprod_twin, diffusers_ddim_scheduler
 
 
 def test_alphas_cumprod_equals_the_products_of_the_paper():
@@ -129,6 +129,9 @@ def test_add_noise_keeps_the_dtype_and_equals_diffusers(dtype):
     theirs = diffusers_ddim_scheduler(50).add_noise(sample, noise, timesteps)
     ours = homework_schedule().add_noise(sample.to(dtype), noise.to(dtype), timesteps)
     assert ours.dtype == dtype
+    for i, t in enumerate(timesteps.tolist()):
+        expected = add_noise_twin(sample[i].numpy(), noise[i].numpy(), alphas_cumprod_twin()[t])
+        np.testing.assert_allclose(theirs[i].numpy(), expected, rtol=1e-9, atol=1e-9)
     tolerance = {torch.float32: 1e-6, torch.float64: 1e-12, torch.bfloat16: 3e-2}[dtype]
     torch.testing.assert_close(ours.double(), theirs, rtol=tolerance, atol=tolerance)
 

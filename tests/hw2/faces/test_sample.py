@@ -11,7 +11,7 @@ from hw2.faces.checkpoint import load_face_unet
 from hw2.faces.network import FaceUNet
 from hw2.faces.sample import FaceSampler, batch_invariant, face_to_u8, load_noises
 from hw2.output import OutputFolder, png_bytes
-from tests.oracles import diffusers_ddim_scheduler, diffusers_face_unet
+from tests.oracles import diffusers_ddim_scheduler, diffusers_face_unet, face_to_u8_twin
 
 
 def sampler_of(network: FaceUNet, **options) -> FaceSampler:
@@ -122,6 +122,12 @@ def test_pixels_and_files_are_those_of_torchvisions_save_image(tmp_path, scale):
 def test_each_face_reaches_from_black_to_white_over_all_channels_together():
     face = torch.tensor([[[-2.0]], [[0.0]], [[2.0]]])
     assert face_to_u8(face).tolist() == [[[0, 128, 255]]]
+
+
+def test_pixels_equal_the_recipe_number_by_number():
+    face = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(1)) * 2
+    difference = np.array(face_to_u8(face), int) - np.array(face_to_u8_twin(face.double().numpy()))
+    assert not difference.any()
 
 
 def test_a_nearly_flat_face_is_not_stretched_to_full_contrast():
