@@ -50,20 +50,37 @@ def faces(
 @app.command("digits")
 def digits(
     output_dir: Annotated[Path, typer.Argument(help="Folder with mnistm/ and svhn/, each 500 images 0_001.png ..")],
-    mnistm_classifier: Annotated[Path, typer.Option(help="Weights of the judge: the course's Classifier.pth.")],
-    svhn_classifier: Annotated[Path, typer.Option(help="Weights of the judge: pytorch_model.bin of resnet34_svhn.")],
+    mnistm_classifier: Annotated[
+        str, typer.Option(help="The judge: the course's Classifier.pth, or embedded: ours.", metavar="FILE|embedded")
+    ] = "embedded",
+    svhn_classifier: Annotated[
+        str,
+        typer.Option(
+            help="The judge: pytorch_model.bin of resnet34_svhn, official: the same from the hub, or embedded: ours.",
+            metavar="FILE|embedded|official",
+        ),
+    ] = "embedded",
     json: JsonOption = "",
+    real: Annotated[
+        Path | None, typer.Option(help="Real images to compare with, for information: the homework's digits folder.")
+    ] = None,
+    neighbours: Annotated[
+        Path | None, typer.Option(help="PNG to write: the images most similar to real ones; needs --real.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where the judges think: cpu or cuda.")] = "cpu",
 ) -> None:
-    """Problem 1: accuracy of generated digits, as the official classifiers see them."""
+    """Problem 1: accuracy of generated digits, as the classifiers see them."""
     from grading.digits import grade_digits
-    from grading.models import load_digit_judge
+    from grading.models import choose_digit_judge
 
     def grade() -> DigitsResult:
+        if neighbours and not real:
+            raise GradingError("--neighbours needs real images to look among; give --real too")
         judges = {
-            "mnistm": load_digit_judge("mnistm", mnistm_classifier),
-            "svhn": load_digit_judge("svhn", svhn_classifier),
+            "mnistm": choose_digit_judge("mnistm", mnistm_classifier, device),
+            "svhn": choose_digit_judge("svhn", svhn_classifier, device),
         }
-        return grade_digits(output_dir, judges)
+        return grade_digits(output_dir, judges, real, _saver(neighbours) if neighbours else None)
 
     _deliver(_grade(grade, lambda check: DigitsResult("error", checks=[check])), json)
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from grading.images import ImageRefused, read_png
 from grading.layout import check_layout
 from grading.metrics import ImageU8, wilson_interval
 from grading.models import DigitJudge
-from grading.results import Check, DigitsResult, GradingError, printable
+from grading.realism import RealDigits, closest_rows, compare, load_real_digits, neighbours_png
+from grading.results import Check, DigitsResult, GradingError, Realism, printable
 from grading.spec import DATASETS, DIGITS_PER_CLASS, DIGITS_SIMPLE, DIGITS_STRONG
 
 EXPECTED = [f"{digit}_{i:03d}.png" for digit in range(10) for i in range(1, DIGITS_PER_CLASS + 1)]
@@ -32,28 +34,43 @@ class _Dataset:
     wilson_95: tuple[float, float] | None
     missing: list[str]
     unexpected: list[str]
+    realism: Realism
+    closest: list[tuple[str, ImageU8, str, ImageU8, float]]
 
 
-def grade_digits(output: Path, judges: Mapping[str, DigitJudge]) -> DigitsResult:
+def grade_digits(
+    output: Path,
+    judges: Mapping[str, DigitJudge],
+    real: Path | None = None,
+    show_neighbours: Callable[[Image.Image], None] | None = None,
+) -> DigitsResult:
     """Score `output/{mnistm,svhn}/{digit}_{001..050}.png` with one judge for each data set.
 
     As in the official script an image's label is the first character of its name, every image of any size counts, and
     the score is the plain mean of the two accuracies. Unlike it, whatever is missing, unreadable or not asked for is
     named; only a complete folder can pass, and it passes at the simple baseline.
-    Raises GradingError if output is no folder.
+    real: a folder with real images of both data sets in the homework's layout, to compare with, for information.
+    show_neighbours: given a picture of the images that are most similar to real ones.
+    Raises GradingError if output is no folder or real is not such a folder.
     """
     if output.exists() and not output.is_dir():
         raise GradingError(f"{printable(str(output))} is a file; expected the folder with mnistm/ and svhn/")
+    references = {dataset: load_real_digits(real / dataset) if real else None for dataset in DATASETS}
     checks: list[Check] = []
     if not output.exists():
         checks.append(Check("folder", "fail", f"The folder {printable(str(output))} does not exist."))
     try:
         stray = check_layout(output, DATASETS).unexpected
-        scored = {dataset: _grade_dataset(output / dataset, dataset, judges[dataset], checks) for dataset in DATASETS}
+        scored = {
+            dataset: _grade_dataset(output / dataset, dataset, judges[dataset], references[dataset], checks)
+            for dataset in DATASETS
+        }
     except OSError as error:
         raise GradingError(f"{printable(str(output))} cannot be listed ({error.strerror}); check its rights") from None
     if stray:
         checks.append(Check("unexpected", "warning", f"Not asked for, and ignored: {_some(stray)}."))
+    if show_neighbours and real:
+        show_neighbours(neighbours_png([row for dataset in DATASETS for row in scored[dataset].closest]))
     accuracies = [scored[dataset].accuracy for dataset in DATASETS]
     known = [accuracy for accuracy in accuracies if accuracy is not None]
     accuracy = sum(known) / len(DATASETS) if len(known) == len(DATASETS) else None
@@ -74,14 +91,17 @@ def grade_digits(output: Path, judges: Mapping[str, DigitJudge]) -> DigitsResult
         missing=[f"{d}/{name}" for d in DATASETS for name in scored[d].missing],
         unexpected=[*stray, *(f"{d}/{name}" for d in DATASETS for name in scored[d].unexpected)],
         judges={dataset: judges[dataset].identity for dataset in DATASETS},
+        realism={dataset: scored[dataset].realism for dataset in DATASETS},
         checks=checks,
     )
 
 
-def _grade_dataset(folder: Path, dataset: str, judge: DigitJudge, checks: list[Check]) -> _Dataset:
+def _grade_dataset(
+    folder: Path, dataset: str, judge: DigitJudge, real: RealDigits | None, checks: list[Check]
+) -> _Dataset:
     layout = check_layout(folder, EXPECTED)
     images: list[ImageU8] = []
-    labels: list[int] = []
+    names: list[str] = []
     # The official script takes every file; a name outside the list counts if it starts with its digit.
     extra = [name for name in layout.unexpected if name[0] in "0123456789" and name.lower().endswith(".png")]
     for name in sorted([*layout.found, *extra]):
@@ -92,7 +112,7 @@ def _grade_dataset(folder: Path, dataset: str, judge: DigitJudge, checks: list[C
             checks.append(Check(f"{dataset}/{name}", "fail", sentence))
             continue
         images.append(image.pixels_u8)
-        labels.append(int(name[0]))
+        names.append(name)
     if layout.missing:
         sentence = f"{dataset}: {len(layout.missing)} of {len(EXPECTED)} images are missing: {_some(layout.missing)}."
         checks.append(Check(f"{dataset} complete", "fail", sentence))
@@ -101,7 +121,10 @@ def _grade_dataset(folder: Path, dataset: str, judge: DigitJudge, checks: list[C
         checks.append(Check(f"{dataset} count", "fail", sentence))
     if ignored := sorted(set(layout.unexpected) - set(extra)):
         checks.append(Check(f"{dataset} files", "warning", f"{dataset}: not asked for, and ignored: {_some(ignored)}."))
-    confusion = confusion_matrix(np.array(labels, np.int64), judge.predict(images))
+    labels = np.array([int(name[0]) for name in names], np.int64)
+    look = judge.look(images)
+    confusion = confusion_matrix(labels, look.digits)
+    realism = compare(names, images, labels, look, judge, real)
     correct, total = int(np.trace(confusion)), len(labels)
     per_digit = {
         str(digit): float(confusion[digit, digit] / row.sum()) for digit, row in enumerate(confusion) if row.any()
@@ -115,6 +138,8 @@ def _grade_dataset(folder: Path, dataset: str, judge: DigitJudge, checks: list[C
         wilson_95=wilson_interval(correct, total) if total else None,
         missing=layout.missing,
         unexpected=layout.unexpected,
+        realism=realism,
+        closest=closest_rows(dataset, names, images, realism, real) if real else [],
     )
 
 

@@ -7,8 +7,9 @@ import pickle
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +19,25 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import resnet34
+from torchvision.models.resnet import BasicBlock, ResNet
 
 from grading.metrics import ImageU8
 from grading.results import GradingError, Judge, printable
 from grading.spec import DIGITS_SIZE, MNISTM_CLASSIFIER_SHA256
 
 BATCH = 250
+EMBEDDED = Path(__file__).parent.parent / "fixtures" / "models"
+SVHN_HUB = ("edadaltocg/resnet34_svhn", "pytorch_model.bin")
+"""Repository and file of the official SVHN classifier (digit_classifier.py, through the package `detectors`)."""
+
+JudgeKind = Literal["official", "embedded", "custom"]
+
+
+class Look(NamedTuple):
+    """What a judge sees in N images: digits (N,) 0-9, and features (N, F), all that its last layer decides from."""
+
+    digits: npt.NDArray[np.int64]
+    features: npt.NDArray[np.float64]
 
 
 class DigitJudge(Protocol):
@@ -34,12 +47,29 @@ class DigitJudge(Protocol):
     def identity(self) -> Judge:
         """Which judge this is, for the report."""
 
-    def predict(self, images: Sequence[ImageU8]) -> npt.NDArray[np.int64]:
-        """The digit 0-9 that each image (H, W, 3) shows."""
+    def look(self, images: Sequence[ImageU8]) -> Look:
+        """What the images (H, W, 3) show."""
 
 
-class MnistmClassifier(nn.Module):
-    """The official MNIST-M classifier's network (digit_classifier.py): (B, 3, 28, 28) in [-1, 1] -> (B, 10)."""
+class Classifier(nn.Module):
+    """A network whose last layer is linear: (B, 3, 28, 28) in [-1, 1] -> (B, 10)."""
+
+    last: str
+    """Name of that layer."""
+
+    def features(self, images_pm1: Tensor) -> Tensor:
+        """(B, F): what the last layer decides from."""
+        raise NotImplementedError
+
+    def forward(self, images_pm1: Tensor) -> Tensor:
+        scores: Tensor = self.get_submodule(self.last)(self.features(images_pm1))
+        return scores
+
+
+class MnistmClassifier(Classifier):
+    """The official MNIST-M classifier's network (digit_classifier.py)."""
+
+    last = "fc3"
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,38 +79,74 @@ class MnistmClassifier(nn.Module):
         self.fc2 = nn.Linear(128, 64)
         self.fc3 = nn.Linear(64, 10)
 
-    def forward(self, images_pm1: Tensor) -> Tensor:
+    def features(self, images_pm1: Tensor) -> Tensor:
+        """(B, 64); see `Classifier`."""
         x = F.max_pool2d(F.relu(self.conv1(images_pm1)), 2)  # (B, 6, 12, 12)
         x = F.max_pool2d(F.relu(self.conv2(x)), 2)  # (B, 16, 4, 4)
-        x = F.relu(self.fc2(F.relu(self.fc1(x.flatten(1)))))
-        scores: Tensor = self.fc3(x)
-        return scores
+        return F.relu(self.fc2(F.relu(self.fc1(x.flatten(1)))))
 
 
-def svhn_classifier() -> nn.Module:
+class SvhnClassifier(ResNet):
     """The official SVHN classifier's network: `resnet34_svhn` of the package `detectors`, without weights.
 
-    A resnet34 whose first convolution is 3x3 with stride 1 and which has no max-pool, (B, 3, 28, 28) -> (B, 10).
+    A resnet34 whose first convolution is 3x3 with stride 1 and which has no max-pool; otherwise as `Classifier`.
     """
-    network: nn.Module = resnet34(num_classes=10)
-    network.conv1 = nn.Conv2d(3, 64, 3, stride=1, padding=1, bias=False)
-    network.maxpool = nn.Identity()
-    return network
+
+    last = "fc"
+
+    def __init__(self) -> None:
+        super().__init__(BasicBlock, [3, 4, 6, 3], num_classes=10)
+        self.conv1 = nn.Conv2d(3, 64, 3, stride=1, padding=1, bias=False)
+        self.maxpool = nn.Identity()
+
+    def features(self, images_pm1: Tensor) -> Tensor:
+        """(B, 512); see `Classifier`."""
+        x = F.relu(self.bn1(self.conv1(images_pm1)))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        pooled: Tensor = self.avgpool(x)
+        return pooled.flatten(1)
+
+
+class EmbeddedSvhnClassifier(Classifier):
+    """The embedded SVHN judge's network, ours: the official one has 85 MB."""
+
+    last = "fc"
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (3, 32, 32, 64, 64, 128, 128)
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1, bias=False) for a, b in pairwise(widths))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths[1:])
+        self.fc = nn.Linear(widths[-1], 10)
+
+    def features(self, images_pm1: Tensor) -> Tensor:
+        """(B, 128); see `Classifier`."""
+        x = images_pm1
+        for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+            x = F.relu(norm(conv(x)))
+            if i in (1, 3):
+                x = F.max_pool2d(x, 2)
+        return x.mean(dim=(2, 3))
 
 
 @dataclass(frozen=True)
 class LoadedJudge:
     """A network with weights, and where they came from."""
 
-    network: nn.Module
+    network: Classifier | SvhnClassifier
     identity: Judge
     device: str = "cpu"
 
     @torch.inference_mode()
-    def predict(self, images: Sequence[ImageU8]) -> npt.NDArray[np.int64]:
+    def look(self, images: Sequence[ImageU8]) -> Look:
         """See `DigitJudge`. The answer for an image does not depend on the others."""
-        digits = [self.network(images_to_pm1(images[i : i + BATCH]).to(self.device)).argmax(1) for i in _starts(images)]
-        return torch.cat(digits).cpu().numpy() if digits else np.empty(0, np.int64)
+        last = self.network.get_submodule(self.network.last)
+        digits, features = [np.empty(0, np.int64)], [np.empty((0, last.in_features), np.float64)]
+        for start in range(0, len(images), BATCH):
+            seen = self.network.features(images_to_pm1(images[start : start + BATCH]).to(self.device))
+            digits.append(last(seen).argmax(1).cpu().numpy())
+            features.append(seen.double().cpu().numpy())
+        return Look(np.concatenate(digits), np.concatenate(features))
 
 
 def images_to_pm1(images: Sequence[ImageU8]) -> Tensor:
@@ -94,12 +160,47 @@ def images_to_pm1(images: Sequence[ImageU8]) -> Tensor:
     return (images_01 - 0.5) / 0.5
 
 
-def load_digit_judge(dataset: Literal["mnistm", "svhn"], path: Path, device: str = "cpu") -> LoadedJudge:
-    """The official network of a data set with the weights in `path`: a state dict, bare or as {"state_dict": ...}.
+def choose_digit_judge(dataset: Literal["mnistm", "svhn"], choice: str, device: str = "cpu") -> LoadedJudge:
+    """The judge of a data set by choice: "embedded" (ours), "official" (SVHN's, from the hub), or a file of weights.
 
+    Raises GradingError if it cannot be had, as `load_digit_judge` does.
+    """
+    if choice == "embedded":
+        return load_digit_judge(dataset, EMBEDDED / f"judge_{dataset}.safetensors", "embedded", device)
+    if choice == "official" and dataset == "svhn":
+        return load_digit_judge(dataset, _download_svhn_classifier(), "official", device)
+    if choice == "official":
+        raise GradingError("the official MNIST-M classifier is handed out by the course; give its Classifier.pth")
+    return load_digit_judge(dataset, Path(choice), "custom", device)
+
+
+def _download_svhn_classifier() -> Path:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(*SVHN_HUB))
+    except Exception as error:  # whatever a network can do wrong
+        reason = printable(str(error).splitlines()[0] if str(error) else type(error).__name__)
+        raise GradingError(
+            f"the official SVHN classifier {SVHN_HUB[0]} could not be downloaded ({reason}); "
+            "give its pytorch_model.bin as a file, or use the embedded judge"
+        ) from None
+
+
+def load_digit_judge(
+    dataset: Literal["mnistm", "svhn"], path: Path, kind: JudgeKind = "custom", device: str = "cpu"
+) -> LoadedJudge:
+    """A judge with the weights in `path`: a state dict, bare or as {"state_dict": ...}.
+
+    kind: "embedded" for our own networks, else the official ones; a custom file that is the course's Classifier.pth,
+    byte for byte, is reported as official.
     Raises GradingError, never the submission's fault, if the file is no such thing; nothing in it is ever run.
     """
-    network = MnistmClassifier() if dataset == "mnistm" else svhn_classifier()
+    network: Classifier | SvhnClassifier
+    if dataset == "mnistm":
+        network = MnistmClassifier()
+    else:
+        network = EmbeddedSvhnClassifier() if kind == "embedded" else SvhnClassifier()
     shown = printable(str(path))
     try:
         content = path.read_bytes()
@@ -119,7 +220,7 @@ def load_digit_judge(dataset: Literal["mnistm", "svhn"], path: Path, device: str
         raise GradingError(f"{shown} does not fit the {dataset} classifier at {len(wrong)} keys, e.g. {wrong[0]}")
     network.load_state_dict({name: weights[name] for name in needed}, strict=False)
     digest = hashlib.sha256(content).hexdigest()
-    kind: Literal["official", "custom"] = "official" if digest == MNISTM_CLASSIFIER_SHA256 else "custom"
+    kind = "official" if digest == MNISTM_CLASSIFIER_SHA256 else kind
     return LoadedJudge(network.to(device).eval(), Judge(dataset, kind, path.name, digest), device)
 
 
@@ -138,6 +239,3 @@ def _read_weights(path: Path, shown: str) -> object:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise GradingError(f"{shown} is not a readable PyTorch file ({reason})") from None
 
-
-def _starts(images: Sequence[ImageU8]) -> range:
-    return range(0, len(images), BATCH)

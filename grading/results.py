@@ -47,12 +47,35 @@ class FacesResult:
 
 @dataclass(frozen=True)
 class Judge:
-    """Which classifier spoke. kind: "official" if its file is the course's own, byte for byte, else "custom"."""
+    """Which classifier spoke.
+
+    kind: "official" for the course's own weights, "embedded" for those that this project trained and ships, else
+    "custom".
+    """
 
     dataset: str
-    kind: Literal["official", "custom"]
+    kind: Literal["official", "embedded", "custom"]
     file: str
     sha256: str
+
+
+@dataclass(frozen=True)
+class Realism:
+    """How one data set's digits compare with each other and with real ones; for information, never for the score.
+
+    diversity: mean Euclidean distance between two images of a digit, in the judge's features, by digit; None for fewer
+    than two images. The rest is None where no real images were given: diversity_real, the same for real ones;
+    frechet_distance between both in those features, all digits together; nearest_rms, the root mean squared difference
+    of 0-255 values to the nearest real image, median over the images; nearest_rms_real, the same from real image to
+    another real one: a copied digit is much nearer than that. nearest: the real image nearest to each.
+    """
+
+    diversity: dict[str, float | None] = field(default_factory=dict)
+    diversity_real: dict[str, float | None] | None = None
+    frechet_distance: float | None = None
+    nearest_rms: float | None = None
+    nearest_rms_real: float | None = None
+    nearest: dict[str, tuple[str, float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +84,7 @@ class DigitsResult:
 
     Dicts are by data set, "mnistm" and "svhn". confusion: 10x10 counts, rows labels, columns predictions. per_digit:
     accuracy of each digit that has images. wilson_95: the interval that the accuracy lies in with 95 % confidence.
+    realism: for information.
     """
 
     status: Status
@@ -74,6 +98,7 @@ class DigitsResult:
     confusion: dict[str, list[list[int]]] = field(default_factory=dict)
     wilson_95: dict[str, tuple[float, float] | None] = field(default_factory=dict)
     judges: dict[str, Judge] = field(default_factory=dict)
+    realism: dict[str, Realism] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)

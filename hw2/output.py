@@ -54,7 +54,7 @@ class OutputFolder:
     """
 
     def __init__(self, path: Path, names: Sequence[str], settings: object) -> None:
-        """Claim the folder. names: of the files. settings: everything that their content depends on.
+        """Claim the folder. names: of the files, with at most one folder in front. settings: all they depend on.
 
         Raises InputError, and leaves nothing behind, if path is no folder, holds other files, or cannot be written.
         """
@@ -64,7 +64,7 @@ class OutputFolder:
         try:
             if path.exists() and not path.is_dir():
                 raise InputError(f"{path} is a file; expected a folder to write to, choose another name")
-            others = sorted({p.name for p in path.iterdir()} - {*names, *HARMLESS}) if path.exists() else []
+            others = _other_files(path, names)
             if others:
                 raise InputError(
                     f"{path} already holds other files ({', '.join(others[:3])}{', ..' if len(others) > 3 else ''}); "
@@ -114,9 +114,18 @@ class OutputFolder:
             for name in self.names:  # an interruption below must not leave old and new files side by side
                 (self.path / name).unlink(missing_ok=True)
             for name in self.names:
+                (self.path / name).parent.mkdir(parents=True, exist_ok=True)
                 (self._partial / name).replace(self.path / name)
             shutil.rmtree(self._partial)
         except OSError as error:
             raise InputError(
                 f"{self.path} could not be completed: {error.strerror}; run the same command again"
             ) from None
+
+
+def _other_files(path: Path, names: Sequence[str]) -> list[str]:
+    """What lies in a folder, or in those of its folders that names go to, besides names and harmless files."""
+    folders = {path, *((path / name).parent for name in names)}
+    wanted = {*folders, *(path / name for name in names)}
+    found = [entry for folder in folders if folder.is_dir() for entry in folder.iterdir()]
+    return sorted(str(e.relative_to(path)) for e in found if e not in wanted and e.name not in HARMLESS)

@@ -10,12 +10,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 @contextmanager
-def progress_bar(what: str, total: int, done: int = 0) -> Iterator[Callable[[str], None]]:
-    """A progress bar on stderr; call what it yields once per finished unit, with a note to show behind the bar."""
+def progress_bar(what: str, total: int, done: int = 0, *, quiet: bool = False) -> Iterator[Callable[..., None]]:
+    """A progress bar on stderr; call what it yields with a note to show behind the bar, and how many units are done.
+
+    quiet: show nothing, e.g. in all processes but one.
+    """
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=quiet)
     with Progress(
         *columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False), console=console
     ) as progress:
         task = progress.add_task(what, total=total, completed=done, note="")
-        yield lambda note: progress.update(task, advance=1, note=note)
+        yield lambda note, count=1: progress.update(task, advance=count, note=note)

@@ -1,0 +1,85 @@
+"""What all commands share: how they fail, which options they know, which device they get."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from hw2.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, or auto: a GPU if there is one.")]
+DtypeOption = Annotated[str, typer.Option(help="The network's arithmetic: float32, bfloat16 or float16.")]
+BatchOption = Annotated[int, typer.Option(help="Images that the network sees at once; they do not depend on it.")]
+
+
+class Commands(TyperGroup):
+    """Turns what a person can mend into one sentence and exit status 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            err.print(f"hw2: {error}", style="red", markup=False)
+            raise typer.Exit(2) from None
+        except OSError as error:
+            err.print(f"hw2: {error.filename} could not be used: {error.strerror}", style="red", markup=False)
+            raise typer.Exit(2) from None
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, MemoryError) and "memory" not in str(error):
+                raise
+            err.print("hw2: not enough memory for this; use a smaller --batch-size", style="red")
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            err.print("hw2: stopped; the same command goes on from here")
+            raise typer.Exit(130) from None
+
+
+def chosen_device(name: str) -> str:
+    """The device that `--device` asks for. Raises InputError if this machine does not have it."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or (device.type != "cuda" and name != "cpu"):
+        raise InputError(f"--device is {name!r}; expected cpu, cuda, cuda:N or auto")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise InputError(f"--device is {name} but PyTorch sees {found or 'no'} CUDA devices here; use --device cpu")
+    return name
+
+
+def chosen_dtype(name: str) -> torch.dtype:
+    """The number format that `--dtype` asks for. Raises InputError if there is none of that name."""
+    import torch
+
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if name not in dtypes:
+        raise InputError(f"--dtype is {name!r}; expected one of {', '.join(dtypes)}")
+    return dtypes[name]
+
+
+def check_at_least(option: str, value: int, least: int = 1) -> None:
+    """Raises InputError if an option's value is too small."""
+    if value < least:
+        raise InputError(f"{option} is {value}; expected {least} or more")
+
+
+def check_picture_name(output: Path) -> None:
+    """Raises InputError if output cannot become a PNG file."""
+    if output.is_dir():
+        raise InputError(f"{output} is a folder; expected the name of a PNG file")
+    if output.suffix.lower() != ".png":
+        raise InputError(f"{output} would be a PNG picture; give it a name that ends in .png")

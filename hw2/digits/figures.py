@@ -1,0 +1,56 @@
+"""Problem 1's two pictures: a 10x10 grid of each data set, and how a digit comes out of noise."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hw2.digits.network import DATASETS, NUM_DIGITS
+from hw2.digits.sample import DigitSampler, digit_to_u8, official_names
+from hw2.figures import ImageU8, image_grid_png
+from hw2.progress import progress_bar
+
+TITLES = {"mnistm": "MNIST-M", "svhn": "SVHN"}
+REVERSE_STEPS = (0, 200, 400, 600, 800, 1000)
+"""As on the slides: t counts the reverse steps done, so t = 0 is pure noise and t = 1000 the image."""
+
+
+def digit_grid_png(sampler: DigitSampler) -> bytes:
+    """A PNG with a 10x10 grid of each data set side by side, rows digits, columns noises."""
+    names = official_names(10)
+    with progress_bar("digits", sampler.network_calls(len(names))) as advance:
+        drawn = {name: digit_to_u8(digit) for name, digit in sampler.sample(names, advance)}
+    gap = np.full_like(drawn[names[0]], 255)
+    rows = []
+    for digit in range(NUM_DIGITS):
+        left, right = ([drawn[name] for name in names if name.startswith(f"{d}/{digit}_")] for d in DATASETS)
+        rows.append([*left, gap, *right])
+    numbers = [str(i) for i in range(1, 11)]
+    return image_grid_png(
+        rows,
+        row_labels=[f"digit {digit}" for digit in range(NUM_DIGITS)],
+        column_labels=[*numbers, "", *numbers],
+        title=f"{TITLES['mnistm']} (left) and {TITLES['svhn']} (right); columns: noises",
+    )
+
+
+def reverse_png(sampler: DigitSampler) -> bytes:
+    """A PNG of the first "0" of each data set after 0, 200, .., 1000 steps of `sampler`, which must take 1000.
+
+    What is shown is the noisy sample itself, clamped to [-1, 1].
+    """
+    if sampler.num_inference_steps != REVERSE_STEPS[-1]:
+        raise ValueError(f"expected a sampler of {REVERSE_STEPS[-1]} steps, got {sampler.num_inference_steps}")
+    names = [f"{dataset}/0_001.png" for dataset in DATASETS]
+    rows: list[list[ImageU8]] = [[digit_to_u8(noise)] for noise in sampler.noise(names)]
+    with progress_bar("reverse process", sampler.num_inference_steps) as advance:
+        for done, state in enumerate(sampler.states(names), start=1):
+            if done in REVERSE_STEPS:
+                for row, sample in zip(rows, state.sample.cpu(), strict=True):
+                    row.append(digit_to_u8(sample))
+            advance("")
+    return image_grid_png(
+        rows,
+        row_labels=[TITLES[dataset] for dataset in DATASETS],
+        column_labels=[f"t = {t}" for t in REVERSE_STEPS],
+        title='The first "0", from noise (t = 0) to image (t = 1000)',
+    )

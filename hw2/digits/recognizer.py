@@ -1,0 +1,78 @@
+"""A small classifier that reads digits of both data sets: the generator's own eyes.
+
+It is trained on the generator's own images, to show while that learns whether its digits can be read, and to choose how
+they are sampled. It is nobody's judge: `grading` has others, which the generator is never tuned on.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hw2.digits.network import NUM_DIGITS
+from hw2.digits.train import BatchSource, TrainConfig
+from hw2.progress import progress_bar
+from hw2.weights import assign_weights, read_weights, save_weights
+
+TRAINING_STEPS = 1500
+
+
+class Recognizer(nn.Module):
+    """(B, 3, 28, 28) in [-1, 1] -> (B, 10) scores."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *self._layer(3, 32, stride=1),
+            *self._layer(32, 64, stride=2),
+            *self._layer(64, 128, stride=2),
+            *self._layer(128, 128, stride=1),
+        )
+        self.out = nn.Linear(128, NUM_DIGITS)
+
+    @staticmethod
+    def _layer(channels: int, width: int, stride: int) -> tuple[nn.Module, ...]:
+        return nn.Conv2d(channels, width, 3, stride, padding=1, bias=False), nn.GroupNorm(8, width), nn.ReLU()
+
+    def forward(self, images_pm1: Tensor) -> Tensor:
+        scores: Tensor = self.out(self.layers(images_pm1).mean(dim=(2, 3)))
+        return scores
+
+    @torch.no_grad()
+    def accuracy(self, images_pm1: Tensor, digits: Tensor) -> float:
+        """Share of the images (B, 3, 28, 28) that show the digits (B,)."""
+        return float((self(images_pm1).argmax(1) == digits).float().mean())
+
+
+def load_or_train_recognizer(path: Path, source: BatchSource, config: TrainConfig, device: str) -> Recognizer:
+    """The recognizer in `path`, a safetensors file; if there is none, it is trained and written there."""
+    if not path.exists():
+        save_weights(path, train_recognizer(source, config, device).state_dict(), {})
+    recognizer = Recognizer()
+    assign_weights(recognizer, read_weights(path)[1], path, "recognizer")
+    return recognizer.to(device).eval()
+
+
+def train_recognizer(
+    source: BatchSource, config: TrainConfig, device: torch.device | str, steps: int = TRAINING_STEPS
+) -> Recognizer:
+    """A recognizer trained on the batches that the generator would see, labels and all; the same for the same seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        recognizer = Recognizer().to(device)
+    optimizer = torch.optim.AdamW(recognizer.parameters(), 3e-3, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
+    with progress_bar("training the recognizer", steps) as advance:
+        for step in range(steps):
+            batch = source.batch(-1 - step)
+            known = batch.digits < NUM_DIGITS
+            loss = F.cross_entropy(recognizer(batch.images_pm1[known]), batch.digits[known], label_smoothing=0.05)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            advance(f"loss {loss.item():.3f}")
+    return recognizer.eval()

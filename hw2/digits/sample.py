@@ -1,0 +1,154 @@
+"""Labels in, digits out: guided sampling, where an image depends on (weights, seed, its own name) alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from hw2.digits.checkpoint import DigitModel
+from hw2.digits.network import DATASETS, IMAGE_CHANNELS, IMAGE_SIZE, NULL_DIGIT, NUM_DIGITS
+from hw2.errors import InputError
+from hw2.samplers import (
+    Network,
+    Step,
+    StepOutput,
+    classifier_free_guidance,
+    ddim_step,
+    ddpm_step,
+    dpm_solver_pp_2m,
+    randn,
+    walk,
+)
+from hw2.schedule import timestep_pairs
+from hw2.seeding import image_generators
+
+SHAPE = (IMAGE_CHANNELS, IMAGE_SIZE, IMAGE_SIZE)
+SamplerName = Literal["ddpm", "ddim", "dpm++"]
+
+
+def official_names(per_digit: int = 50) -> list[str]:
+    """Every file of the homework: "mnistm/0_001.png" .. "svhn/9_050.png" for 50 a digit (slides p35)."""
+    numbers = range(1, per_digit + 1)
+    return [f"{dataset}/{digit}_{i:03d}.png" for dataset in DATASETS for digit in range(NUM_DIGITS) for i in numbers]
+
+
+def labels_of(names: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """(digits (B,), datasets (B,)) of names such as "svhn/7_042.png"."""
+    pairs = [name.split("/") for name in names]
+    digits = torch.tensor([int(file[0]) for _, file in pairs])
+    return digits, torch.tensor([DATASETS.index(dataset) for dataset, _ in pairs])
+
+
+def guided(
+    model: DigitModel,
+    digits: Tensor,
+    datasets: Tensor,
+    guidance_scale: float,
+    guidance_interval: tuple[int, int] = (0, 1000),
+) -> Network:
+    """The model's prediction for these labels as a function of (sample, timesteps), with classifier-free guidance.
+
+    Away from "any digit of this data set": the data set stays given on both sides, so that guidance makes the digit
+    clearer and leaves the data set's look alone. Both passes share one batch. Outside guidance_interval = (low, high),
+    low <= timestep < high, and at guidance_scale 1 the conditional pass runs alone (Kynkäänniemi et al. 2024,
+    arXiv 2404.07724).
+    On a CPU an image comes out the same, bit for bit, whoever shares its batch; PyTorch gives a lone small image to
+    another convolution than a batch, so such an image goes in twice. On a GPU images agree to float32 rounding.
+    """
+    network = model.network
+    dtype = network.stem.weight.dtype
+    low, high = guidance_interval
+
+    def prediction(sample: Tensor, timesteps: Tensor) -> Tensor:
+        B = len(sample)
+        first = timesteps[:1]
+        if guidance_scale == 1 or not low <= int(first) < high:
+            copies = 2 if B == 1 else 1
+            output: Tensor = network(
+                sample.to(dtype).repeat(copies, 1, 1, 1), first, digits.repeat(copies), datasets.repeat(copies)
+            )
+            return output[:B].float()
+        both = torch.cat([digits, torch.full_like(digits, NULL_DIGIT)])
+        output = network(sample.to(dtype).repeat(2, 1, 1, 1), first, both, datasets.repeat(2)).float()
+        return classifier_free_guidance(output[:B], output[B:], guidance_scale)
+
+    return prediction
+
+
+@dataclass(frozen=True)
+class DigitSampler:
+    """Draws digits by name.
+
+    sampler: "ddpm" (ancestral), "ddim" (eta 0) or "dpm++" (DPM-Solver++ 2M), each over num_inference_steps timesteps
+    that start at pure noise and end at the clean image, the predicted image clamped to [-1, 1] at each.
+    batch_size changes nothing but speed.
+    """
+
+    model: DigitModel
+    sampler: SamplerName = "dpm++"
+    num_inference_steps: int = 20
+    guidance_scale: float = 3.0
+    guidance_interval: tuple[int, int] = (0, 1000)
+    seed: int = 0
+    batch_size: int = 100
+    device: str = "cpu"
+
+    def network_calls(self, images: int) -> int:
+        """How many steps so many images take, batch by batch."""
+        return -(-images // self.batch_size) * self.num_inference_steps
+
+    def noise(self, names: Sequence[str]) -> Tensor:
+        """Where the walk of these digits starts, (B, 3, 28, 28) on the CPU."""
+        return randn((len(names), *SHAPE), self._generators(names))
+
+    def states(self, names: Sequence[str]) -> Iterator[StepOutput]:
+        """The walk of one batch from noise to images, samples (B, 3, 28, 28)."""
+        generators = self._generators(names)
+        sample = randn((len(names), *SHAPE), generators, device=self.device)
+        digits, datasets = (labels.to(self.device) for labels in labels_of(names))
+        network = guided(self.model, digits, datasets, self.guidance_scale, self.guidance_interval)
+        prediction_type = self.model.prediction_type
+        steps: dict[str, Step] = {
+            "ddpm": partial(ddpm_step, prediction_type=prediction_type, clip_sample=1.0, generator=generators),
+            "ddim": partial(ddim_step, prediction_type=prediction_type, clip_sample=1.0),
+            "dpm++": dpm_solver_pp_2m(prediction_type=prediction_type, clip_sample=1.0),
+        }
+        schedule = self.model.schedule
+        pairs = timestep_pairs("trailing", self.num_inference_steps, schedule.num_train_timesteps)
+        # Full float32 and one fixed algorithm: a GPU's TF32 convolutions would change the last digits.
+        with torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False, allow_tf32=False):
+            yield from walk(steps[self.sampler], network, sample, schedule, pairs)
+
+    def _generators(self, names: Sequence[str]) -> list[torch.Generator]:
+        return image_generators(self.seed, (name.removesuffix(".png") for name in names))
+
+    def sample(
+        self, names: Sequence[str], on_step: Callable[[str], None] = lambda note: None
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Yield (name, digit) for each name, in order; a digit is (3, 28, 28) float32 on the CPU, unclamped.
+
+        Raises InputError if the network's arithmetic overflows.
+        """
+        for start in range(0, len(names), self.batch_size):
+            batch = names[start : start + self.batch_size]
+            sample = torch.empty(0)
+            for state in self.states(batch):
+                sample = state.sample
+                on_step(f"{batch[0]} ..")
+            if not bool(sample.isfinite().all()):
+                raise InputError(f"{batch[0]} and others came out as NaN or infinity; use --dtype float32")
+            yield from zip(batch, sample.cpu(), strict=True)
+
+
+def digit_to_u8(digit_pm1: Tensor) -> npt.NDArray[np.uint8]:
+    """A digit (3, 28, 28) in [-1, 1], clamped to it, as pixels (28, 28, 3)."""
+    scaled = (digit_pm1.clamp(-1, 1) + 1) * 127.5
+    digit_u8: npt.NDArray[np.uint8] = scaled.round().permute(1, 2, 0).to(torch.uint8).numpy()
+    return digit_u8
