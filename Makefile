@@ -26,7 +26,12 @@ grade: .venv/.ready ## run the reference solution on the embedded default, grade
 	+@$(BIN)/hw2 faces sample $(FACE) --output $(GRADE)/faces || exit 2
 	+@$(BIN)/hw2 faces eta-grid $(FACE) --output $(GRADE)/faces_eta.png || exit 2
 	+@$(BIN)/hw2 faces interpolate $(FACE) --output $(GRADE)/faces_interpolation.png || exit 2
-	+@$(BIN)/hw2-grade faces $(GRADE)/faces fixtures/hw2_data/face/GT --json $(GRADE)/results.json
+	+@$(BIN)/hw2 digits sample --output $(GRADE)/digits || exit 2
+	+@$(BIN)/hw2 digits grid --output $(GRADE)/digits_grid.png || exit 2
+	+@$(BIN)/hw2 digits reverse --output $(GRADE)/digits_reverse.png || exit 2
+	+@$(BIN)/hw2-grade digits $(GRADE)/digits --json $(GRADE)/digits.json; digits=$$?; \
+	  $(BIN)/hw2-grade faces $(GRADE)/faces fixtures/hw2_data/face/GT --json $(GRADE)/faces.json; faces=$$?; \
+	  exit $$(( digits > faces ? digits : faces ))
 
 test: lint ## lint, types, import contracts and the whole test suite
 	@$(BIN)/pytest

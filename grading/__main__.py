@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.console import Console
@@ -16,6 +17,9 @@ from rich.console import Console
 from grading.report import digits_table, faces_table, stdout_console, to_json
 from grading.results import Check, DigitsResult, FacesResult, GradingError, printable
 from grading.spec import FACES_THRESHOLD
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 Result = TypeVar("Result", FacesResult, DigitsResult)
 
@@ -85,6 +89,17 @@ def digits(
     _deliver(_grade(grade, lambda check: DigitsResult("error", checks=[check])), json)
 
 
+def _saver(path: Path) -> Callable[[Image], None]:
+    """What writes a picture to `path` as PNG, whole or not at all."""
+
+    def save(picture: Image) -> None:
+        buffer = io.BytesIO()
+        picture.save(buffer, format="PNG")
+        _write(path.resolve(), buffer.getvalue())
+
+    return save
+
+
 def _grade(grade: Callable[[], Result], failed: Callable[[Check], Result]) -> Result:
     """The result, or one that says what could not be done: our failures must never look like the submission's."""
     try:
@@ -110,7 +125,7 @@ def _deliver(result: FacesResult | DigitsResult, json: str) -> None:
         sys.stdout.write(to_json(result))
     elif json:
         try:
-            _write(Path(json).resolve(), to_json(result))
+            _write(Path(json).resolve(), to_json(result).encode())
         except (OSError, RuntimeError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             _complain(f"{printable(json)} could not be written: {reason}.")
@@ -118,14 +133,14 @@ def _deliver(result: FacesResult | DigitsResult, json: str) -> None:
     raise typer.Exit(EXIT_STATUS[result.status])
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, content: bytes) -> None:
     """Write a file whole or not at all; a pipe or device is written to, never replaced."""
     if path.exists() and not path.is_file():
-        path.write_text(text)
+        path.write_bytes(content)
         return
     partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_text(text)
+        partial.write_bytes(content)
         partial.replace(path)
     except OSError:
         with suppress(OSError):

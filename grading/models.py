@@ -86,7 +86,7 @@ class MnistmClassifier(Classifier):
         return F.relu(self.fc2(F.relu(self.fc1(x.flatten(1)))))
 
 
-class SvhnClassifier(ResNet):
+class SvhnClassifier(ResNet):  # type: ignore[misc]
     """The official SVHN classifier's network: `resnet34_svhn` of the package `detectors`, without weights.
 
     A resnet34 whose first convolution is 3x3 with stride 1 and which has no max-pool; otherwise as `Classifier`.
@@ -141,6 +141,7 @@ class LoadedJudge:
     def look(self, images: Sequence[ImageU8]) -> Look:
         """See `DigitJudge`. The answer for an image does not depend on the others."""
         last = self.network.get_submodule(self.network.last)
+        assert isinstance(last, nn.Linear)
         digits, features = [np.empty(0, np.int64)], [np.empty((0, last.in_features), np.float64)]
         for start in range(0, len(images), BATCH):
             seen = self.network.features(images_to_pm1(images[start : start + BATCH]).to(self.device))
@@ -238,4 +239,3 @@ def _read_weights(path: Path, shown: str) -> object:
     except Exception as error:  # fed with foreign bytes, the unpickler raises nearly everything that Python has
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise GradingError(f"{shown} is not a readable PyTorch file ({reason})") from None
-

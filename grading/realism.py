@@ -47,7 +47,9 @@ def load_real_digits(folder: Path) -> RealDigits:
         rows = list(csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines()))
         labels = {row["image_name"]: int(row["label"]) for row in rows}
     except OSError as error:
-        raise GradingError(f"{shown} cannot be read ({error.strerror}); expected the homework's digits folder") from None
+        raise GradingError(
+            f"{shown} cannot be read ({error.strerror}); expected the homework's digits folder"
+        ) from None
     except (KeyError, TypeError, ValueError, csv.Error):
         raise GradingError(f"{shown} is no table of image_name,label; expected the homework's train.csv") from None
     if len(labels) < 2 or not set(labels.values()) <= set(range(10)):
@@ -106,7 +108,9 @@ def neighbours_png(rows: list[tuple[str, ImageU8, str, ImageU8, float]]) -> Imag
         for left, pixels in ((8, image), (16 + cell, real)):
             enlarged = Image.fromarray(pixels).resize((cell, cell), Image.Resampling.NEAREST)
             picture.paste(enlarged, (left, top))
-        draw.text((28 + 2 * cell, top + cell // 2 - 16), f"{printable(name)}\n{printable(real_name)}\n{rms:.1f}", "black")
+        draw.text(
+            (28 + 2 * cell, top + cell // 2 - 16), f"{printable(name)}\n{printable(real_name)}\n{rms:.1f}", "black"
+        )
     return picture
 
 

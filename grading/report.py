@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from rich.console import Console, Group, RenderableType
@@ -57,7 +58,28 @@ def digits_table(result: DigitsResult) -> RenderableType:
     table.add_row("judge", *(f"{judge.kind} {judge.sha256[:8]}" for judge in result.judges.values()))
     table.add_section()
     table.add_row(Text("mean", "bold"), Text(_number(result.accuracy, ".2%"), "bold"))
-    return Group(table, *(_line(check) for check in result.checks), _verdict(result.status))
+    return Group(table, _realism_table(result), *(_line(check) for check in result.checks), _verdict(result.status))
+
+
+def _realism_table(result: DigitsResult) -> Table:
+    """For information: a row per figure, a column per data set; only diversity where no real images were given."""
+    table = Table(title="For information, in the judges' features", title_justify="left")
+    table.add_column("figure")
+    for dataset in result.realism:
+        table.add_column(dataset, justify="right")
+    realism = list(result.realism.values())
+    table.add_row("diversity", *(_number(_mean(r.diversity), ".2f") for r in realism))
+    if any(r.diversity_real is not None for r in realism):
+        table.add_row("diversity of real ones", *(_number(_mean(r.diversity_real or {}), ".2f") for r in realism))
+        table.add_row("Frechet distance", *(_number(r.frechet_distance, ".2f") for r in realism))
+        table.add_row("RMS to nearest real", *(_number(r.nearest_rms, ".1f") for r in realism))
+        table.add_row("the same among real", *(_number(r.nearest_rms_real, ".1f") for r in realism))
+    return table
+
+
+def _mean(values: Mapping[str, float | None]) -> float | None:
+    known = [value for value in values.values() if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _number(value: float | None, style: str, otherwise: str = "-") -> str:

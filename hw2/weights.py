@@ -69,7 +69,8 @@ def assign_weights(network: nn.Module, tensors: dict[str, Tensor], path: Path, w
         problems.append(f"{len(broken)} tensors are not finite floating numbers: {_some(broken)}")
     if problems:
         raise InputError(f"{path} does not fit the {what}: {'; '.join(problems)}; is it the right checkpoint?")
-    network.load_state_dict({name: value.to(torch.float32) for name, value in tensors.items()}, assign=True)
+    # Copies: a tensor inside a file's bytes may lie askew in memory, where matrix products round differently.
+    network.load_state_dict({name: value.to(torch.float32, copy=True) for name, value in tensors.items()}, assign=True)
 
 
 def describe_keys(loaded: object) -> str:

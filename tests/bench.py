@@ -7,6 +7,7 @@ slows down meanwhile does not decide it.
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -72,9 +73,8 @@ def own_work(network: FaceUNet, batch: torch.Tensor) -> tuple[float, float]:
 
 
 @torch.inference_mode()
-def main() -> None:
-    torch.backends.cudnn.allow_tf32 = False
-    table = Table("what", "measured", "beside", "ratio", title=f"{DEVICE}, {torch.get_num_threads()} threads")
+def bench_faces(table: Table) -> None:
+    """All rows of Problem 2."""
     rate = matmul_rate(torch.float32)
     network = official_network()
     sample = torch.randn(1, 3, 256, 256, device=DEVICE)
@@ -141,7 +141,17 @@ def main() -> None:
         table.add_row(
             "MSE of bfloat16 against float32 faces (random weights)", f"{statistics.fmean(errors):.3f}", "", ""
         )
-    Console(width=180).print(table)
+
+
+def main() -> None:
+    from tests.bench_digits import bench_digits
+
+    torch.backends.cudnn.allow_tf32 = False
+    parts = {"faces": bench_faces, "digits": bench_digits}
+    table = Table("what", "measured", "beside", "ratio", title=f"{DEVICE}, {torch.get_num_threads()} threads")
+    for part in sys.argv[1:] or parts:
+        parts[part](table)
+    Console(width=200).print(table)
 
 
 if __name__ == "__main__":

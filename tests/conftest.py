@@ -7,15 +7,23 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from hw2.digits.checkpoint import DigitModel
+from hw2.digits.network import DATASETS, DigitUNet, DigitUNetConfig
 from hw2.faces.checkpoint import save_face_unet
 from hw2.faces.network import FaceUNet, FaceUNetConfig
 from tests.oracles import random_face_weights
 
 ROOT = Path(__file__).parent.parent
 TINY = FaceUNetConfig(channel=8, channel_multipliers=(1, 2), num_res_blocks=1, attention_levels=(1,), num_groups=4)
+
+TINY_DIGITS = DigitUNetConfig(
+    patch_size=7, channels=(8, 16), num_res_blocks=(1, 1), attention_levels=(1,), head_dim=8, num_groups=4
+)
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -40,6 +48,12 @@ def shared_data() -> Path:
 def bundled_model() -> Path:
     """The face network that this project trained itself."""
     return ROOT / "fixtures" / "models" / "face_unet.safetensors"
+
+
+@pytest.fixture(scope="session")
+def bundled_digit_model() -> Path:
+    """The digit model that this project trained itself."""
+    return ROOT / "fixtures" / "models" / "digit_unet.safetensors"
 
 
 @pytest.fixture(scope="session")
@@ -73,6 +87,34 @@ def noise_folder(tmp_path: Path) -> Path:
         torch.save(torch.randn(1, 3, 8, 8, generator=g), folder / f"{i:02d}.pt")
     (folder / ".DS_Store").write_bytes(b"Bud1")
     (folder / "._00.pt").write_bytes(b"AppleDouble")
+    return folder
+
+
+@pytest.fixture
+def tiny_digit_model() -> DigitModel:
+    """A digit model of a few thousand parameters, none of them zero."""
+    network = DigitUNet(TINY_DIGITS)
+    g = torch.Generator().manual_seed(3)
+    network.load_state_dict({k: torch.randn(v.shape, generator=g) * 0.2 for k, v in network.state_dict().items()})
+    return DigitModel(network.eval().requires_grad_(False), "v_prediction", "cosine")
+
+
+@pytest.fixture
+def digits_folder(tmp_path: Path) -> Path:
+    """hw2_data with three images of each digit in each data set; red says the digit, green the data set."""
+    folder = tmp_path / "hw2_data"
+    g = np.random.default_rng(0)
+    for dataset, name in enumerate(DATASETS):
+        data = folder / "digits" / name / "data"
+        data.mkdir(parents=True)
+        rows = ["image_name,label"]
+        for i in range(30):
+            pixels = g.integers(0, 256, (28, 28, 3), dtype=np.uint8)
+            pixels[:, :, 0], pixels[:, :, 1] = i % 10, dataset
+            Image.fromarray(pixels).save(data / f"{i:05d}.png")
+            rows.append(f"{i:05d}.png,{i % 10}")
+        (data.parent / "train.csv").write_text("\n".join(rows) + "\n")
+        (data / ".DS_Store").write_bytes(b"Bud1")
     return folder
 
 

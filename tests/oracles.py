@@ -272,3 +272,13 @@ def random_face_weights(network: torch.nn.Module, seed: int) -> dict[str, Tensor
         else:
             weights[name] = torch.randn(value.shape, generator=g) / math.sqrt(value[0].numel())
     return weights
+
+
+def frechet_distance_by_matrix_root(a: np.ndarray, b: np.ndarray) -> float:
+    """The distance of two sets of features by the usual matrix square root, as the paper's own code does it."""
+    from scipy.linalg import sqrtm
+
+    m1, m2 = a.mean(axis=0), b.mean(axis=0)
+    c1, c2 = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    root = sqrtm(c1 @ c2)
+    return float(((m1 - m2) ** 2).sum() + np.trace(c1) + np.trace(c2) - 2 * np.trace(np.real(root)))

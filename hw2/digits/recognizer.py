@@ -47,19 +47,22 @@ class Recognizer(nn.Module):
         return float((self(images_pm1).argmax(1) == digits).float().mean())
 
 
-def load_or_train_recognizer(path: Path, source: BatchSource, config: TrainConfig, device: str) -> Recognizer:
+def load_or_train_recognizer(
+    path: Path, source: BatchSource, config: TrainConfig, device: str, steps: int | None = None
+) -> Recognizer:
     """The recognizer in `path`, a safetensors file; if there is none, it is trained and written there."""
     if not path.exists():
-        save_weights(path, train_recognizer(source, config, device).state_dict(), {})
+        save_weights(path, train_recognizer(source, config, device, steps).state_dict(), {})
     recognizer = Recognizer()
     assign_weights(recognizer, read_weights(path)[1], path, "recognizer")
     return recognizer.to(device).eval()
 
 
 def train_recognizer(
-    source: BatchSource, config: TrainConfig, device: torch.device | str, steps: int = TRAINING_STEPS
+    source: BatchSource, config: TrainConfig, device: torch.device | str, steps: int | None = None
 ) -> Recognizer:
     """A recognizer trained on the batches that the generator would see, labels and all; the same for the same seed."""
+    steps = TRAINING_STEPS if steps is None else steps
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         recognizer = Recognizer().to(device)

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -48,6 +49,7 @@ class TrainConfig:
     balanced: draw data sets and digits equally often; otherwise every image is.
     house_numbers: how many to draw as further SVHN images; when balanced, every second SVHN image is a drawn one.
     augment_svhn: see `augment`. mixed_precision: of the network's arithmetic, weights stay float32.
+    Raises ValueError for numbers that no training can use.
     """
 
     num_steps: int = 40_000
@@ -69,6 +71,17 @@ class TrainConfig:
     mixed_precision: Literal["no", "bf16"] = "bf16"
     seed: int = 0
     network: DigitUNetConfig = field(default_factory=DigitUNetConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("num_steps", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise ValueError(f"learning_rate must be a positive number, got {self.learning_rate}")
+        if self.min_snr_gamma is not None and not self.min_snr_gamma > 0:
+            raise ValueError(f"min_snr_gamma must be positive, got {self.min_snr_gamma}")
+        if self.house_numbers != 0 and self.house_numbers < NUM_DIGITS:
+            raise ValueError(f"house_numbers must be 0, or one of each digit: 10 or more, got {self.house_numbers}")
 
     def schedule(self) -> NoiseSchedule:
         """The noise schedule that the network learns."""
@@ -158,7 +171,8 @@ def _step_generator(seed: int, step: int, device: torch.device | str) -> torch.G
 def diffusion_loss(network: torch.nn.Module, batch: Batch, schedule: NoiseSchedule, config: TrainConfig) -> Tensor:
     """Mean over the batch of the weighted squared error of epsilon or v (DDPM equation 14)."""
     noisy = schedule.add_noise(batch.images_pm1, batch.noise, batch.timesteps)
-    output = network(noisy, batch.timesteps, batch.digits, batch.datasets).float()
+    with torch.autocast(noisy.device.type, torch.bfloat16, enabled=config.mixed_precision == "bf16"):
+        output = network(noisy, batch.timesteps, batch.digits, batch.datasets).float()
     abar = schedule.alphas_cumprod.to(batch.timesteps.device)[batch.timesteps].float()
     target = batch.noise
     if config.prediction_type == "v_prediction":
@@ -252,7 +266,7 @@ def train_digits(
     Raises InputError if the data has no image of some digit, if output holds a run that was not asked to be resumed,
     or one to resume that had another recipe or other data.
     """
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=config.mixed_precision)
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")  # its own is one for the whole process
     on_gpu = accelerator.device.type == "cuda"
     if config.batch_size % accelerator.num_processes:
         raise InputError(

@@ -14,7 +14,13 @@ from torchvision import transforms
 
 from grading.digits import EXPECTED, confusion_matrix, grade_digits
 from grading.metrics import wilson_interval
-from grading.models import MnistmClassifier, images_to_pm1, load_digit_judge, svhn_classifier
+from grading.models import (
+    Look,
+    MnistmClassifier,
+    SvhnClassifier,
+    images_to_pm1,
+    load_digit_judge,
+)
 from grading.results import GradingError, Judge
 
 
@@ -23,8 +29,9 @@ class RedJudge:
 
     identity = Judge("mnistm", "custom", "red", "0" * 64)
 
-    def predict(self, images):
-        return np.array([image[0, 0, 0] for image in images], np.int64)
+    def look(self, images):
+        digits = np.array([image[0, 0, 0] for image in images], np.int64)
+        return Look(digits, np.array([[image[0, 0, 1], image[0, 0, 2]] for image in images], float).reshape(-1, 2))
 
 
 JUDGES = {"mnistm": RedJudge(), "svhn": RedJudge()}
@@ -159,7 +166,7 @@ def test_judges_see_what_the_official_transform_makes(size):
 
 
 def test_the_svhn_network_is_a_resnet34_for_small_images():
-    network = svhn_classifier()
+    network = SvhnClassifier()
     assert sum(p.numel() for p in network.parameters()) == 21_282_122
     assert list(network.state_dict()["conv1.weight"].shape) == [64, 3, 3, 3]
     assert isinstance(network.maxpool, nn.Identity)
@@ -185,14 +192,17 @@ def test_a_judge_predicts_the_same_one_by_one_and_by_hundreds(tmp_path, wrapped)
     judge = load_digit_judge("mnistm", tmp_path / "c.pth")
     assert judge.identity.kind == "custom"
     images = list(np.random.default_rng(0).integers(0, 256, (300, 28, 28, 3), dtype=np.uint8))
-    together = judge.predict(images)
-    assert len(set(together.tolist())) > 1
-    np.testing.assert_array_equal(together, np.concatenate([judge.predict([image]) for image in images]))
-    assert judge.predict([]).shape == (0,)
+    together = judge.look(images)
+    assert len(set(together.digits.tolist())) > 1
+    alone = [judge.look([image]) for image in images]
+    np.testing.assert_array_equal(together.digits, np.concatenate([look.digits for look in alone]))
+    np.testing.assert_allclose(together.features, np.concatenate([look.features for look in alone]), atol=1e-5)
+    assert judge.look([]).digits.shape == (0,)
+    assert judge.look([]).features.shape == (0, 64)
 
 
 def test_weights_without_batch_counters_are_as_good(tmp_path):
-    weights = {k: v for k, v in svhn_classifier().state_dict().items() if not k.endswith("num_batches_tracked")}
+    weights = {k: v for k, v in SvhnClassifier().state_dict().items() if not k.endswith("num_batches_tracked")}
     torch.save(weights, tmp_path / "c.bin")
     load_digit_judge("svhn", tmp_path / "c.bin")
 
@@ -217,7 +227,7 @@ def test_a_judge_that_is_none_is_refused_and_never_run(tmp_path):
         with pytest.raises(GradingError, match=sentence):
             load_digit_judge("mnistm", path)
     assert not (tmp_path / "trap").exists()
-    for thing, sentence in (([1], "holds a list"), (svhn_classifier().state_dict(), "does not fit the mnistm")):
+    for thing, sentence in (([1], "holds a list"), (SvhnClassifier().state_dict(), "does not fit the mnistm")):
         torch.save(thing, path)
         with pytest.raises(GradingError, match=sentence):
             load_digit_judge("mnistm", path)
@@ -250,7 +260,7 @@ def test_wilsons_interval_solves_its_equation(counts):
 
 def test_the_official_judge_gives_a_published_solution_100_percent(shared_data, hw2_grade, tmp_path):
     torch.manual_seed(0)
-    torch.save(svhn_classifier().state_dict(), tmp_path / "svhn.bin")  # its trained weights cannot be had here
+    torch.save(SvhnClassifier().state_dict(), tmp_path / "svhn.bin")  # its trained weights cannot be had here
     run = hw2_grade(
         "digits",
         shared_data / "peer_outputs" / "digits",
@@ -270,7 +280,7 @@ def test_the_official_judge_knows_real_mnistm_digits(shared_data):
     folder = shared_data / "hw2_data" / "digits" / "mnistm"
     rows = [line.split(",") for line in (folder / "train.csv").read_text().split()[1:1001]]
     images = [np.asarray(Image.open(folder / "data" / name).convert("RGB")) for name, _ in rows]
-    right = (judge.predict(images) == np.array([int(label) for _, label in rows])).mean()
+    right = (judge.look(images).digits == np.array([int(label) for _, label in rows])).mean()
     assert right > 0.93  # 95.1 % on 9,001 test images
 
 

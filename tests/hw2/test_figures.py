@@ -12,10 +12,22 @@ def images(rows, columns, size):
     return [[g.integers(0, 256, (size, size, 3), dtype=np.uint8) for _ in range(columns)] for _ in range(rows)]
 
 
+def pixels_of(png):
+    with Image.open(io.BytesIO(png)) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def cell(picture, row, column, size):
+    """The image in one place of a grid, at its own size."""
+    scale = max(1, CELL // size)
+    top = TITLE_HEIGHT + LABEL_HEIGHT + row * (size * scale + GAP)
+    left = LABEL_WIDTH + column * (size * scale + GAP)
+    return picture[top : top + size * scale : scale, left : left + size * scale : scale]
+
+
 def draw(grid, **options):
     labels = {"row_labels": ["row"] * len(grid), "column_labels": ["column"] * len(grid[0]), "title": "title"}
-    with Image.open(io.BytesIO(image_grid_png(grid, **{**labels, **options}))) as picture:
-        return np.asarray(picture.convert("RGB"))
+    return pixels_of(image_grid_png(grid, **{**labels, **options}))
 
 
 @pytest.mark.parametrize("size", [32, 256])
@@ -23,13 +35,9 @@ def draw(grid, **options):
 def test_every_image_keeps_its_pixels(size, panels):
     grid = images(2, 3, size)
     picture = draw(grid, panels=panels)
-    scale = max(1, CELL // size)
     for row in range(2):
         for column in range(3):
-            top = TITLE_HEIGHT + LABEL_HEIGHT + row * (size * scale + GAP)
-            left = LABEL_WIDTH + column * (size * scale + GAP)
-            shown = picture[top : top + size * scale : scale, left : left + size * scale : scale]
-            np.testing.assert_array_equal(shown, grid[row][column])
+            np.testing.assert_array_equal(cell(picture, row, column, size), grid[row][column])
 
 
 def test_labels_title_and_curves_leave_ink():

@@ -1,0 +1,197 @@
+"""`hw2 digits` as a person runs it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+
+from hw2.digits.checkpoint import save_digit_model
+from hw2.digits.sample import official_names
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def options(tmp_path, tiny_digit_model):
+    save_digit_model(tiny_digit_model, tmp_path / "tiny.safetensors")
+    return ["--checkpoint", tmp_path / "tiny.safetensors", "--num-inference-steps", 3, "--device", "cpu"]
+
+
+def contents(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def refused(run, sentence):
+    assert run.returncode == 2
+    assert run.stdout == ""
+    assert run.stderr.count("\n") == 1, run.stderr
+    assert sentence in run.stderr
+
+
+def test_sample_writes_exactly_the_official_files(tmp_path, hw2, options):
+    run = hw2("digits", "sample", *options, "--per-digit", 50, "--output", tmp_path / "out")
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == ""
+    assert sorted(contents(tmp_path / "out")) == sorted(official_names())
+    with Image.open(tmp_path / "out" / "svhn" / "7_042.png") as image:
+        assert (image.size, image.mode, image.format) == ((28, 28), "RGB", "PNG")
+    assert len(set(contents(tmp_path / "out").values())) == 1000
+
+
+def test_a_digit_depends_on_its_name_and_not_on_how_many_are_drawn(tmp_path, hw2, options):
+    hw2("digits", "sample", *options, "--per-digit", 3, "--output", tmp_path / "three")
+    hw2("digits", "sample", *options, "--per-digit", 1, "--batch-size", 1, "--output", tmp_path / "one")
+    three, one = contents(tmp_path / "three"), contents(tmp_path / "one")
+    assert len(one) == 20
+    assert one == {name: three[name] for name in one}
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--seed", 1),
+        ("--guidance-scale", 1.5),
+        ("--guidance-interval", 0, 500),
+        ("--sampler", "ddim"),
+        ("--num-inference-steps", 4),
+        ("--dtype", "bfloat16"),
+    ],
+)
+def test_options_change_the_digits(tmp_path, hw2, options, option):
+    hw2("digits", "sample", *options, "--per-digit", 1, "--output", tmp_path / "a")
+    hw2("digits", "sample", *options, "--per-digit", 1, *option, "--output", tmp_path / "b")
+    a, b = contents(tmp_path / "a"), contents(tmp_path / "b")
+    assert a.keys() == b.keys()
+    assert len(a) == 20
+    assert a != b
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_run_goes_on_and_ends_the_same(tmp_path, hw2, options, how):
+    options = [*options, "--per-digit", 5, "--batch-size", 2, "--num-inference-steps", 20]
+    assert hw2("digits", "sample", *options, "--output", tmp_path / "whole").returncode == 0
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "hw2", "digits", "sample", *map(str, options), "--output", str(out)]
+    run = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(out.glob(".partial/*/*.png")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(run.pid, how)
+    said = run.communicate(timeout=60)[1]
+    assert run.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL), said
+    kept = len(list(out.glob(".partial/*/*.png")))
+    assert 0 < kept < 100
+    assert [p.name for p in out.iterdir()] == [".partial"]
+    run = hw2("digits", "sample", *options, "--output", out)
+    assert run.returncode == 0
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_work_and_give_the_same_files(tmp_path, hw2, options):
+    assert hw2("digits", "sample", *options, "--per-digit", 2, "--output", tmp_path / "one").returncode == 0
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    command = [*launch, "--module", "hw2", "digits", "sample", *map(str, options), "--per-digit", "2"]
+    run = subprocess.run(
+        [*command, "--output", str(tmp_path / "two")], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert run.returncode == 0, run.stderr
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        (("--per-digit", 0), "--per-digit is 0; expected 1 or more"),
+        (("--per-digit", 1000), "have room for 999"),
+        (("--num-inference-steps", 0), "--num-inference-steps cannot be used"),
+        (("--num-inference-steps", 1001), "--num-inference-steps cannot be used"),
+        (("--guidance-scale", "nan"), "--guidance-scale is nan"),
+        (("--guidance-interval", 700, 100), "--guidance-interval is 700 100"),
+        (("--guidance-interval", 0, 1001), "--guidance-interval is 0 1001"),
+        (("--batch-size", 0), "--batch-size is 0"),
+        (("--dtype", "int8"), "--dtype is 'int8'"),
+        (("--device", "tpu"), "--device is 'tpu'"),
+        (("--checkpoint", "no.safetensors"), "no.safetensors is not a file"),
+        (("--checkpoint", "Makefile"), "Makefile is not a readable safetensors file"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_is_written(tmp_path, hw2, options, option, sentence):
+    refused(hw2("digits", "sample", *options, *option, "--output", tmp_path / "out"), sentence)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("other", ["notes.txt", "mnistm/0_051.png", "svhn/deep"])
+def test_a_folder_with_other_files_is_left_alone(tmp_path, hw2, options, other):
+    (tmp_path / "out" / other).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "out" / other).write_text("mine")
+    refused(hw2("digits", "sample", *options, "--output", tmp_path / "out"), f"already holds other files ({other})")
+    assert contents(tmp_path / "out") == {other: b"mine"}
+
+
+def test_pictures_are_written(tmp_path, hw2, options):
+    assert hw2("digits", "grid", *options, "--output", tmp_path / "grid.png").returncode == 0
+    reverse = [*options[:2], "--device", "cpu"]
+    assert hw2("digits", "reverse", *reverse, "--output", tmp_path / "reverse.png").returncode == 0
+    for name in ("grid.png", "reverse.png"):
+        with Image.open(tmp_path / name) as image:
+            assert image.width > 600
+    refused(hw2("digits", "grid", *options, "--output", tmp_path / "grid.jpg"), "would be a PNG picture")
+
+
+def test_info_says_what_the_network_costs(hw2, options):
+    run = hw2("digits", "info", *options[:2])
+    assert run.returncode == 0, run.stderr
+    assert "MFLOP" in run.stdout
+    assert "without attention" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        (("--batch-size", 0), "batch_size"),
+        (("--num-steps", 0), "num_steps"),
+        (("--learning-rate", "nan"), "learning_rate"),
+        (("--learning-rate", -1), "learning_rate"),
+        (("--min-snr-gamma", 0), "min_snr_gamma"),
+        (("--house-numbers", 5), "house_numbers"),
+        (("--save-every", 0), "--save-every is 0"),
+        (("--data", "nowhere"), "mnistm/train.csv is missing"),
+        (("--resume",), "nothing to resume"),
+    ],
+)
+def test_a_training_that_cannot_be_done_is_refused(tmp_path, hw2, digits_folder, option, sentence):
+    arguments = [
+        "--data",
+        digits_folder,
+        "--output",
+        tmp_path / "run",
+        "--device",
+        "cpu",
+        "--cache",
+        tmp_path / "cache",
+    ]
+    run = hw2("digits", "train", *arguments, *option)
+    assert run.returncode == 2, run.stderr
+    assert run.stderr.splitlines()[-1].startswith("hw2: ")
+    assert sentence in run.stderr.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_whole_way_from_training_to_a_grade(tmp_path, hw2, hw2_grade, digits_folder):
+    train = ["--data", digits_folder, "--output", tmp_path / "run", "--cache", tmp_path / "cache", "--device", "cpu"]
+    run = hw2("digits", "train", *train, "--num-steps", 2, "--batch-size", 4, "--pictures-every", 0)
+    assert run.returncode == 0, run.stderr
+    model = ["--checkpoint", tmp_path / "run" / "model.safetensors", "--num-inference-steps", 2, "--device", "cpu"]
+    assert hw2("digits", "sample", *model, "--output", tmp_path / "out").returncode == 0
+    run = hw2_grade("digits", tmp_path / "out", "--json", "-")
+    assert run.returncode == 1  # two steps teach nothing
+    result = json.loads(run.stdout)
+    assert result["total"] == {"mnistm": 500, "svhn": 500}
+    assert {judge["kind"] for judge in result["judges"].values()} == {"embedded"}
+    assert result["missing"] == result["unexpected"] == []
