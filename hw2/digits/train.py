@@ -337,6 +337,8 @@ def train_digits(
                     losses=losses[: step + 1].clone(),
                 )
                 save_digit_model(model(), output / "model.safetensors")
+    if accelerator.is_main_process:
+        save_digit_model(model(), output / "model.safetensors")
     accelerator.wait_for_everyone()
     return losses
 
