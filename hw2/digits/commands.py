@@ -33,7 +33,7 @@ SamplerOption = Annotated[
     Literal["ddpm", "ddim", "dpm++"], typer.Option(help="ddpm is the 1000-step reference, dpm++ the fast default.")
 ]
 StepsOption = Annotated[
-    int | None, typer.Option(help="Steps from noise to image: 1000 for ddpm, 50 for ddim, 20 for dpm++ if not given.")
+    int | None, typer.Option(help="Steps from noise to image: 1000 for ddpm, 50 for ddim, 15 for dpm++ if not given.")
 ]
 GuidanceOption = Annotated[float, typer.Option(help="uncond + scale * (cond - uncond): 1 is off, more is clearer.")]
 IntervalOption = Annotated[
@@ -41,8 +41,8 @@ IntervalOption = Annotated[
 ]
 SeedOption = Annotated[int, typer.Option(help="A digit depends on this, the weights and its own name, nothing else.")]
 
-DEFAULT_STEPS = {"ddpm": 1000, "ddim": 50, "dpm++": 20}
-GUIDANCE_SCALE = 4.0
+DEFAULT_STEPS = {"ddpm": 1000, "ddim": 50, "dpm++": 15}
+GUIDANCE_SCALE = 5.0
 GUIDANCE_INTERVAL = (0, 1000)
 
 

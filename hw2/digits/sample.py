@@ -91,8 +91,8 @@ class DigitSampler:
 
     model: DigitModel
     sampler: SamplerName = "dpm++"
-    num_inference_steps: int = 20
-    guidance_scale: float = 3.0
+    num_inference_steps: int = 15
+    guidance_scale: float = 5.0
     guidance_interval: tuple[int, int] = (0, 1000)
     seed: int = 0
     batch_size: int = 100
