@@ -39,7 +39,7 @@ class Commands(TyperGroup):
             err.print("hw2: not enough memory for this; use a smaller --batch-size", style="red")
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
-            err.print("hw2: stopped; the same command goes on from here")
+            err.print("hw2: stopped; the same command goes on from here (a training with --resume)")
             raise typer.Exit(130) from None
 
 

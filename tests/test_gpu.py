@@ -5,6 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from hw2.digits.checkpoint import load_digit_model
+from hw2.digits.data import load_digits
+from hw2.digits.sample import DigitSampler, digit_to_u8, official_names
+from hw2.digits.train import TrainConfig, train_digits
 from hw2.faces.checkpoint import load_face_unet
 from hw2.faces.network import FaceUNet
 from hw2.faces.sample import FaceSampler, batch_invariant, face_to_u8, load_noises
@@ -68,3 +72,23 @@ def test_slerp_on_a_gpu_equals_slerp_on_a_cpu():
 def test_slerp_refuses_to_join_two_devices():
     with pytest.raises(ValueError, match="same device, got cpu and cuda"):
         slerp(torch.ones(2), torch.ones(2).cuda(), 0.5)
+
+
+def test_a_gpu_draws_the_digits_of_a_cpu(bundled_digit_model):
+    names = official_names(2)
+    digits = {}
+    for device in ("cpu", "cuda"):
+        sampler = DigitSampler(load_digit_model(bundled_digit_model, device=device), device=device)
+        digits[device] = dict(sampler.sample(names))
+    for name, digit in digits["cpu"].items():
+        difference = digit_to_u8(digit).astype(float) - digit_to_u8(digits["cuda"][name])
+        assert (difference**2).mean() < 1, name
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_gpu_learns_as_a_cpu_does(digits_folder, tmp_path, compiled):
+    data = load_digits(digits_folder, tmp_path / "cache")
+    config = TrainConfig(num_steps=20, batch_size=16, warmup_steps=5, mixed_precision="no")
+    losses = train_digits(data, config, tmp_path / "run", device="auto", compile_network=compiled)
+    assert losses[-5:].mean() < losses[:5].mean()
+    assert load_digit_model(tmp_path / "run" / "model.safetensors").network.config == config.network
