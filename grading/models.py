@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -51,15 +52,15 @@ class DigitJudge(Protocol):
         """What the images (H, W, 3) show."""
 
 
-class Classifier(nn.Module):
+class Classifier(nn.Module, ABC):
     """A network whose last layer is linear: (B, 3, 28, 28) in [-1, 1] -> (B, 10)."""
 
     last: str
     """Name of that layer."""
 
+    @abstractmethod
     def features(self, images_pm1: Tensor) -> Tensor:
         """(B, F): what the last layer decides from."""
-        raise NotImplementedError
 
     def forward(self, images_pm1: Tensor) -> Tensor:
         scores: Tensor = self.get_submodule(self.last)(self.features(images_pm1))
