@@ -1,0 +1,165 @@
+"""Several learned words in one picture, after OMG (Kong et al. 2024, ECCV, arXiv 2403.10983).
+
+A word learned alone knows nothing of the others: in one prompt, one concept often swallows the other. OMG walks twice
+from the same noise (its figure 3). First with ordinary words in the concepts' places: that fixes the layout, and its
+cross-attention maps are kept (section 3.2). Then each concept predicts the noise for its own region and the predictions
+are blended by the concepts' masks (section 3.3, "concept noise blending"), while the kept maps hold the layout.
+OMG finds its masks by a detector in the first picture; here they are given boxes, or come from the kept maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hw2.concepts.attention import MapStore
+from hw2.concepts.generate import ConceptSampler
+from hw2.concepts.stable_diffusion import PLACEHOLDER
+from hw2.errors import InputError
+from hw2.samplers import StepOutput, classifier_free_guidance, last_sample, walk
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom, in shares of the picture from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Composition:
+    """A prompt with two or more learned tokens, and what stands in for each while the layout is fixed.
+
+    words: token -> ordinary word, e.g. {"<new1>": "dog"}. boxes: one for each token where the regions are given.
+    hold: for which share of the steps the second walk uses the first one's cross-attention maps.
+    Raises InputError if a token is not in the prompt exactly once, or a box is empty or outside the picture.
+    """
+
+    prompt: str
+    words: Mapping[str, str]
+    boxes: Mapping[str, Box] | None = None
+    hold: float = 0.4
+
+    def __post_init__(self) -> None:
+        found = PLACEHOLDER.findall(self.prompt)
+        if sorted(found) != sorted(self.words) or len(found) < 2:
+            raise InputError(
+                f"the prompt {self.prompt!r} has the tokens {', '.join(found) or '(none)'}; "
+                f"expected two or more, each once, and a word for each (given: {', '.join(self.words) or 'none'})"
+            )
+        if self.boxes is not None:
+            if sorted(self.boxes) != sorted(self.words):
+                raise InputError("boxes must be given for every token or for none")
+            for token, (left, top, right, bottom) in self.boxes.items():
+                if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+                    raise InputError(
+                        f"the box of {token} is {left},{top},{right},{bottom}; expected 0 <= left < right <= 1"
+                    )
+        if not 0 <= self.hold <= 1:
+            raise InputError(f"--hold is {self.hold}; expected a share of the steps, from 0 to 1")
+
+    @property
+    def tokens(self) -> list[str]:
+        """In order of the prompt."""
+        return PLACEHOLDER.findall(self.prompt)
+
+    def prompt_with(self, kept: str | None) -> str:
+        """The prompt with every token but `kept` replaced by its word; all of them for None: the layout's prompt."""
+        prompt = self.prompt
+        for token, word in self.words.items():
+            if token != kept:
+                prompt = prompt.replace(token, word)
+        return prompt
+
+
+def blend(sampler: ConceptSampler, composition: Composition, names: Sequence[str]) -> Iterator[StepOutput]:
+    """The second walk of one batch, latents (B, 4, h, w); see the module. The first happens before it starts."""
+    model, tokens, B = sampler.model, composition.tokens, len(names)
+    layout = model.encode_prompts([composition.prompt_with(None)]).expand(B, -1, -1)
+    own = [model.encode_prompts([composition.prompt_with(token)]).expand(B, -1, -1) for token in tokens]
+    empty = model.encode_prompts([""]).expand(B, -1, -1)
+    store = MapStore(rows=B)
+    noise = sampler.noise(names)
+    with model.attention(store.keep):
+        last_sample(walk(sampler.step(), sampler.guided(layout), noise, model.schedule, sampler.pairs()))
+    masks = region_masks(sampler, composition, store).to(noise.device)  # (B or 1, concepts, h, w)
+    outside = 1 - masks.sum(1, keepdim=True)
+    places = [_layout_places(sampler, composition, token) for token in tokens]
+    calls = iter(store.calls)
+    held = round(composition.hold * len(store.calls))
+    states = torch.cat([*own, layout, empty])
+
+    def prediction(sample: Tensor, timesteps: Tensor) -> Tensor:
+        nonlocal held
+        kept = next(calls) if held > 0 else {}
+        held -= 1
+
+        def replace(name: str, weights: Tensor) -> Tensor:
+            if name not in kept:
+                return weights
+            rows = [*(kept[name][..., place] * share for place, share in places), kept[name]]
+            known = torch.cat(rows)  # (concepts + 1) B rows; those of the empty prompt and beyond stay
+            return torch.cat([known, weights[len(known) :]])
+
+        times = len(tokens) + 2
+        with model.attention(replace):
+            parts = model.predict(sample.repeat(times, 1, 1, 1), timesteps.repeat(times), states).split(B)
+        *concepts, base = (classifier_free_guidance(p, parts[-1], sampler.guidance_scale) for p in parts[:-1])
+        blended = outside * base
+        for i, concept in enumerate(concepts):
+            blended = blended + masks[:, i : i + 1] * concept
+        return blended
+
+    yield from walk(sampler.step(), prediction, noise, model.schedule, sampler.pairs())
+
+
+def region_masks(sampler: ConceptSampler, composition: Composition, store: MapStore) -> Tensor:
+    """(B or 1, concepts, h, w) of 0 and 1, no pixel in two: the given boxes, or where each word was listened to most.
+
+    A pixel belongs to the concept whose word it listens to most, if that is at least half of what the word's strongest
+    pixel does, after smoothing.
+    """
+    _, side, _ = sampler.model.latent_shape
+    tokens = composition.tokens
+    if composition.boxes is not None:
+        masks = torch.zeros(1, len(tokens), side, side)
+        for i, token in enumerate(tokens):
+            left, top, right, bottom = (round(edge * side) for edge in composition.boxes[token])
+            masks[:, i, top:bottom, left:right] = 1
+        return masks * (masks.cumsum(1) == 1)  # where boxes overlap, the first one's
+    maps = store.word_maps([_word_places(sampler, composition, token) for token in tokens], side)
+    maps = F.avg_pool2d(F.pad(maps, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
+    maps = (maps - low) / (high - low).clamp(min=1e-8)
+    strongest = F.one_hot(maps.argmax(1), len(tokens)).permute(0, 3, 1, 2)
+    return (strongest * (maps >= 0.5)).float()
+
+
+def _pieces(sampler: ConceptSampler, text: str) -> list[int]:
+    """Token ids of a text, without start and end."""
+    return list(sampler.model.tokenizer(sampler.model._expanded(text), add_special_tokens=False).input_ids)
+
+
+def _word_places(sampler: ConceptSampler, composition: Composition, token: str) -> list[int]:
+    """Where the word that stands for `token` lies in the layout's prompt; place 0 is the start of the text."""
+    before = composition.prompt.split(token)[0]
+    for other, word in composition.words.items():
+        before = before.replace(other, word)
+    first = 1 + len(_pieces(sampler, before))
+    return list(range(first, first + len(_pieces(sampler, composition.words[token]))))
+
+
+def _layout_places(sampler: ConceptSampler, composition: Composition, token: str) -> tuple[Tensor, Tensor]:
+    """How to read a layout map as one of `token`'s own prompt: for each of its places, the layout's and its share.
+
+    The word's attention is dealt out evenly over the token's vectors; everything behind moves along.
+    """
+    word = _word_places(sampler, composition, token)
+    vectors = len(_pieces(sampler, token))
+    length = sampler.model.tokenizer.model_max_length
+    places = [*range(word[0]), *[word[0]] * vectors, *range(word[-1] + 1, length)]
+    places = (places + [length - 1] * length)[:length]
+    share = torch.ones(length)
+    share[word[0] : word[0] + vectors] = len(word) / vectors
+    device = sampler.model.device
+    return torch.tensor(places, device=device), share.to(device)

@@ -1,0 +1,84 @@
+"""Files of learned words, as people save them: read all of their shapes, write the one that the ecosystem prefers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from hw2.errors import InputError
+from hw2.output import write_file
+from hw2.torch_file import read_torch_file
+
+TOKEN = re.compile(r"[^\s,]+")
+
+
+def check_token(token: str, what: str) -> None:
+    """Raises InputError if token cannot stand for a word in a prompt."""
+    if not TOKEN.fullmatch(token) or not re.fullmatch(r"<[^<>\s]+>", token):
+        raise InputError(f"{what} is {token!r}; expected a word in angle brackets, such as <new1>")
+
+
+def save_embeddings(path: Path, learned: Mapping[str, Tensor]) -> None:
+    """Write token -> vectors (n, D) as safetensors, which diffusers' `load_textual_inversion` reads; whole or not."""
+    tensors = {token: vectors.detach().float().cpu().contiguous() for token, vectors in learned.items()}
+    write_file(path, save(tensors))
+
+
+def read_embeddings(path: Path, token: str | None = None) -> dict[str, Tensor]:
+    """token -> vectors (n, D) float32 of a file.
+
+    Reads, as safetensors or as `torch.save` wrote them: {token: (n, D) or (D,)}; a bare tensor, whose token must be
+    given; automatic1111's {"string_to_param": {"*": (n, D)}, "name": token}. A given token replaces the file's where it
+    holds one. Raises InputError for anything else, for NaN and infinity, and where the token is unknown.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} is not a file; expected a learned embedding, such as learned_embeds.safetensors")
+    if path.suffix.lower() == ".safetensors":
+        try:
+            found: Any = load(path.read_bytes())
+        except SafetensorError as error:
+            raise InputError(f"{path} is not a readable safetensors file ({error}); export it again") from None
+    else:
+        found = read_torch_file(path)
+    if isinstance(found, dict) and isinstance(found.get("string_to_param"), dict):  # automatic1111
+        name = found.get("name")
+        found = {name if isinstance(name, str) else None: tensor for tensor in found["string_to_param"].values()}
+    elif isinstance(found, Tensor):
+        found = {None: found}
+    if not isinstance(found, dict) or not found:
+        raise InputError(f"{path} holds a {type(found).__name__}; expected a tensor, or a dict of token to tensor")
+    if token is not None:
+        if len(found) > 1:
+            names = ", ".join(map(str, found))
+            raise InputError(f"{path} holds several tokens ({names}); they keep their names, give the file alone")
+        found = {token: next(iter(found.values()))}
+    learned = {}
+    for name, tensor in found.items():
+        if name is None:
+            raise InputError(f"{path} does not say for which token it is; give it as '<new1>={path}'")
+        learned[_bracketed(str(name))] = _vectors(path, str(name), tensor)
+    return learned
+
+
+def _bracketed(name: str) -> str:
+    """A token as prompts write it; A1111 files name theirs without brackets."""
+    return name if name.startswith("<") and name.endswith(">") else f"<{name}>"
+
+
+def _vectors(path: Path, name: str, tensor: object) -> Tensor:
+    """(n, D) float32, checked."""
+    if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or tensor.layout != torch.strided:
+        raise InputError(f"{path} has no tensor of floating numbers under {name!r}; expected (vectors, width)")
+    vectors = tensor.detach().float()[None] if tensor.ndim == 1 else tensor.detach().float()
+    if vectors.ndim != 2 or 0 in vectors.shape or len(vectors) > 77:
+        raise InputError(f"{path} has a tensor of shape {tuple(tensor.shape)} for {name}; expected (vectors, width)")
+    if not bool(vectors.isfinite().all()):
+        raise InputError(f"{path} has numbers for {name} that are not finite; learn it again")
+    return vectors.clone()

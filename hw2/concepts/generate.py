@@ -1,0 +1,109 @@
+"""Prompts in, pictures out: guided sampling in latent space, one generator for each image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from hw2.concepts.stable_diffusion import StableDiffusion
+from hw2.errors import InputError
+from hw2.samplers import Network, Step, StepOutput, classifier_free_guidance, ddim_step, dpm_solver_pp_2m, randn, walk
+from hw2.schedule import timestep_pairs
+from hw2.seeding import image_generators
+
+SamplerName = Literal["ddim", "dpm++"]
+PER_PROMPT = 25
+"""Images of each prompt (slides p37)."""
+
+
+def official_names(prompts: Mapping[str, Sequence[str]], per_prompt: int = PER_PROMPT) -> dict[str, str]:
+    """File name -> prompt, for concept -> prompts: "0/1/source0_prompt1_24.png" (slides p37)."""
+    return {
+        f"{concept}/{index}/source{concept}_prompt{index}_{i}.png": prompt
+        for concept, of_concept in prompts.items()
+        for index, prompt in enumerate(of_concept)
+        for i in range(per_prompt)
+    }
+
+
+@dataclass(frozen=True)
+class ConceptSampler:
+    """Draws pictures by name and prompt.
+
+    sampler: "ddim" (eta 0, at the timesteps that Stable Diffusion's own scheduler visits) or "dpm++" (DPM-Solver++ 2M
+    over the whole schedule). batch_size changes nothing but speed; see `StableDiffusion.predict`.
+    """
+
+    model: StableDiffusion
+    sampler: SamplerName = "dpm++"
+    num_inference_steps: int = 25
+    guidance_scale: float = 7.5
+    seed: int = 0
+    batch_size: int = 5
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """(timestep, prev_timestep) of every step. Raises ValueError for a number of steps that cannot be used."""
+        spacing: Literal["homework", "trailing"] = "homework" if self.sampler == "ddim" else "trailing"
+        return timestep_pairs(spacing, self.num_inference_steps, self.model.schedule.num_train_timesteps)
+
+    def step(self) -> Step:
+        """A fresh step of the sampler, for one walk."""
+        if self.sampler == "ddim":
+            return partial(ddim_step, prediction_type=self.model.prediction_type)
+        return dpm_solver_pp_2m(prediction_type=self.model.prediction_type)
+
+    def noise(self, names: Sequence[str]) -> Tensor:
+        """Where the walk of these images starts, (B, 4, h, w) on the model's device."""
+        generators = image_generators(self.seed, (name.removesuffix(".png") for name in names))
+        return randn((len(names), *self.model.latent_shape), generators, device=self.model.device)
+
+    def guided(self, states: Tensor) -> Network:
+        """The model's prediction for encoder_hidden_states (B, 77, D), guided away from the empty prompt."""
+        empty = self.model.encode_prompts([""]).expand(len(states), -1, -1)
+
+        def prediction(sample: Tensor, timesteps: Tensor) -> Tensor:
+            if self.guidance_scale == 1:
+                return self.model.predict(sample, timesteps, states)
+            both = self.model.predict(sample.repeat(2, 1, 1, 1), timesteps.repeat(2), torch.cat([states, empty]))
+            conditional, unconditional = both.chunk(2)
+            return classifier_free_guidance(conditional, unconditional, self.guidance_scale)
+
+        return prediction
+
+    def states(self, names: Sequence[str], prompts: Sequence[str]) -> Iterator[StepOutput]:
+        """The walk of one batch from noise to latents."""
+        network = self.guided(self.model.encode_prompts(prompts))
+        return walk(self.step(), network, self.noise(names), self.model.schedule, self.pairs())
+
+    def sample(
+        self, names: Mapping[str, str], on_step: Callable[[str], None] = lambda note: None
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Yield (name, image) for name -> prompt, in order; an image is (3, H, W) float32 on the CPU, unclamped.
+
+        Raises InputError if the arithmetic overflows.
+        """
+        everything = list(names)
+        for start in range(0, len(everything), self.batch_size):
+            batch = everything[start : start + self.batch_size]
+            latents = torch.empty(0)
+            for state in self.states(batch, [names[name] for name in batch]):
+                latents = state.sample
+                on_step(batch[0])
+            images = self.model.decode(latents).cpu()
+            if not bool(images.isfinite().all()):
+                raise InputError(f"{batch[0]} and others came out as NaN or infinity; use --dtype float32")
+            yield from zip(batch, images, strict=True)
+
+
+def image_to_u8(image_pm1: Tensor) -> npt.NDArray[np.uint8]:
+    """An image (3, H, W) in [-1, 1], clamped to it, as pixels (H, W, 3)."""
+    scaled = (image_pm1.clamp(-1, 1) + 1) * 127.5
+    image_u8: npt.NDArray[np.uint8] = scaled.round().permute(1, 2, 0).to(torch.uint8).numpy()
+    return image_u8

@@ -1,0 +1,291 @@
+"""Textual inversion (Gal et al. 2023, arXiv 2208.01618): a new word is found, everything else stays as it is.
+
+A step is a function of (seed, its number): a training can stop anywhere and goes on to the same vectors.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.nn import functional as F
+
+from hw2.concepts import templates
+from hw2.concepts.embeddings import save_embeddings
+from hw2.concepts.stable_diffusion import StableDiffusion
+from hw2.errors import InputError
+from hw2.output import write_file
+from hw2.progress import progress_bar
+from hw2.seeding import image_generator
+from hw2.torch_file import read_torch_file
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+VALIDATION = 16
+"""Fixed (image, noise, timestep, sentence) tuples behind the validation loss."""
+
+
+@dataclass(frozen=True)
+class InversionConfig:
+    """What to learn and how.
+
+    vectors: how many positions the token takes. kind: which sentences surround it. num_steps: at most; batch_size: of a
+    step over all processes, worked off in `accumulation` parts. learning_rate: of AdamW, held (no weight decay: it
+    would pull the word to zero). flip: mirror half of the images. keep_norm: hold each vector at its initializer's
+    length and learn its direction; free vectors grow to many times any word's length, which drowns the rest of the
+    prompt (Kim et al. 2025, arXiv 2512.13672). validate_every, patience: stop when the validation loss, which is the
+    same few losses each time (Voronov et al. 2023, arXiv 2302.04841), has not improved in so many validations.
+    Raises ValueError for numbers that no training can use.
+    """
+
+    token: str
+    initializer: str
+    vectors: int = 1
+    kind: Literal["object", "style"] = "object"
+    num_steps: int = 2000
+    learning_rate: float = 5e-3
+    batch_size: int = 4
+    accumulation: int = 1
+    flip: bool = True
+    keep_norm: bool = True
+    validate_every: int = 50
+    patience: int = 6
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("vectors", "num_steps", "batch_size", "accumulation", "validate_every", "patience"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if self.batch_size % self.accumulation:
+            raise ValueError(f"batch_size {self.batch_size} must be a multiple of accumulation {self.accumulation}")
+        if not 0 < self.learning_rate < float("inf"):
+            raise ValueError(f"learning_rate must be a positive number, got {self.learning_rate}")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a watcher sees: losses of the last steps and of the fixed validation, and the vectors so far."""
+
+    step: int
+    loss: float
+    validation_loss: float
+    vectors: Tensor
+
+
+def read_images(folder: Path, size: int) -> Tensor:
+    """(N, 3, size, size) in [-1, 1]: all images of a folder, upright, the middle square, in order of their names.
+
+    Raises InputError if there is none or one cannot be read.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; expected one with a few images of the concept")
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    if not paths:
+        raise InputError(f"{folder} has no images ({', '.join(sorted(SUFFIXES))}); expected a few of the concept")
+    images = []
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                upright = ImageOps.exif_transpose(image).convert("RGB")
+        except Exception as error:  # fed with foreign bytes, PIL raises nearly everything that Python has
+            raise InputError(f"{path} is not a readable image ({error}); remove or replace it") from None
+        square = ImageOps.fit(upright, (size, size), Image.Resampling.LANCZOS)
+        images.append(torch.from_numpy(np.asarray(square, dtype=np.float32)).permute(2, 0, 1) / 127.5 - 1)
+    return torch.stack(images)
+
+
+class Inversion:
+    """The new word's vectors inside a frozen model, and the loss that they are learned by."""
+
+    def __init__(self, model: StableDiffusion, images_pm1: Tensor, config: InversionConfig) -> None:
+        """images_pm1: (N, 3, H, W), as `read_images` gives them. Adds the token to the model.
+
+        Raises InputError if the initializer is no single word of the vocabulary, or the token is a word already.
+        """
+        self.model, self.config = model, config
+        start = _initial_vector(model, config.initializer)
+        model.add_words({config.token: start.repeat(config.vectors, 1)})
+        first = len(model.words.vectors) - config.vectors
+        if first:
+            raise ValueError("learn one word at a time: the model has learned words already")
+        self.vectors = model.words.vectors.requires_grad_(True)
+        self._norm = start.norm()
+        sides = [images_pm1, images_pm1.flip(-1)] if config.flip else [images_pm1]
+        distributions = [model.latent_distribution(side) for side in sides]  # once: (N, 4, h, w) each
+        self._mean, self._std = (torch.cat(parts) for parts in zip(*distributions, strict=True))
+        sentences = templates.OBJECT if config.kind == "object" else templates.STYLE
+        self._ids = model.tokenize([sentence.format(config.token) for sentence in sentences])
+
+    def loss(self, generator: torch.Generator, count: int, part: slice) -> Tensor:
+        """Mean squared error of what the network says about `part` of `count` noisy latents drawn from generator."""
+        model, T = self.model, self.model.schedule.num_train_timesteps
+        index = torch.randint(len(self._mean), (count,), generator=generator)[part]
+        said = torch.randint(len(self._ids), (count,), generator=generator)[part]
+        order = torch.randperm(count, generator=generator)  # one timestep from each of `count` equal parts
+        timesteps = ((order + torch.rand(count, generator=generator)) / count * T).long().clamp(max=T - 1)[part]
+        shape = (count, *model.latent_shape)
+        spread, noise = (torch.randn(shape, generator=generator)[part].to(model.device) for _ in range(2))
+        latents = self._mean[index] + self._std[index] * spread
+        timesteps = timesteps.to(model.device)
+        noisy = model.schedule.add_noise(latents, noise, timesteps)
+        output = model.predict(noisy, timesteps, model.encode_tokens(self._ids[said]))
+        if model.prediction_type == "epsilon":
+            return F.mse_loss(output, noise)
+        abar = model.schedule.alphas_cumprod.to(model.device)[timesteps].float().view(-1, 1, 1, 1)
+        return F.mse_loss(output, abar.sqrt() * noise - (1 - abar).sqrt() * latents)
+
+    @torch.no_grad()
+    def validation_loss(self) -> float:
+        """The loss of the same VALIDATION tuples each time: differences are the vectors' alone."""
+        generator = image_generator(self.config.seed, "validation")
+        return float(self.loss(generator, VALIDATION, slice(None)))
+
+    @torch.no_grad()
+    def hold_norm(self) -> None:
+        """Bring every vector back to its initializer's length."""
+        self.vectors.mul_(self._norm / self.vectors.norm(dim=1, keepdim=True))
+
+
+def _initial_vector(model: StableDiffusion, word: str) -> Tensor:
+    """(1, D) of one word of the vocabulary."""
+    ids = model.tokenizer(word, add_special_tokens=False).input_ids
+    if len(ids) != 1:
+        pieces = ", ".join(model.tokenizer.convert_ids_to_tokens(ids))
+        raise InputError(
+            f"--initializer is {word!r}, which the model spells in {len(ids)} pieces ({pieces}); "
+            "expected one word that it knows, such as dog or painting"
+        )
+    return model.words.weight[ids].float().clone()
+
+
+def learn_word(
+    model: StableDiffusion,
+    images_pm1: Tensor,
+    config: InversionConfig,
+    output: Path,
+    *,
+    resume: bool = False,
+    save_every: int = 50,
+    watch: Callable[[Progress], None] = lambda progress: None,
+) -> Tensor:
+    """Learn `config.token` and write it to `output`; returns its vectors (n, D), those with the best validation loss.
+
+    Checkpoints lie beside the output, in a folder of its name that ends in .training. watch: called at validations.
+    Raises InputError as `Inversion` does, or if there is an earlier run that was not asked to be resumed.
+    """
+    accelerator = Accelerator(mixed_precision="no", cpu=model.device.type == "cpu")
+    processes, rank = accelerator.num_processes, accelerator.process_index
+    if config.batch_size % (config.accumulation * processes):
+        raise InputError(
+            f"--batch-size is {config.batch_size}; expected a multiple of {config.accumulation * processes}, "
+            f"for {config.accumulation} parts on each of {processes} processes"
+        )
+    inversion = Inversion(model, images_pm1, config)
+    vectors = inversion.vectors
+    optimizer = torch.optim.AdamW([vectors], config.learning_rate, weight_decay=0.0)
+    run = _Run(output, config, images_pm1)
+    done, losses = 0, []
+    best, best_at, best_vectors = float("inf"), 0, vectors.detach().clone()
+    if saved := run.load(resume):
+        done, losses, best, best_at = saved["done"], saved["losses"], saved["best"], saved["best_at"]
+        vectors.data.copy_(saved["vectors"])
+        optimizer.load_state_dict(saved["optimizer"])
+        best_vectors = saved["best_vectors"].to(vectors.device)
+    stride = config.accumulation * processes
+    parts = [slice(i, None, stride) for i in range(rank, stride, processes)]
+    stopped = done - best_at >= config.patience * config.validate_every
+    with progress_bar(f"learning {config.token}", config.num_steps, done, quiet=not accelerator.is_main_process) as bar:
+        for step in range(done, done if stopped else config.num_steps):
+            total = 0.0
+            for part in parts:
+                generator = image_generator(config.seed, f"step {step}")
+                loss = inversion.loss(generator, config.batch_size, part) / len(parts)
+                loss.backward()
+                total += float(loss.detach())
+            if processes > 1:
+                assert vectors.grad is not None
+                vectors.grad = accelerator.reduce(vectors.grad, "mean")
+                total = float(accelerator.reduce(torch.tensor(total, device=accelerator.device), "mean"))
+            optimizer.step()
+            optimizer.zero_grad()
+            if config.keep_norm:
+                inversion.hold_norm()
+            losses.append(total)
+            bar(f"loss {np.mean(losses[-50:]):.4f}")
+            last = step + 1 == config.num_steps
+            if (step + 1) % config.validate_every == 0 or last:
+                found = inversion.validation_loss()
+                if found < best:
+                    best, best_at, best_vectors = found, step + 1, vectors.detach().clone()
+                last = last or step + 1 - best_at >= config.patience * config.validate_every
+                if accelerator.is_main_process:
+                    recent = float(np.mean(losses[-config.validate_every :]))
+                    watch(Progress(step + 1, recent, found, vectors.detach().clone()))
+            if accelerator.is_main_process and ((step + 1) % save_every == 0 or last):
+                run.save(
+                    vectors=vectors.detach().clone(),
+                    optimizer=optimizer.state_dict(),
+                    done=step + 1,
+                    losses=losses,
+                    best=best,
+                    best_at=best_at,
+                    best_vectors=best_vectors,
+                )
+            if last:
+                break
+    if accelerator.is_main_process:
+        save_embeddings(output, {config.token: best_vectors})
+    accelerator.wait_for_everyone()
+    return best_vectors
+
+
+KEYS = {"vectors", "optimizer", "done", "losses", "best", "best_at", "best_vectors", "config", "images"}
+
+
+def training_folder(output: Path) -> Path:
+    """Where checkpoints and logs of a run lie."""
+    return output.with_name(f"{output.stem}.training")
+
+
+class _Run:
+    """The checkpoint of a run beside its output, and whether it is this run's."""
+
+    def __init__(self, output: Path, config: InversionConfig, images_pm1: Tensor) -> None:
+        self._path, self._config = training_folder(output) / "checkpoint.pt", config
+        self._images = hashlib.sha256(images_pm1.numpy().tobytes()).hexdigest()
+
+    def save(self, **state: Any) -> None:
+        buffer = io.BytesIO()
+        torch.save({**state, "config": json.dumps(dataclasses.asdict(self._config)), "images": self._images}, buffer)
+        write_file(self._path, buffer.getvalue())
+
+    def load(self, resume: bool) -> dict[str, Any] | None:
+        """The saved state, None for a fresh start. Raises InputError if there is one that does not fit."""
+        if not resume:
+            if self._path.exists():
+                raise InputError(f"{self._path} belongs to an earlier run; use --resume to go on, or another --output")
+            return None
+        if not self._path.exists():
+            raise InputError(f"{self._path} is missing, so there is nothing to resume; leave --resume out to start")
+        saved = read_torch_file(self._path)
+        if not isinstance(saved, dict) or not set(saved) >= KEYS:
+            raise InputError(f"{self._path} is no checkpoint of `hw2 concepts learn`; use another --output")
+        if saved["images"] != self._images:
+            raise InputError(f"{self._path} was trained on other images; go on with those, or use another --output")
+        before, now = json.loads(saved["config"]), dataclasses.asdict(self._config)
+        if changed := sorted(key for key in now if key != "num_steps" and before.get(key) != now[key]):
+            raise InputError(
+                f"{self._path} was trained with other options ({', '.join(changed)}); "
+                "resume with the same, or use another --output"
+            )
+        return saved

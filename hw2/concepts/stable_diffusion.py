@@ -1,0 +1,287 @@
+"""Stable Diffusion, and the only place that knows it: words to states, images to latents and back, latents to noise.
+
+One implementation for v1.4 and for the small model that this project ships; only weights and configuration differ.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AddedToken, CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
+
+from hw2.concepts.attention import CrossAttention
+from hw2.errors import InputError
+from hw2.samplers import PredictionType
+from hw2.schedule import NoiseSchedule, linear_betas, scaled_linear_betas
+
+FEWEST = 16
+"""Rows from which an image's rounding no longer changed with the batch; see `StableDiffusion.predict`."""
+
+PLACEHOLDER = re.compile(r"<[^<>\s]+>")
+"""How placeholder tokens look, for telling that one was forgotten."""
+
+PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+
+
+class WordTable(nn.Module):
+    """Token embeddings: those of the vocabulary, which nothing can train, and behind them the learned ones.
+
+    weight: (V, D), a buffer. vectors: (N, D), the only parameter of the whole model that textual inversion has.
+    """
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight.detach())
+        self.vectors = nn.Parameter(weight.new_empty(0, weight.shape[1], dtype=torch.float32), requires_grad=False)
+
+    weight: Tensor
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """(B, L) token ids to (B, L, D)."""
+        V = len(self.weight)
+        words = F.embedding(ids.clamp(max=V - 1), self.weight)
+        if len(self.vectors) == 0:
+            return words
+        learned = self.vectors[(ids - V).clamp(min=0)].to(words.dtype)
+        return torch.where((ids < V)[..., None], words, learned)
+
+
+@dataclass(frozen=True)
+class StableDiffusion:
+    """The networks, all frozen, on one device and in one dtype, and how to use them."""
+
+    tokenizer: CLIPTokenizer
+    text_encoder: CLIPTextModel
+    vae: AutoencoderKL
+    unet: UNet2DConditionModel
+    schedule: NoiseSchedule
+    prediction_type: PredictionType
+    words: WordTable
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return self.words.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The networks' arithmetic."""
+        return self.words.weight.dtype
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of one image's latents."""
+        side = int(self.unet.config.sample_size)
+        return int(self.unet.config.in_channels), side, side
+
+    @property
+    def image_size(self) -> int:
+        """Pixels a side: 512 for v1.4."""
+        return self.latent_shape[1] * int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    # --- words
+
+    def add_words(self, learned: dict[str, Tensor]) -> None:
+        """Give the model new words, each a token and its vectors (n, D); several vectors are several positions.
+
+        Raises InputError if a token is in the vocabulary already, or if vectors have another width.
+        """
+        width = self.words.weight.shape[1]
+        for token, vectors in learned.items():
+            if vectors.shape[1] != width:
+                raise InputError(
+                    f"the embedding of {token} is {vectors.shape[1]} wide; this model's words are {width} wide, "
+                    "learn it with this model"
+                )
+            pieces = token_pieces(token, len(vectors))
+            if known := [piece for piece in pieces if piece in self.tokenizer.get_vocab()]:
+                raise InputError(f"{known[0]} is a word of the model already; choose another token")
+            self.tokenizer.add_tokens([AddedToken(piece, normalized=False) for piece in pieces])
+        rows = [self.words.vectors.data, *(v.to(self.device, torch.float32) for v in learned.values())]
+        self.words.vectors = nn.Parameter(torch.cat(rows), requires_grad=False)
+
+    def tokenize(self, prompts: Sequence[str]) -> Tensor:
+        """(B, 77) token ids, on the model's device. Raises InputError for a prompt that does not fit or has no word."""
+        texts = [self._expanded(prompt) for prompt in prompts]
+        for prompt, text in zip(prompts, texts, strict=True):
+            found = len(self.tokenizer(text, truncation=False, verbose=False).input_ids)
+            if found > self.tokenizer.model_max_length:
+                raise InputError(
+                    f"the prompt {prompt!r} has {found} tokens with start and end; "
+                    f"at most {self.tokenizer.model_max_length} can be read, shorten it"
+                )
+            if unknown := [t for t in PLACEHOLDER.findall(prompt) if t not in self.tokenizer.get_vocab()]:
+                raise InputError(f"the prompt {prompt!r} has {unknown[0]}, but no embedding of that token was given")
+        ids: Tensor = self.tokenizer(texts, padding="max_length", return_tensors="pt").input_ids
+        return ids.to(self.device)
+
+    def _expanded(self, prompt: str) -> str:
+        """A prompt with every token of several vectors spelled out, as diffusers does: <x> is <x> <x>_1 <x>_2 .."""
+        vocabulary = self.tokenizer.get_added_vocab()
+        for token in PLACEHOLDER.findall(prompt):
+            if f"{token}_1" in vocabulary:
+                count = next(n for n in range(1, len(vocabulary) + 1) if f"{token}_{n}" not in vocabulary)
+                prompt = prompt.replace(token, " ".join(token_pieces(token, count)))
+        return prompt
+
+    def encode_tokens(self, ids: Tensor) -> Tensor:
+        """encoder_hidden_states (B, 77, D) of token ids: the text encoder's last layer, as v1 takes it."""
+        states: Tensor = self.text_encoder(ids).last_hidden_state
+        return states
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
+        """encoder_hidden_states (B, 77, D) of prompts; a prompt's states do not depend on the others."""
+        with torch.no_grad():
+            return torch.cat([self.encode_tokens(ids) for ids in self.tokenize(prompts).split(1)])
+
+    # --- images
+
+    def latent_distribution(self, images_pm1: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation, each (B, 4, h, w) float32, of the scaled latents of (B, 3, H, W) in [-1, 1]."""
+        scale = float(self.vae.config.scaling_factor)
+        with torch.no_grad():
+            found = [self.vae.encode(image.to(self.device, self.dtype)).latent_dist for image in images_pm1.split(1)]
+        mean, std = (torch.cat([getattr(f, name) for f in found]).float() for name in ("mean", "std"))
+        return mean * scale, std * scale
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """(B, 4, h, w) scaled latents to images (B, 3, H, W) float32, near [-1, 1].
+
+        One at a time: a 512x512 image fills a GPU, and its memory and rounding stay its own.
+        """
+        scale = float(self.vae.config.scaling_factor)
+        with torch.no_grad():
+            images = [self.vae.decode((one / scale).to(self.device, self.dtype)).sample for one in latents.split(1)]
+        return torch.cat(images).float()
+
+    # --- noise
+
+    def predict(self, latents: Tensor, timesteps: Tensor, states: Tensor) -> Tensor:
+        """model_output (B, 4, h, w) float32 for noisy latents, timesteps (B,) and encoder_hidden_states (B, 77, D).
+
+        Small batches are filled up to FEWEST rows where nothing is trained on a CPU: there the libraries choose other
+        algorithms for them, and an image would change with the batch.
+        """
+        B = len(latents)
+        row = torch.arange(B, device=latents.device)
+        if latents.device.type == "cpu" and not torch.is_grad_enabled():
+            row = torch.arange(max(B, FEWEST)) % B
+        output: Tensor = self.unet(latents.to(self.dtype)[row], timesteps[row], states.to(self.dtype)[row]).sample
+        return output[:B].float()
+
+    @contextmanager
+    def attention(self, handler: Callable[[str, Tensor], Tensor]) -> Iterator[None]:
+        """Show every cross-attention map to `handler`, which gives back the map to use; see `attention`."""
+        before = self.unet.attn_processors
+        changed = {
+            name: CrossAttention(name, handler) if ".attn2." in name else processor
+            for name, processor in before.items()
+        }
+        self.unet.set_attn_processor(changed)
+        try:
+            yield
+        finally:
+            self.unet.set_attn_processor(before)
+
+
+def token_pieces(token: str, count: int) -> list[str]:
+    """The positions that a token of several vectors takes: <x>, <x>_1, <x>_2 .. (diffusers' textual inversion)."""
+    return [token, *(f"{token}_{i}" for i in range(1, count))]
+
+
+def load_stable_diffusion(
+    path: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> StableDiffusion:
+    """The model in `path`: a folder as diffusers saves it, or the original single file of v1.x; never from a hub.
+
+    Raises InputError if it is neither, or broken.
+    """
+    if path.is_file():
+        from hw2.concepts.single_file import read_single_file, sd_v1_tokenizer
+
+        unet, vae, text_encoder = read_single_file(path)
+        tokenizer = sd_v1_tokenizer()
+        schedule, prediction_type = NoiseSchedule(scaled_linear_betas()), cast(PredictionType, "epsilon")
+    elif path.is_dir():
+        unet, vae, text_encoder, tokenizer = _read_folder(path)
+        schedule, prediction_type = _read_scheduler(path / "scheduler" / "scheduler_config.json")
+    else:
+        raise InputError(f"{path} is not there; expected sd-v1-4.ckpt, or a Stable Diffusion folder as diffusers saves")
+    table = text_encoder.get_input_embeddings().weight
+    if len(tokenizer) != len(table):
+        raise InputError(
+            f"{path} has a tokenizer of {len(tokenizer)} words and a text encoder of {len(table)}; they must be equal"
+        )
+    text_encoder.set_input_embeddings(WordTable(table))
+    for network in (unet, vae, text_encoder):
+        nn.Module.to(network, device=device, dtype=dtype)  # diffusers' own `to` warns of what does not concern these
+        network.eval().requires_grad_(False)
+        if broken := [name for name, value in network.state_dict().items() if not bool(value.isfinite().all())]:
+            raise InputError(f"{path} has weights that are not finite, {broken[0]} among them; download it again")
+    words = cast(WordTable, text_encoder.get_input_embeddings())
+    return StableDiffusion(tokenizer, text_encoder, vae, unet, schedule, prediction_type, words)
+
+
+def _read_folder(path: Path) -> tuple[UNet2DConditionModel, AutoencoderKL, CLIPTextModel, CLIPTokenizer]:
+    if missing := [part for part in PARTS if not (path / part).is_dir()]:
+        raise InputError(
+            f"{path} has no folder {missing[0]}; expected {', '.join(PARTS)} in it, as diffusers saves Stable Diffusion"
+        )
+    options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
+    classes: dict[str, Any] = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
+    loaded = []
+    with _quiet():
+        for part, cls in classes.items():
+            try:
+                loaded.append(cls.from_pretrained(path / part, torch_dtype=torch.float32, **options))
+            except Exception as error:  # the libraries raise nearly everything for files that they did not expect
+                raise InputError(f"{path / part} cannot be loaded ({_first_line(error)}); download it again") from None
+        try:
+            tokenizer = CLIPTokenizer.from_pretrained(path / "tokenizer", local_files_only=True)
+        except Exception as error:
+            raise InputError(
+                f"{path / 'tokenizer'} cannot be loaded ({_first_line(error)}); download it again"
+            ) from None
+    return loaded[0], loaded[1], loaded[2], tokenizer
+
+
+def _read_scheduler(path: Path) -> tuple[NoiseSchedule, PredictionType]:
+    """What the model's noise schedule is, from diffusers' configuration of any scheduler."""
+    try:
+        config = json.loads(path.read_bytes())
+        T, start, end = int(config["num_train_timesteps"]), float(config["beta_start"]), float(config["beta_end"])
+        kind, prediction_type = config["beta_schedule"], config.get("prediction_type", "epsilon")
+        betas = {"scaled_linear": scaled_linear_betas, "linear": linear_betas}[kind]
+        if prediction_type not in get_args(PredictionType):
+            raise ValueError(f"unknown prediction_type {prediction_type!r}")
+        return NoiseSchedule(betas(T, start, end)), prediction_type
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise InputError(f"{path} describes no schedule that this program knows ({_first_line(error)})") from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Loading without the libraries' own progress bars and advice."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
+        transformers_logging.enable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,181 @@
+"""Oracles: diffusers' own pipeline and its loader of learned words."""
+
+import json
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from torch.testing import assert_close
+
+from hw2.concepts.embeddings import save_embeddings
+from hw2.concepts.generate import ConceptSampler
+from hw2.concepts.stable_diffusion import WordTable, load_stable_diffusion, token_pieces
+from hw2.errors import InputError
+from tests.tiny_sd import save_tiny_stable_diffusion, tiny_parts, tiny_tokenizer
+
+
+def diffusers_pipeline(folder, prediction_type="epsilon"):
+    scheduler = DDIMScheduler(
+        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False, set_alpha_to_one=False,
+        steps_offset=1, prediction_type=prediction_type,
+    )  # fmt: skip
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        folder, scheduler=scheduler, safety_checker=None, feature_extractor=None, image_encoder=None
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture(scope="module", params=["epsilon", "v_prediction"])
+def folder(request, tmp_path_factory):
+    path = save_tiny_stable_diffusion(tmp_path_factory.mktemp("sd"), request.param)
+    config = {"_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.35.0"}
+    config |= {
+        "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"],
+        "text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+    }  # fmt: skip
+    (path / "model_index.json").write_text(json.dumps(config))
+    return path, request.param
+
+
+def test_pictures_are_those_of_diffusers_own_pipeline(folder):
+    path, prediction_type = folder
+    sampler = ConceptSampler(load_stable_diffusion(path), "ddim", num_inference_steps=10, guidance_scale=5.0)
+    names = {"0": "a red dog on the beach", "1": "the cat"}
+    ours = torch.stack([image for _, image in sampler.sample(names)])
+    pipeline = diffusers_pipeline(path, prediction_type)
+    theirs = pipeline(
+        list(names.values()), latents=sampler.noise(list(names)), num_inference_steps=10, guidance_scale=5.0,
+        output_type="pt",
+    ).images  # fmt: skip
+    assert_close((ours / 2 + 0.5).clamp(0, 1), theirs, rtol=0, atol=2e-4)
+    assert theirs.std() > 0.05
+
+
+def test_learned_words_draw_what_diffusers_loader_makes_of_the_same_file(folder, tmp_path):
+    path, prediction_type = folder
+    vectors = torch.randn(3, 32, generator=torch.Generator().manual_seed(1))
+    save_embeddings(tmp_path / "learned_embeds.safetensors", {"<new1>": vectors})
+    model = load_stable_diffusion(path)
+    model.add_words({"<new1>": vectors})
+    pipeline = diffusers_pipeline(path, prediction_type)
+    pipeline.load_textual_inversion(tmp_path / "learned_embeds.safetensors")
+    prompt = "a red <new1> on the beach"
+    ids = pipeline.tokenizer(pipeline.maybe_convert_prompt(prompt, pipeline.tokenizer), padding="max_length")
+    assert model.tokenize([prompt])[0].tolist() == ids.input_ids
+    theirs = pipeline.text_encoder(torch.tensor([ids.input_ids])).last_hidden_state
+    assert_close(model.encode_prompts([prompt]), theirs, rtol=0, atol=1e-6)
+
+
+def test_a_new_word_changes_no_prompt_without_it(tiny_sd):
+    model = load_stable_diffusion(tiny_sd)
+    before = model.encode_prompts(["a red dog", ""])
+    model.add_words({"<new1>": torch.randn(2, 32)})
+    assert torch.equal(model.encode_prompts(["a red dog", ""]), before)
+    assert not torch.allclose(model.encode_prompts(["a red <new1>"]), before[:1], atol=0.1)
+
+
+def test_latents_are_the_autoencoders_scaled_and_decode_undoes_the_scale(tiny_sd):
+    model = load_stable_diffusion(tiny_sd)
+    _, vae, _ = tiny_parts()
+    images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        expected = vae.encode(images).latent_dist
+    mean, std = model.latent_distribution(images)
+    assert_close(mean, expected.mean * 0.5, rtol=0, atol=1e-5)
+    assert_close(std, expected.std * 0.5, rtol=0, atol=1e-5)
+    with torch.no_grad():
+        assert_close(model.decode(mean), vae.decode(expected.mean).sample, rtol=0, atol=1e-5)
+    assert model.image_size == 16
+
+
+@settings(max_examples=50, deadline=None)
+@given(ids=st.lists(st.integers(0, 9), min_size=1, max_size=12), learned=st.integers(0, 3))
+def test_a_word_table_looks_up_one_list_of_both_kinds(ids, learned):
+    table = WordTable(torch.randn(10 - learned, 4))
+    table.vectors = torch.nn.Parameter(torch.randn(learned, 4), requires_grad=False)
+    everything = torch.cat([table.weight, table.vectors])
+    assert torch.equal(table(torch.tensor([ids])), everything[torch.tensor([ids])])
+
+
+def test_only_learned_rows_get_a_gradient():
+    table = WordTable(torch.randn(5, 4))
+    table.vectors = torch.nn.Parameter(torch.randn(2, 4))
+    table(torch.tensor([[0, 5, 5, 4]])).sum().backward()
+    assert table.vectors.grad.tolist() == [[2.0] * 4, [0.0] * 4]
+    assert not table.weight.requires_grad
+
+
+def test_a_token_of_several_vectors_takes_several_places(tiny_sd):
+    model = load_stable_diffusion(tiny_sd)
+    plain = model.tokenize(["a dog on"])[0]
+    model.add_words({"<new1>": torch.randn(3, 32)})
+    ids = model.tokenize(["a <new1> on"])[0]
+    V = len(tiny_tokenizer())
+    assert ids[:7].tolist() == [plain[0], plain[1], V, V + 1, V + 2, plain[3], plain[4]]
+    assert token_pieces("<x>", 3) == ["<x>", "<x>_1", "<x>_2"]
+
+
+def refused(match, call, *args, **options):
+    with pytest.raises(InputError, match=match) as caught:
+        call(*args, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_words_that_cannot_be_added_are_refused(tiny_sd):
+    model = load_stable_diffusion(tiny_sd)
+    refused("is 768 wide; this model's words are 32 wide", model.add_words, {"<new1>": torch.randn(1, 768)})
+    model.add_words({"<new1>": torch.randn(1, 32)})
+    refused("<new1> is a word of the model already", model.add_words, {"<new1>": torch.randn(1, 32)})
+
+
+def test_prompts_that_cannot_be_read_are_refused(tiny_sd):
+    model = load_stable_diffusion(tiny_sd)
+    model.tokenize(["dog " * 75])  # 77 with start and end
+    refused("has 78 tokens with start and end; at most 77", model.tokenize, ["dog " * 76])
+    refused("has <new7>, but no embedding", model.tokenize, ["a <new7>"])
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tokenizer", "scheduler"])
+def test_a_folder_with_a_part_missing_is_refused(tmp_path, part):
+    save_tiny_stable_diffusion(tmp_path).joinpath(part).rename(tmp_path / "elsewhere")
+    refused(f"has no folder {part}", load_stable_diffusion, tmp_path)
+
+
+def test_broken_parts_are_refused(tmp_path):
+    refused("is not there", load_stable_diffusion, tmp_path / "none")
+    folder = save_tiny_stable_diffusion(tmp_path)
+    weights = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    refused("vae cannot be loaded", load_stable_diffusion, folder)
+    tensors = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
+    weights.write_bytes(whole)
+    tensors["conv_in.bias"][0] = float("nan")
+    save_file(tensors, folder / "unet" / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+    refused("not finite, conv_in.bias", load_stable_diffusion, folder)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"num_train_timesteps": 1000, "beta_start": 1, "beta_end": 2, "beta_schedule": "x"}']
+)
+def test_a_scheduler_of_another_kind_is_refused(tmp_path, content):
+    folder = save_tiny_stable_diffusion(tmp_path)
+    (folder / "scheduler" / "scheduler_config.json").write_text(content)
+    refused("describes no schedule", load_stable_diffusion, folder)
+
+
+def test_a_pickle_beside_the_configuration_does_not_run(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    folder = save_tiny_stable_diffusion(tmp_path)
+    (folder / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    torch.save({"x": Evil()}, folder / "vae" / "diffusion_pytorch_model.bin")
+    refused("vae cannot be loaded", load_stable_diffusion, folder)
+    assert not (tmp_path / "ran").exists()
