@@ -53,7 +53,8 @@ class Composition:
             for token, (left, top, right, bottom) in self.boxes.items():
                 if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
                     raise InputError(
-                        f"the box of {token} is {left},{top},{right},{bottom}; expected 0 <= left < right <= 1"
+                        f"the box of {token} is {left},{top},{right},{bottom}; expected left < right and top < bottom, "
+                        "in shares of the picture from 0 to 1"
                     )
         if not 0 <= self.hold <= 1:
             raise InputError(f"--hold is {self.hold}; expected a share of the steps, from 0 to 1")

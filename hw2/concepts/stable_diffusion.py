@@ -207,12 +207,13 @@ def load_stable_diffusion(
 
     Raises InputError if it is neither, or broken.
     """
+    prediction_type: PredictionType = "epsilon"
     if path.is_file():
         from hw2.concepts.single_file import read_single_file, sd_v1_tokenizer
 
         unet, vae, text_encoder = read_single_file(path)
         tokenizer = sd_v1_tokenizer()
-        schedule, prediction_type = NoiseSchedule(scaled_linear_betas()), cast(PredictionType, "epsilon")
+        schedule = NoiseSchedule(scaled_linear_betas())
     elif path.is_dir():
         unet, vae, text_encoder, tokenizer = _read_folder(path)
         schedule, prediction_type = _read_scheduler(path / "scheduler" / "scheduler_config.json")

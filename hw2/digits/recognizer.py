@@ -74,7 +74,7 @@ def train_recognizer(
             known = batch.digits < NUM_DIGITS
             loss = F.cross_entropy(recognizer(batch.images_pm1[known]), batch.digits[known], label_smoothing=0.05)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             schedule.step()
             advance(f"loss {loss.item():.3f}")

@@ -1,0 +1,117 @@
+import pytest
+import torch
+from torch.testing import assert_close
+
+from hw2.concepts.attention import CrossAttention, MapStore
+from hw2.concepts.compose import Composition, blend, region_masks
+from hw2.concepts.generate import ConceptSampler
+from hw2.concepts.stable_diffusion import load_stable_diffusion
+from hw2.errors import InputError
+from hw2.samplers import last_sample
+
+PROMPT = "a <new1> and a <new2> on the beach"
+WORDS = {"<new1>": "dog", "<new2>": "cat"}
+EVERYWHERE, NOWHERE = (0.0, 0.0, 1.0, 1.0), (0.0, 0.0, 0.01, 0.01)
+
+
+def model_with(tiny_sd, learned):
+    model = load_stable_diffusion(tiny_sd)
+    model.add_words(learned)
+    return model
+
+
+def word(tiny_sd, name):
+    model = load_stable_diffusion(tiny_sd)
+    return model.words.weight[model.tokenizer(name, add_special_tokens=False).input_ids].clone()
+
+
+@pytest.fixture
+def sampler(tiny_sd):
+    g = torch.Generator().manual_seed(2)
+    learned = {"<new1>": torch.randn(2, 32, generator=g), "<new2>": torch.randn(1, 32, generator=g)}
+    return ConceptSampler(model_with(tiny_sd, learned), num_inference_steps=4, guidance_scale=3.0)
+
+
+def latents(sampler, prompt):
+    return last_sample(sampler.states(["x", "y"], [prompt] * 2))
+
+
+@pytest.mark.parametrize("hold", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("boxes", [None, {"<new1>": (0, 0, 0.5, 1), "<new2>": (0.5, 0.25, 1, 1)}])
+def test_words_that_learned_nothing_leave_the_layout_as_it_is(tiny_sd, hold, boxes):
+    model = model_with(tiny_sd, {"<new1>": word(tiny_sd, "dog"), "<new2>": word(tiny_sd, "cat")})
+    sampler = ConceptSampler(model, num_inference_steps=4, guidance_scale=3.0)
+    blended = last_sample(blend(sampler, Composition(PROMPT, WORDS, boxes, hold), ["x", "y"]))
+    assert_close(blended, latents(sampler, "a dog and a cat on the beach"), rtol=0, atol=1e-3)
+
+
+def test_a_box_over_everything_is_that_concepts_own_picture(sampler):
+    composition = Composition(PROMPT, WORDS, {"<new1>": EVERYWHERE, "<new2>": NOWHERE}, hold=0)
+    blended = last_sample(blend(sampler, composition, ["x", "y"]))
+    assert_close(blended, latents(sampler, "a <new1> and a cat on the beach"), rtol=0, atol=1e-3)
+    assert not torch.allclose(blended, latents(sampler, PROMPT), atol=0.1)
+
+
+def test_boxes_that_cover_nothing_leave_the_layout(sampler):
+    composition = Composition(PROMPT, WORDS, {"<new1>": NOWHERE, "<new2>": NOWHERE}, hold=0)
+    blended = last_sample(blend(sampler, composition, ["x", "y"]))
+    assert_close(blended, latents(sampler, "a dog and a cat on the beach"), rtol=0, atol=1e-3)
+
+
+def test_holding_the_layout_changes_the_picture(sampler):
+    none, half = (last_sample(blend(sampler, Composition(PROMPT, WORDS, None, h), ["x"])) for h in (0.0, 0.5))
+    assert not torch.allclose(none, half, atol=1e-3)
+
+
+def test_regions_are_the_boxes_and_the_first_wins_where_they_overlap(sampler):
+    boxes = {"<new1>": (0.0, 0.0, 0.5, 1.0), "<new2>": (0.25, 0.5, 1.0, 1.0)}
+    masks = region_masks(sampler, Composition(PROMPT, WORDS, boxes), MapStore(1))
+    assert masks.shape == (1, 2, 8, 8)
+    assert masks[0, 0].sum() == 4 * 8
+    assert masks[0, 1].sum() == 4 * 4  # what the first one leaves of 6 columns by 4 rows
+    assert masks.sum(1).max() == 1
+
+
+def test_regions_follow_the_words_that_pixels_listen_to(sampler):
+    store, composition = MapStore(1), Composition(PROMPT, WORDS)
+    weights = torch.full((1, 2, 64, 77), 1e-3)
+    left = torch.arange(64) % 8 < 4
+    weights[0, :, left, 2] = 0.9  # <s> a dog and a cat: 2 and 5
+    weights[0, :, ~left, 5] = 0.7
+    store.keep("layer", weights)
+    masks = region_masks(sampler, composition, store)[0]
+    assert masks[0, :, :3].all()
+    assert masks[1, :, 5:].all()
+    assert not masks[0, :, 5:].any()
+    assert not masks[1, :, :3].any()
+
+
+def test_watching_attention_changes_nothing_and_maps_are_shares(tiny_sd):
+    sampler = ConceptSampler(load_stable_diffusion(tiny_sd), num_inference_steps=3)
+    plain, store = latents(sampler, "a red dog"), MapStore(rows=2)
+    with sampler.model.attention(store.keep):
+        watched = latents(sampler, "a red dog")
+    assert_close(watched, plain, rtol=1e-3, atol=1e-3)
+    assert len(store.calls) == 3
+    for weights in store.calls[0].values():
+        assert weights.shape[::3] == (2, 77)
+        assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
+    assert store.word_maps([[1], [2, 3]], side=8).shape == (2, 2, 8, 8)
+    assert not any(isinstance(p, CrossAttention) for p in sampler.model.unet.attn_processors.values())
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words", "options", "match"),
+    [
+        ("a <new1> on the beach", {"<new1>": "dog"}, {}, "expected two or more"),
+        ("a <new1> and a <new1>", {"<new1>": "dog"}, {}, "each once"),
+        (PROMPT, {"<new1>": "dog"}, {}, "a word for each"),
+        (PROMPT, WORDS, {"boxes": {"<new1>": EVERYWHERE}}, "for every token or for none"),
+        (PROMPT, WORDS, {"boxes": {"<new1>": (0.5, 0, 0.5, 1), "<new2>": EVERYWHERE}}, "left < right"),
+        (PROMPT, WORDS, {"boxes": {"<new1>": (0, 0, 2, 1), "<new2>": EVERYWHERE}}, "from 0 to 1"),
+        (PROMPT, WORDS, {"hold": 1.5}, "--hold is 1.5"),
+    ],
+)
+def test_compositions_that_make_no_sense_are_refused(prompt, words, options, match):
+    with pytest.raises(InputError, match=match):
+        Composition(prompt, words, **options)

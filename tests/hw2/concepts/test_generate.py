@@ -1,0 +1,70 @@
+import pytest
+import torch
+from torch.testing import assert_close
+
+from hw2.concepts.generate import ConceptSampler, image_to_u8, official_names
+from hw2.concepts.stable_diffusion import load_stable_diffusion
+
+NAMES = {f"0/{i % 2}/source0_prompt{i % 2}_{i}.png": ("a red dog", "the cat on the beach")[i % 2] for i in range(9)}
+
+
+@pytest.fixture(scope="module")
+def model(tiny_sd):
+    return load_stable_diffusion(tiny_sd)
+
+
+def draw(model, names=NAMES, **options):
+    return dict(ConceptSampler(model, **{"num_inference_steps": 3} | options).sample(names))
+
+
+def test_names_are_the_homeworks():
+    names = official_names({"0": ["x", "y"], "7": ["z"]})
+    assert len(names) == 75
+    assert names["0/1/source0_prompt1_24.png"] == "y"
+    assert names["7/0/source7_prompt0_0.png"] == "z"
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 9])
+def test_a_picture_is_the_same_bits_in_any_batch(model, batch_size):
+    whole, parts = draw(model, batch_size=5), draw(model, batch_size=batch_size)
+    assert list(whole) == list(parts) == list(NAMES)
+    assert all(torch.equal(whole[name], parts[name]) for name in NAMES)
+
+
+def test_a_picture_is_the_same_bits_in_any_order_and_company(model):
+    whole, backwards = draw(model), draw(model, dict(reversed(NAMES.items())))
+    alone = draw(model, dict([list(NAMES.items())[4]]))
+    assert all(torch.equal(whole[name], backwards[name]) for name in NAMES)
+    assert all(torch.equal(whole[name], image) for name, image in alone.items())
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"guidance_scale": 2.0}, {"num_inference_steps": 4}, {"sampler": "ddim"}]
+)
+def test_every_option_changes_the_pictures(model, change):
+    first = dict(list(NAMES.items())[:1])
+    assert not torch.allclose(*draw(model, first).values(), *draw(model, first, **change).values(), atol=1e-3)
+
+
+def test_names_and_prompts_change_the_pictures(model):
+    images = draw(model, {"a": "a red dog", "b": "a red dog"})
+    assert not torch.allclose(images["a"], images["b"], atol=1e-2)
+    assert not torch.allclose(images["a"], draw(model, {"a": "the cat"})["a"], atol=1e-2)
+
+
+def test_guidance_one_is_the_prompt_alone(model):
+    sampler = ConceptSampler(model, guidance_scale=1.0)
+    states = model.encode_prompts(["a red dog"])
+    sample, timesteps = sampler.noise(["x"]), torch.tensor([500])
+    with torch.no_grad():
+        alone = model.unet(sample, timesteps, states).sample
+        empty = model.unet(sample, timesteps, model.encode_prompts([""])).sample
+        assert_close(sampler.guided(states)(sample, timesteps), alone, rtol=0, atol=1e-5)
+        three = ConceptSampler(model, guidance_scale=3.0).guided(states)(sample, timesteps)
+    assert_close(three, empty + 3 * (alone - empty), rtol=0, atol=1e-4)
+
+
+def test_pixels_are_rounded_and_clamped():
+    image = torch.tensor([-9.0, -1.0, 0.0, 1.0]).view(1, 1, 4).expand(3, 1, 4)
+    assert image_to_u8(image)[0, :, 0].tolist() == [0, 0, 128, 255]
+    assert image_to_u8(image).shape == (1, 4, 3)

@@ -1,0 +1,212 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from hw2.concepts import templates
+from hw2.concepts.embeddings import read_embeddings
+from hw2.concepts.inversion import Inversion, InversionConfig, learn_word, read_images, training_folder
+from hw2.concepts.stable_diffusion import load_stable_diffusion
+from hw2.errors import InputError
+from tests.tiny_sd import tiny_parts
+
+CONFIG = InversionConfig(
+    "<new1>", "dog", num_steps=12, learning_rate=0.05, batch_size=4, validate_every=4, keep_norm=False
+)
+
+
+@pytest.fixture
+def images():
+    return torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(5)) * 2 - 1
+
+
+def learn(tiny_sd, images, output, config=CONFIG, **options):
+    return learn_word(load_stable_diffusion(tiny_sd), images, config, output, **options)
+
+
+def changed(**options):
+    return dataclasses.replace(CONFIG, **options)
+
+
+def test_nothing_but_the_new_rows_changes(tiny_sd, images, tmp_path):
+    model = load_stable_diffusion(tiny_sd)
+    networks = {"unet": model.unet, "vae": model.vae, "text": model.text_encoder}
+    before = {name: {k: v.clone() for k, v in n.state_dict().items()} for name, n in networks.items()}
+    vectors = learn_word(model, images, changed(vectors=2), tmp_path / "e.safetensors")
+    for name, network in networks.items():
+        after = network.state_dict()
+        different = [k for k, v in before[name].items() if not torch.equal(v, after[k])]
+        assert different == (["embeddings.token_embedding.vectors"] if name == "text" else [])
+    assert vectors.shape == (2, 32)
+    assert not torch.equal(vectors[0], vectors[1])
+    assert torch.equal(read_embeddings(tmp_path / "e.safetensors")["<new1>"], vectors)
+
+
+def test_the_loss_is_the_definition(tiny_sd, images):
+    model = load_stable_diffusion(tiny_sd)
+    inversion = Inversion(model, images, changed(flip=True))
+    with torch.no_grad():
+        ours = float(inversion.loss(torch.Generator().manual_seed(7), 6, slice(None)))
+    unet, vae, text = tiny_parts()
+    g = torch.Generator().manual_seed(7)
+    index, said = torch.randint(6, (6,), generator=g), torch.randint(len(templates.OBJECT), (6,), generator=g)
+    order, within = torch.randperm(6, generator=g), torch.rand(6, generator=g)
+    spread, noise = torch.randn(6, 4, 8, 8, generator=g), torch.randn(6, 4, 8, 8, generator=g)
+    betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+    abar = np.cumprod(1 - betas)
+    errors = []
+    with torch.no_grad():
+        for i in range(6):
+            image = images[index[i] % 3]
+            found = vae.encode((image.flip(-1) if index[i] >= 3 else image)[None]).latent_dist
+            latents = 0.5 * (found.mean + found.std * spread[i])
+            t = int((order[i] + within[i]) / 6 * 1000)
+            noisy = abar[t] ** 0.5 * latents + (1 - abar[t]) ** 0.5 * noise[i]
+            # the new word starts as "dog", so that sentence must do
+            ids = model.tokenizer(templates.OBJECT[said[i]].format("dog"), padding="max_length", return_tensors="pt")
+            states = text(ids.input_ids).last_hidden_state
+            errors.append(F.mse_loss(unet(noisy.float(), torch.tensor(t), states).sample[0], noise[i]))
+    assert_close(ours, float(torch.stack(errors).mean()), rtol=1e-4, atol=0)
+
+
+def test_v_prediction_has_its_own_target(tmp_path, images):
+    from tests.tiny_sd import save_tiny_stable_diffusion
+
+    losses = []
+    for kind in ("epsilon", "v_prediction"):
+        inversion = Inversion(load_stable_diffusion(save_tiny_stable_diffusion(tmp_path / kind, kind)), images, CONFIG)
+        inversion.model.unet.forward = lambda sample, *a, **k: type("Out", (), {"sample": torch.zeros_like(sample)})
+        with torch.no_grad():
+            losses.append(float(inversion.loss(torch.Generator().manual_seed(1), 64, slice(None))))
+        mean = inversion._mean.square().mean() + inversion._std.square().mean()
+    assert losses[0] == pytest.approx(1, abs=0.1)
+    assert min(1, float(mean)) - 0.15 < losses[1] < max(1, float(mean)) + 0.15
+    assert losses[0] != losses[1]
+
+
+def test_learning_lowers_the_validation_loss(tiny_sd, images, tmp_path):
+    seen = []
+    config = changed(num_steps=60, validate_every=20)
+    start = Inversion(load_stable_diffusion(tiny_sd), images, config).validation_loss()
+    learn(tiny_sd, images, tmp_path / "e.safetensors", config, watch=seen.append)
+    assert [progress.step for progress in seen] == [20, 40, 60]
+    assert min(progress.validation_loss for progress in seen) < start * 0.97
+
+
+def test_patience_ends_a_run_and_the_vectors_with_the_best_validation_are_kept(tiny_sd, images, tmp_path):
+    seen = []
+    config = changed(num_steps=400, validate_every=2, patience=3, learning_rate=1.0)
+    kept = learn(tiny_sd, images, tmp_path / "e.safetensors", config, watch=seen.append)
+    best = min(seen, key=lambda progress: progress.validation_loss)
+    assert seen[-1].step == best.step + 6 < 400
+    assert torch.equal(kept, best.vectors)
+    assert not torch.equal(kept, seen[-1].vectors)
+    again = learn(tiny_sd, images, tmp_path / "e.safetensors", config, resume=True, watch=seen.append)
+    assert torch.equal(kept, again)
+
+
+def test_a_stopped_run_goes_on_to_the_same_vectors(tiny_sd, images, tmp_path):
+    whole = learn(tiny_sd, images, tmp_path / "whole.safetensors")
+
+    def stop(progress):
+        if progress.step == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        learn(tiny_sd, images, tmp_path / "e.safetensors", save_every=3, watch=stop)
+    assert not (tmp_path / "e.safetensors").exists()
+    assert torch.equal(learn(tiny_sd, images, tmp_path / "e.safetensors", save_every=3, resume=True), whole)
+
+
+CHANGES = [{"seed": 1}, {"kind": "style"}, {"flip": False}, {"keep_norm": True}, {"learning_rate": 0.01}]
+
+
+@pytest.mark.parametrize("change", [*CHANGES, {"initializer": "cat"}], ids=str)
+def test_every_option_changes_the_vectors(tiny_sd, images, tmp_path, change):
+    one = learn(tiny_sd, images, tmp_path / "a.safetensors", changed(num_steps=2))
+    other = learn(tiny_sd, images, tmp_path / "b.safetensors", changed(num_steps=2, **change))
+    assert not torch.allclose(one, other, atol=1e-4)
+
+
+def test_accumulation_changes_rounding_only(tiny_sd, images, tmp_path):
+    one = learn(tiny_sd, images, tmp_path / "a.safetensors", changed(num_steps=2))
+    parts = learn(tiny_sd, images, tmp_path / "b.safetensors", changed(num_steps=2, accumulation=4))
+    assert_close(one, parts, rtol=0, atol=1e-3)
+
+
+def test_a_kept_norm_is_the_initializers(tiny_sd, images, tmp_path):
+    vectors = learn(tiny_sd, images, tmp_path / "a.safetensors", changed(keep_norm=True, vectors=2))
+    model = load_stable_diffusion(tiny_sd)
+    dog = model.words.weight[model.tokenizer("dog", add_special_tokens=False).input_ids].norm()
+    assert_close(vectors.norm(dim=1), dog.expand(2), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"initializer": "elephant"}, "spells in 6 pieces"),
+        ({"initializer": "red dog"}, "spells in 2 pieces"),
+        ({"initializer": ""}, "spells in 0 pieces"),
+        ({"token": "dog</w>"}, "is a word of the model already"),
+    ],
+)
+def test_words_that_cannot_start_are_refused(tiny_sd, images, change, match):
+    with pytest.raises(InputError, match=match):
+        Inversion(load_stable_diffusion(tiny_sd), images, changed(**change))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"num_steps": 0}, {"vectors": 0}, {"learning_rate": 0.0}, {"learning_rate": float("nan")}, {"accumulation": 3}],
+)
+def test_numbers_that_cannot_train_are_refused(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        changed(**options)
+
+
+def test_a_run_that_was_not_asked_for_is_left_alone(tiny_sd, images, tmp_path):
+    output = tmp_path / "e.safetensors"
+    with pytest.raises(InputError, match="nothing to resume"):
+        learn(tiny_sd, images, output, resume=True)
+    learn(tiny_sd, images, output)
+    for match, options in {
+        "belongs to an earlier run": {},
+        "trained on other images": {"resume": True, "images": images[:2]},
+        r"other options \(learning_rate, seed\)": {"resume": True, "config": changed(seed=1, learning_rate=1)},
+    }.items():
+        with pytest.raises(InputError, match=match):
+            learn(tiny_sd, **{"images": images, "output": output} | options)
+    torch.save({"x": 1}, training_folder(output) / "checkpoint.pt")
+    with pytest.raises(InputError, match="is no checkpoint of"):
+        learn(tiny_sd, images, output, resume=True)
+
+
+def test_images_are_upright_squares_in_order(tmp_path):
+    wide = np.zeros((20, 40, 3), np.uint8)
+    wide[:, 10:30] = 255  # only the middle square is white
+    Image.fromarray(wide).save(tmp_path / "b.png")
+    turned = Image.fromarray(np.concatenate([np.zeros((20, 20), np.uint8), np.full((20, 20), 255, np.uint8)]))
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    turned.resize((20, 20)).save(tmp_path / "a.JPG", exif=exif)
+    (tmp_path / ".DS_Store").write_bytes(b"Bud1")
+    (tmp_path / "notes.txt").write_text("not an image")
+    found = read_images(tmp_path, 8)
+    assert found.shape == (2, 3, 8, 8)
+    assert found[0, 0, 0].min() > 0.9  # the lower half was white
+    assert found[0, 0, -1].max() < -0.9
+    assert (found[1] > 0.7).all()
+
+
+def test_folders_without_readable_images_are_refused(tmp_path):
+    with pytest.raises(InputError, match="has no images"):
+        read_images(tmp_path, 8)
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(InputError, match=r"a\.jpg is not a readable image"):
+        read_images(tmp_path, 8)
+    with pytest.raises(InputError, match="is not a folder"):
+        read_images(tmp_path / "a.jpg", 8)
