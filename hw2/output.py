@@ -54,7 +54,7 @@ class OutputFolder:
     """
 
     def __init__(self, path: Path, names: Sequence[str], settings: object) -> None:
-        """Claim the folder. names: of the files, with at most one folder in front. settings: all they depend on.
+        """Claim the folder. names: of the files, with any folders in front. settings: all they depend on.
 
         Raises InputError, and leaves nothing behind, if path is no folder, holds other files, or cannot be written.
         """
@@ -125,7 +125,7 @@ class OutputFolder:
 
 def _other_files(path: Path, names: Sequence[str]) -> list[str]:
     """What lies in a folder, or in those of its folders that names go to, besides names and harmless files."""
-    folders = {path, *((path / name).parent for name in names)}
+    folders = {path, *(path / parent for name in names for parent in Path(name).parents)}
     wanted = {*folders, *(path / name for name in names)}
     found = [entry for folder in folders if folder.is_dir() for entry in folder.iterdir()]
     return sorted(str(e.relative_to(path)) for e in found if e not in wanted and e.name not in HARMLESS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,9 +15,9 @@ from hw2.digits.checkpoint import DigitModel
 from hw2.digits.network import DATASETS, DigitUNet, DigitUNetConfig
 from hw2.faces.checkpoint import save_face_unet
 from hw2.faces.network import FaceUNet, FaceUNetConfig
+from tests.commands import ROOT, run_command
 from tests.oracles import random_face_weights
 
-ROOT = Path(__file__).parent.parent
 TINY = FaceUNetConfig(channel=8, channel_multipliers=(1, 2), num_res_blocks=1, attention_levels=(1,), num_groups=4)
 
 TINY_DIGITS = DigitUNetConfig(
@@ -118,18 +117,13 @@ def digits_folder(tmp_path: Path) -> Path:
     return folder
 
 
-def _run(module: str, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", module, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT, **options)
-
-
 @pytest.fixture(scope="session")
 def hw2() -> Command:
     """Run the `hw2` command as a person would."""
-    return lambda *arguments, **options: _run("hw2", *arguments, **options)
+    return lambda *arguments, **options: run_command("hw2", *arguments, **options)
 
 
 @pytest.fixture(scope="session")
 def hw2_grade() -> Command:
     """Run the `hw2-grade` command as a person would."""
-    return lambda *arguments, **options: _run("grading", *arguments, **options)
+    return lambda *arguments, **options: run_command("grading", *arguments, **options)

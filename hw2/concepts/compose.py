@@ -9,7 +9,7 @@ OMG finds its masks by a detector in the first picture; here they are given boxe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +20,7 @@ from hw2.concepts.attention import MapStore
 from hw2.concepts.generate import ConceptSampler
 from hw2.concepts.stable_diffusion import PLACEHOLDER
 from hw2.errors import InputError
-from hw2.samplers import StepOutput, classifier_free_guidance, last_sample, walk
+from hw2.samplers import StepOutput, classifier_free_guidance, walk
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom, in shares of the picture from 0 to 1."""
@@ -73,7 +73,12 @@ class Composition:
         return prompt
 
 
-def blend(sampler: ConceptSampler, composition: Composition, names: Sequence[str]) -> Iterator[StepOutput]:
+def blend(
+    sampler: ConceptSampler,
+    composition: Composition,
+    names: Sequence[str],
+    on_layout: Callable[[str], None] = lambda note: None,
+) -> Iterator[StepOutput]:
     """The second walk of one batch, latents (B, 4, h, w); see the module. The first happens before it starts."""
     model, tokens, B = sampler.model, composition.tokens, len(names)
     layout = model.encode_prompts([composition.prompt_with(None)]).expand(B, -1, -1)
@@ -82,7 +87,8 @@ def blend(sampler: ConceptSampler, composition: Composition, names: Sequence[str
     store = MapStore(rows=B)
     noise = sampler.noise(names)
     with model.attention(store.keep):
-        last_sample(walk(sampler.step(), sampler.guided(layout), noise, model.schedule, sampler.pairs()))
+        for _ in walk(sampler.step(), sampler.guided(layout), noise, model.schedule, sampler.pairs()):
+            on_layout("layout")
     masks = region_masks(sampler, composition, store).to(noise.device)  # (B or 1, concepts, h, w)
     outside = 1 - masks.sum(1, keepdim=True)
     places = [_layout_places(sampler, composition, token) for token in tokens]
@@ -112,6 +118,22 @@ def blend(sampler: ConceptSampler, composition: Composition, names: Sequence[str
         return blended
 
     yield from walk(sampler.step(), prediction, noise, model.schedule, sampler.pairs())
+
+
+def draw_blended(
+    sampler: ConceptSampler,
+    composition: Composition,
+    names: Sequence[str],
+    on_step: Callable[[str], None] = lambda note: None,
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield (name, image (3, H, W) float32 on the CPU, unclamped) for each name, in order; on_step: at every step."""
+    for start in range(0, len(names), sampler.batch_size):
+        batch = names[start : start + sampler.batch_size]
+        latents = torch.empty(0)
+        for state in blend(sampler, composition, batch, on_step):
+            latents = state.sample
+            on_step(batch[0])
+        yield from zip(batch, sampler.model.decode(latents).cpu(), strict=True)
 
 
 def region_masks(sampler: ConceptSampler, composition: Composition, store: MapStore) -> Tensor:

@@ -67,6 +67,14 @@ def read_embeddings(path: Path, token: str | None = None) -> dict[str, Tensor]:
     return learned
 
 
+def nearest_words(vector: Tensor, tokenizer: Any, vocabulary: Tensor, count: int) -> list[tuple[str, float]]:
+    """The `count` words of a vocabulary (V, D) with the largest cosine to a vector (D,), and these cosines."""
+    cosines = torch.nn.functional.cosine_similarity(vector[None].float(), vocabulary.float())
+    best = cosines.topk(min(count, len(cosines)))
+    words = tokenizer.convert_ids_to_tokens(best.indices.tolist())
+    return [(word.removesuffix("</w>"), float(c)) for word, c in zip(words, best.values, strict=True)]
+
+
 def _bracketed(name: str) -> str:
     """A token as prompts write it; A1111 files name theirs without brackets."""
     return name if name.startswith("<") and name.endswith(">") else f"<{name}>"

@@ -5,6 +5,7 @@ One implementation for v1.4 and for the small model that this project ships; onl
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -89,6 +90,15 @@ class StableDiffusion:
     def image_size(self) -> int:
         """Pixels a side: 512 for v1.4."""
         return self.latent_shape[1] * int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    def fingerprint(self) -> str:
+        """SHA-256 of all weights: what pictures depend on, wherever the file lies. Call it before adding words."""
+        digest = hashlib.sha256(f"{self.prediction_type} {self.schedule.betas.tolist()}".encode())
+        for network in (self.unet, self.vae, self.text_encoder):
+            for name, value in sorted(network.state_dict().items()):
+                digest.update(name.encode())
+                digest.update(value.cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
 
     # --- words
 
