@@ -7,6 +7,7 @@ import sys
 import typer
 
 from hw2.cli import Commands
+from hw2.concepts.commands import app as concepts
 from hw2.digits.commands import app as digits
 from hw2.faces.commands import app as faces
 
@@ -15,6 +16,7 @@ app = typer.Typer(
 )
 app.add_typer(digits, name="digits")
 app.add_typer(faces, name="faces")
+app.add_typer(concepts, name="concepts")
 
 
 def main() -> None:

@@ -1,0 +1,186 @@
+"""CLIP, whoever saved it: images and sentences in, features of one space out."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
+
+from hw2.errors import InputError
+
+FEWEST = 16
+"""Rows from which features no longer change with the batch on a CPU; those of open_clip's ViT-B/32 do below 5."""
+
+HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+
+EXPECTED = (
+    "expected a transformers folder, an open_clip model as ARCHITECTURE/TAG (ViT-B-32/openai) or "
+    "ARCHITECTURE:FILE (ViT-B-32:weights.safetensors), or a model of the Hugging Face hub"
+)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A model of any origin, frozen, in float32 on one device.
+
+    preprocess: an RGB image to pixels (3, H, W). tokenize: B sentences, cut to what the model can read, to ids (B, L).
+    encode_pixels, encode_tokens: these to features (B, D). logit_scale: of cosines before a softmax.
+    """
+
+    preprocess: Callable[[Image.Image], Tensor]
+    tokenize: Callable[[Sequence[str]], Tensor]
+    encode_pixels: Callable[[Tensor], Tensor]
+    encode_tokens: Callable[[Tensor], Tensor]
+    logit_scale: float
+    device: str
+
+    def image_features(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) to unit vectors (B, D) float64 on the CPU; an image's do not depend on its batch."""
+        return self._features(self.encode_pixels, pixels)
+
+    def text_features(self, sentences: Sequence[str]) -> Tensor:
+        """Unit vectors (B, D) float64 on the CPU of B sentences."""
+        return self._features(self.encode_tokens, self.tokenize(sentences))
+
+    @torch.no_grad()
+    def _features(self, encode: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
+        B = len(batch)
+        rows = torch.arange(max(B, FEWEST) if self.device == "cpu" else B) % B
+        # Full float32 and one fixed algorithm, as wherever images must come out the same again.
+        with torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False, allow_tf32=False):
+            return F.normalize(encode(batch[rows].to(self.device))[:B].double(), dim=-1).cpu()
+
+
+def load_clip(name: str, device: str = "cpu") -> Clip:
+    """The CLIP that `name` stands for.
+
+    A folder is read with transformers and nothing is downloaded; ARCHITECTURE:FILE is open_clip's with those weights,
+    ARCHITECTURE/TAG open_clip's with its own, which it downloads once; another ORGANISATION/MODEL comes from the hub.
+    The activation is that of the weights: OpenAI's and some others were trained with QuickGELU. A file does not say;
+    there it is QuickGELU if the architecture's name ends in -quickgelu.
+    Raises InputError if it is none of these, cannot be had, or is broken; no code in it is ever run.
+    """
+    if Path(name).is_dir():
+        return _transformers_clip(name, device, local_files_only=True)
+    if Path(name).exists():
+        raise InputError(f"--clip is the file {name}, whose architecture is unknown; write ARCHITECTURE:{name}")
+    architecture, colon, file = name.partition(":")
+    if colon:
+        if architecture not in open_clip.list_models():
+            raise InputError(f"--clip is {name!r}, but open_clip has no architecture {architecture!r}; {EXPECTED}")
+        if not Path(file).is_file():
+            raise InputError(f"--clip is {name!r}, but {file!r} is not a file; {EXPECTED}")
+        # resolved, so that it is no tag of the architecture
+        return _open_clip(architecture, str(Path(file).resolve()), device, force_quick_gelu=False)
+    architecture, _, tag = name.partition("/")
+    if architecture in open_clip.list_models():
+        tags = open_clip.list_pretrained_tags_by_model(architecture)
+        if tag not in tags:
+            raise InputError(f"--clip is {name!r}; the tags of {architecture} are {', '.join(tags) or 'none'}")
+        quick_gelu = bool(open_clip.get_pretrained_cfg(architecture, tag).get("quick_gelu", False))
+        return _open_clip(architecture, tag, device, quick_gelu)
+    if HUB_NAME.fullmatch(name):
+        return _transformers_clip(name, device, local_files_only=False)
+    raise InputError(f"--clip is {name!r}, which is not there; {EXPECTED}")
+
+
+def openai_templates() -> list[str]:
+    """The 80 sentences with which OpenAI classified ImageNet's images, each with {object} in it."""
+    return [template("{object}") for template in open_clip.OPENAI_IMAGENET_TEMPLATES]
+
+
+def _open_clip(architecture: str, weights: str, device: str, force_quick_gelu: bool) -> Clip:
+    try:
+        with _quiet():
+            model, preprocess = open_clip.create_model_from_pretrained(
+                architecture, weights, force_quick_gelu=force_quick_gelu, weights_only=True
+            )
+            tokenize = open_clip.get_tokenizer(architecture)
+    except Exception as error:  # the libraries raise nearly everything for files that they did not expect
+        raise InputError(f"{weights} cannot be loaded as {architecture} ({_reason(error)}); {EXPECTED}") from None
+    _freeze(model, device, weights)
+    return Clip(preprocess, tokenize, model.encode_image, model.encode_text, float(model.logit_scale.exp()), device)
+
+
+def _transformers_clip(name: str, device: str, local_files_only: bool) -> Clip:
+    where: dict[str, Any] = {"local_files_only": local_files_only}
+    try:
+        with _quiet():
+            model, info = CLIPModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True, **where)
+            tokenizer = CLIPTokenizer.from_pretrained(name, **where)
+            # PIL's, as transformers 4 had it: today's default resizes otherwise, up to one level of 255.
+            processor = CLIPImageProcessorPil.from_pretrained(name, **where)
+    except Exception as error:
+        raise InputError(f"{name} cannot be loaded as a CLIP model ({_reason(error)}); {EXPECTED}") from None
+    # transformers would go on with random numbers for what is missing, and with an empty vocabulary.
+    if absent := [*info["missing_keys"], *info["mismatched_keys"]]:
+        raise InputError(
+            f"{name} has no {absent[0]} that fits, among {len(absent)}; expected CLIP's weights, get it again"
+        )
+    length, words = (int(getattr(model.config.text_config, key)) for key in ("max_position_embeddings", "vocab_size"))
+    if len(tokenizer) != words:
+        raise InputError(f"{name} has a tokenizer of {len(tokenizer)} words for a model of {words}; get it again")
+    _freeze(model, device, name)
+
+    def preprocess(image: Image.Image) -> Tensor:
+        pixels: Tensor = processor(image, return_tensors="pt").pixel_values[0]
+        return pixels
+
+    def tokenize(sentences: Sequence[str]) -> Tensor:
+        ids: Tensor = tokenizer(
+            list(sentences), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+        ).input_ids
+        return ids
+
+    return Clip(
+        preprocess,
+        tokenize,
+        lambda pixels: _tensor(model.get_image_features(pixel_values=pixels)),
+        lambda ids: _tensor(model.get_text_features(input_ids=ids)),
+        float(model.logit_scale.exp()),
+        device,
+    )
+
+
+def _tensor(output: Any) -> Tensor:
+    """transformers 5 wraps the projected features in an object."""
+    found: Tensor = output if isinstance(output, Tensor) else output.pooler_output
+    return found
+
+
+def _freeze(model: nn.Module, device: str, name: str) -> None:
+    if broken := [key for key, value in model.state_dict().items() if not bool(value.isfinite().all())]:
+        raise InputError(f"{name} has weights that are not finite, {broken[0]} among them; get it again")
+    model.to(device).eval().requires_grad_(False)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Loading without the libraries' own reports, warnings and progress bars."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+        transformers_logging.enable_progress_bar()
+
+
+def _reason(error: Exception) -> str:
+    return (" ".join(str(error).split()) or type(error).__name__)[:200]

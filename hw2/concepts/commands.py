@@ -1,0 +1,390 @@
+"""`hw2 concepts`: Problem 3 on the command line."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from hw2.cli import (
+    BatchOption,
+    DeviceOption,
+    DtypeOption,
+    check_at_least,
+    check_picture_name,
+    chosen_device,
+    chosen_dtype,
+    err,
+)
+from hw2.errors import InputError
+
+if TYPE_CHECKING:
+    from hw2.concepts.compose import Box
+    from hw2.concepts.generate import ConceptSampler
+    from hw2.concepts.stable_diffusion import StableDiffusion
+
+app = typer.Typer(no_args_is_help=True, help="Problem 3: new words for Stable Diffusion, and CLIP's zero-shot guesses.")
+
+MODELS = Path(__file__).parent.parent.parent / "fixtures" / "models"
+BUNDLED_SD, BUNDLED_CLIP = MODELS / "small_sd", MODELS / "small_clip"
+TEMPLATE = "A photo of {object}."
+
+ModelOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="sd-v1-4.ckpt, the same as .safetensors, or a folder of diffusers; the bundled one if not given."
+    ),
+]
+EmbeddingsOption = Annotated[
+    list[str],
+    typer.Option(help="File of learned words; may be given several times. If it names no token: '<new1>=FILE'."),
+]
+SamplerOption = Annotated[Literal["ddim", "dpm++"], typer.Option(help="DDIM (eta 0), or DPM-Solver++ 2M.")]
+StepsOption = Annotated[
+    int | None, typer.Option(help="Steps from noise to picture: 50 for ddim, 25 for dpm++ if not given.")
+]
+GuidanceOption = Annotated[float, typer.Option(help="uncond + scale * (cond - uncond): 1 is off, more is closer.")]
+SeedOption = Annotated[int, typer.Option(help="A picture depends on this, the weights, its prompt and its own name.")]
+
+DEFAULT_STEPS = {"ddim": 50, "dpm++": 25}
+GUIDANCE_SCALE = 7.5
+
+
+@app.command("learn")
+def learn(
+    images: Annotated[Path, typer.Option(help="Folder with a few pictures of the concept.")],
+    token: Annotated[str, typer.Option(help="The new word, in angle brackets: '<new1>'.")],
+    initializer: Annotated[str, typer.Option(help="A word that the model knows and that comes near: dog.")],
+    output: Annotated[Path, typer.Option(help="File to write: learned_embeds.safetensors.")],
+    model: ModelOption = None,
+    kind: Annotated[Literal["object", "style"], typer.Option(help="Which sentences surround the word.")] = "object",
+    vectors: Annotated[int, typer.Option(help="How many places of a prompt the word takes.")] = 1,
+    num_steps: Annotated[int, typer.Option(help="At most; see --patience.")] = 2000,
+    learning_rate: Annotated[float, typer.Option(help="Of AdamW.")] = 5e-3,
+    batch_size: Annotated[int, typer.Option(help="Pictures in a step, over all processes.")] = 4,
+    accumulation: Annotated[int, typer.Option(help="Parts that a step is worked off in, to save memory.")] = 1,
+    flip: Annotated[bool, typer.Option("--flip/--no-flip", help="Mirror half of the pictures.")] = True,
+    keep_norm: Annotated[
+        bool,
+        typer.Option(
+            "--keep-norm/--free-norm", help="Hold the word at its initializer's length, so that it drowns none."
+        ),
+    ] = True,
+    validate_every: Annotated[int, typer.Option(help="Steps between validations.")] = 50,
+    patience: Annotated[int, typer.Option(help="Stop after so many validations without a better one.")] = 6,
+    seed: Annotated[int, typer.Option(help="Of everything random in the training.")] = 0,
+    device: DeviceOption = "auto",
+    dtype: Annotated[str, typer.Option(help="Of the frozen networks: float32, or bfloat16 on a GPU.")] = "float32",
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Less memory for a third more time.")
+    ] = False,
+    save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 50,
+    pictures_every: Annotated[int, typer.Option(help="Validations between pictures in TensorBoard; 0: none.")] = 4,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint beside the output.")] = False,
+) -> None:
+    """Teach the model a new word by textual inversion; nothing else changes. `accelerate launch -m` works."""
+    from accelerate import PartialState
+
+    from hw2.concepts.embeddings import check_token
+    from hw2.concepts.inversion import InversionConfig, learn_word, read_images, training_folder
+
+    check_token(token, "--token")
+    check_at_least("--save-every", save_every)
+    check_at_least("--pictures-every", pictures_every, 0)
+    if output.suffix != ".safetensors":
+        raise InputError(f"{output} would be a safetensors file; give it a name that ends in .safetensors")
+    if dtype not in ("float32", "bfloat16"):
+        raise InputError(f"--dtype is {dtype!r}; expected float32 or bfloat16, others lose small gradients")
+    try:
+        config = InversionConfig(
+            token, initializer, vectors, kind, num_steps, learning_rate, batch_size, accumulation, flip, keep_norm,
+            validate_every, patience, seed,
+        )  # fmt: skip
+    except ValueError as error:
+        raise InputError(f"these options cannot be trained with: {error}") from None
+    chosen = chosen_device(device)
+    processes = PartialState(cpu=chosen == "cpu")
+    loaded = _load(model, str(processes.device), dtype)
+    if gradient_checkpointing:
+        loaded.unet.enable_gradient_checkpointing()
+    pictures = read_images(images, loaded.image_size)
+    watch: dict[str, Any] = {}
+    if processes.is_main_process:
+        from hw2.concepts.watch import Watcher
+
+        watch = {"watch": Watcher(training_folder(output), loaded, config, pictures_every)}
+    learn_word(loaded, pictures, config, output, resume=resume, save_every=save_every, **watch)
+
+
+@app.command("generate")
+def generate(
+    json: Annotated[Path, typer.Option(help="The homework's input.json.")],
+    output: Annotated[Path, typer.Option(help="Folder for 0/0/source0_prompt0_0.png and so on.")],
+    embeddings: EmbeddingsOption,
+    model: ModelOption = None,
+    per_prompt: Annotated[int, typer.Option(help="Pictures of each prompt; the homework wants 25.")] = 25,
+    sampler: SamplerOption = "dpm++",
+    num_inference_steps: StepsOption = None,
+    guidance_scale: GuidanceOption = GUIDANCE_SCALE,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "float32",
+    batch_size: BatchOption = 5,
+) -> None:
+    """Draw every prompt of an input.json with learned words, in the official layout."""
+    from hw2.concepts.generate import image_to_u8, official_names
+    from hw2.concepts.prompts import read_prompts
+    from hw2.output import OutputFolder, png_bytes
+    from hw2.progress import progress_bar
+
+    check_at_least("--per-prompt", per_prompt)
+    prompts = read_prompts(json)
+    drawing, settings = _sampler(
+        model, embeddings, sampler, num_inference_steps, guidance_scale, seed, device, dtype, batch_size
+    )
+    for concept in prompts.values():
+        drawing.model.tokenize(concept.prompts)
+    names = official_names({key: concept.prompts for key, concept in prompts.items()}, per_prompt)
+    folder = OutputFolder(output, list(names), (settings, sorted(names.items())))
+    missing = {name: names[name] for name in folder.missing()}
+    steps = -(-len(missing) // drawing.batch_size) * drawing.num_inference_steps
+    with progress_bar("pictures", steps) as advance:
+        try:
+            for name, image in drawing.sample(missing, advance):
+                folder.write(name, png_bytes(image_to_u8(image)))
+        except InputError:
+            folder.discard_if_empty()
+            raise
+    folder.finish()
+
+
+@app.command("compose")
+def compose(
+    prompt: Annotated[str, typer.Option(help="With two or more learned words: 'a <new1> and a <new2> on the beach'.")],
+    word: Annotated[list[str], typer.Option(help="What stands for each while the layout is fixed: '<new1>=dog'.")],
+    embeddings: EmbeddingsOption,
+    output: Annotated[Path, typer.Option(help="PNG to write: a row of naive pictures above one of blended ones.")],
+    model: ModelOption = None,
+    box: Annotated[
+        list[str] | None,
+        typer.Option(help="Region of a word, left,top,right,bottom from 0 to 1: '<new1>=0,0,0.5,1'. None: found."),
+    ] = None,
+    hold: Annotated[float, typer.Option(help="Share of the steps that keep the layout's attention.")] = 0.4,
+    count: Annotated[int, typer.Option(help="Pictures in a row.")] = 8,
+    sampler: SamplerOption = "dpm++",
+    num_inference_steps: StepsOption = None,
+    guidance_scale: GuidanceOption = GUIDANCE_SCALE,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "float32",
+    batch_size: BatchOption = 4,
+) -> None:
+    """Picture: several learned words in one prompt as they are, and blended by regions (after OMG, ECCV 2024)."""
+    from hw2.concepts.compose import Composition, draw_blended
+    from hw2.concepts.generate import image_to_u8
+    from hw2.figures import image_grid_png
+    from hw2.output import write_file
+    from hw2.progress import progress_bar
+
+    check_picture_name(output)
+    check_at_least("--count", count)
+    words = dict(_assigned("--word", text) for text in word)
+    boxes = {token: _box(token, text) for token, text in (_assigned("--box", text) for text in box)} if box else None
+    composition = Composition(prompt, words, boxes, hold)
+    drawing, _ = _sampler(
+        model, embeddings, sampler, num_inference_steps, guidance_scale, seed, device, dtype, batch_size
+    )
+    drawing.model.tokenize([prompt])
+    names = [f"compose {i}" for i in range(count)]
+    with progress_bar("pictures", 3 * -(-count // batch_size) * drawing.num_inference_steps) as advance:
+        naive = [image for _, image in drawing.sample(dict.fromkeys(names, prompt), advance)]
+        blended = [image for _, image in draw_blended(drawing, composition, names, advance)]
+    rows = [[image_to_u8(image) for image in images] for images in (naive, blended)]
+    columns = [str(i) for i in range(count)]
+    labels = ["one prompt", "blended"]
+    write_file(output, image_grid_png(rows, row_labels=labels, column_labels=columns, title=prompt))
+
+
+@app.command("inspect")
+def inspect(
+    file: Annotated[Path, typer.Argument(help="File of learned words, in any of the forms that people save.")],
+    model: ModelOption = None,
+    token: Annotated[str | None, typer.Option(help="For a file that names no token.")] = None,
+    nearest: Annotated[int, typer.Option(help="How many of the vocabulary's nearest words to show.")] = 5,
+) -> None:
+    """What is in a file of learned words: tokens, vectors, width, length beside the vocabulary's, nearest words."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from hw2.concepts.embeddings import check_token, nearest_words, read_embeddings
+
+    check_at_least("--nearest", nearest)
+    if token is not None:
+        check_token(token, "--token")
+    learned = read_embeddings(file, token) if token else _read_named(file)
+    loaded = _load(model, "cpu", "float32")
+    vocabulary = loaded.words.weight
+    lengths = vocabulary.norm(dim=1)
+    console = Console(highlight=False)
+    table = Table(
+        "token", "vector", "width", "length", "cosine to the nearest words", title=file.name, title_justify="left"
+    )
+    for name, vectors in learned.items():
+        fits = vectors.shape[1] == vocabulary.shape[1]
+        for i, vector in enumerate(vectors):
+            words = nearest_words(vector, loaded.tokenizer, vocabulary, nearest) if fits else []
+            near = ", ".join(f"{word} {cosine:.2f}" for word, cosine in words) or "- (another model's width)"
+            table.add_row(name, str(i), str(len(vector)), f"{vector.norm():.3f}", near)
+    console.print(table)
+    console.print(
+        f"This model's words are {vocabulary.shape[1]} wide and {lengths.min():.3f} .. {lengths.max():.3f} long, "
+        f"{lengths.mean():.3f} on average."
+    )
+
+
+@app.command("zero-shot")
+def zero_shot(
+    images: Annotated[Path, typer.Option(help="Folder of images {class id}_{image id}.png.")],
+    labels: Annotated[Path, typer.Option(help="The homework's id2label.json: class ids and names.")],
+    output: Annotated[Path, typer.Option(help="Folder for predictions.csv, results.json and cases.png.")],
+    clip: Annotated[
+        str,
+        typer.Option(
+            help="A transformers folder, or open_clip's ARCHITECTURE/TAG (ViT-B-32/openai) or ARCHITECTURE:FILE "
+            "(ViT-B-32-quickgelu:FILE for OpenAI's weights), or a model of the Hugging Face hub."
+        ),
+    ] = str(BUNDLED_CLIP),
+    template: Annotated[
+        str,
+        typer.Option(help='What is said of an image, with {object} in it; or "openai80", the mean of 80 sentences.'),
+    ] = TEMPLATE,
+    device: DeviceOption = "auto",
+    batch_size: BatchOption = 100,
+) -> None:
+    """Classify images by CLIP, which was never trained for their classes."""
+    import json
+
+    from hw2.concepts.zero_shot import (
+        OBJECT,
+        class_features,
+        classify,
+        list_images,
+        predictions_csv,
+        read_class_names,
+        results,
+    )
+    from hw2.output import OutputFolder
+    from hw2.progress import progress_bar
+
+    check_at_least("--batch-size", batch_size)
+    if template != "openai80" and OBJECT not in template:
+        raise InputError(f"--template is {template!r}; expected a sentence with {OBJECT} in it, or openai80")
+    device = chosen_device(device)
+    names = read_class_names(labels)
+    paths, others = list_images(images, names)
+    folder = OutputFolder(output, ["predictions.csv", "results.json", "cases.png"], settings=None)
+    try:
+        from hw2.concepts.clip import load_clip, openai_templates
+        from hw2.concepts.figures import cases_png
+
+        model = load_clip(clip, device)
+        templates = openai_templates() if template == "openai80" else [template]
+        with progress_bar("sentences", len(names) * len(templates)) as advance:
+            features = class_features(model, list(names.values()), templates, advance)
+        predictions = []
+        with progress_bar("images", len(paths)) as advance:
+            for prediction in classify(model, paths, names, features, batch_size):
+                predictions.append(prediction)
+                advance("")
+        found = results(predictions, names)
+        low, high = found["interval"]
+        sentence = f"accuracy {found['accuracy']:.2%} ({found['correct']} of {found['total']} images)"
+        summary = {"clip": clip, "template": template, "ignored_files": len(others), **found}
+        folder.write("predictions.csv", predictions_csv(predictions, names))
+        folder.write("results.json", json.dumps(summary, indent=1, ensure_ascii=False).encode())
+        folder.write("cases.png", cases_png(predictions, names, f"{template}  {sentence}"))
+        folder.finish()
+    finally:
+        folder.discard_if_empty()
+    typer.echo(f"{sentence}, 95 % interval {low:.2%} to {high:.2%}")
+    if others:
+        shown = ", ".join(others[:3]) + (", .." if len(others) > 3 else "")
+        err.print(f"hw2: {len(others)} other files in {images} were ignored ({shown})", markup=False)
+
+
+def _read_named(file: Path) -> dict[str, Any]:
+    """The words of a file; one without a token is shown as <?>."""
+    from hw2.concepts.embeddings import read_embeddings
+
+    try:
+        return dict(read_embeddings(file))
+    except InputError as error:
+        if "for which token" not in str(error):
+            raise
+        return dict(read_embeddings(file, "<?>"))
+
+
+def _assigned(option: str, text: str) -> tuple[str, str]:
+    """("<new1>", "dog") of '<new1>=dog'."""
+    token, _, value = text.partition("=")
+    if not (token.startswith("<") and token.endswith(">") and value):
+        raise InputError(f"{option} is {text!r}; expected a token, = and a value, such as '<new1>=dog'")
+    return token, value
+
+
+def _box(token: str, text: str) -> Box:
+    try:
+        left, top, right, bottom = (float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"the box of {token} is {text!r}; expected left,top,right,bottom from 0 to 1") from None
+    return left, top, right, bottom
+
+
+def _load(model: Path | None, device: str, dtype: str) -> StableDiffusion:
+    from hw2.concepts.stable_diffusion import load_stable_diffusion
+
+    return load_stable_diffusion(model or BUNDLED_SD, device=chosen_device(device), dtype=chosen_dtype(dtype))
+
+
+def _sampler(
+    model: Path | None,
+    embeddings: Sequence[str],
+    sampler: Literal["ddim", "dpm++"],
+    num_inference_steps: int | None,
+    guidance_scale: float,
+    seed: int,
+    device: str,
+    dtype: str,
+    batch_size: int,
+) -> tuple[ConceptSampler, object]:
+    """(sampler with the learned words, all that its pictures depend on), every option checked before the work."""
+    import math
+
+    from hw2.concepts.embeddings import read_embeddings
+    from hw2.concepts.generate import ConceptSampler
+
+    check_at_least("--batch-size", batch_size)
+    if not math.isfinite(guidance_scale):
+        raise InputError(f"--guidance-scale is {guidance_scale}; expected a finite number")
+    learned: dict[str, Any] = {}
+    for text in embeddings:
+        token, file = _assigned("--embeddings", text) if text.startswith("<") else (None, text)
+        for name, vectors in read_embeddings(Path(file), token).items():
+            if name in learned:
+                raise InputError(f"{file} has {name} again; give each token once, or rename it: '<other>={file}'")
+            learned[name] = vectors
+    loaded = _load(model, device, dtype)
+    weights = loaded.fingerprint()
+    loaded.add_words(learned)
+    steps = DEFAULT_STEPS[sampler] if num_inference_steps is None else num_inference_steps
+    drawing = ConceptSampler(loaded, sampler, steps, guidance_scale, seed, batch_size)
+    try:
+        drawing.pairs()
+    except ValueError as error:
+        raise InputError(f"--num-inference-steps cannot be used: {error}") from None
+    words = sorted((name, hashlib.sha256(v.numpy().tobytes()).hexdigest()) for name, v in learned.items())
+    settings = (weights, words, sampler, steps, guidance_scale, seed, dtype, loaded.device.type)
+    return drawing, settings

@@ -1,0 +1,237 @@
+"""`hw2 concepts` as a person runs it."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hw2.concepts.embeddings import read_embeddings, save_embeddings
+from tests.commands import ROOT
+
+PROMPTS = {
+    "0": {"token_name": "<new1>", "prompt": ["a <new1> on the beach", "a red <new1>"]},
+    "1": {"token_name": "<new2>", "prompt": ["a dog in the style of <new2>"]},
+}
+
+
+@pytest.fixture
+def generate(tmp_path, hw2, tiny_sd):
+    (tmp_path / "input.json").write_text(json.dumps(PROMPTS))
+    g = torch.Generator().manual_seed(0)
+    save_embeddings(tmp_path / "one.safetensors", {"<new1>": torch.randn(2, 32, generator=g)})
+    torch.save(torch.randn(1, 32, generator=g), tmp_path / "two.pt")
+    options = {
+        "--json": tmp_path / "input.json", "--model": tiny_sd, "--num-inference-steps": 3, "--per-prompt": 2,
+        "--device": "cpu", "--embeddings": [tmp_path / "one.safetensors", f"<new2>={tmp_path / 'two.pt'}"],
+    }  # fmt: skip
+
+    def run(output, changes=()):
+        arguments = []
+        for option, value in (options | dict(changes)).items():
+            for one in value if isinstance(value, list) else [value]:
+                arguments += [option, one]
+        return hw2("concepts", "generate", *arguments, "--output", output)
+
+    return run
+
+
+def contents(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def refused(run, sentence):
+    assert run.returncode == 2, run.stderr
+    assert run.stdout == ""
+    assert run.stderr.count("\n") == 1, run.stderr
+    assert sentence in run.stderr
+
+
+def test_generate_writes_exactly_the_official_files(tmp_path, generate):
+    run = generate(tmp_path / "out", {"--per-prompt": 25}.items())
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == ""
+    expected = [f"{c}/{p}/source{c}_prompt{p}_{i}.png" for c, p in (("0", 0), ("0", 1), ("1", 0)) for i in range(25)]
+    assert sorted(contents(tmp_path / "out")) == sorted(expected)
+    assert len(set(contents(tmp_path / "out").values())) == 75
+    with Image.open(tmp_path / "out" / expected[0]) as image:
+        assert (image.size, image.mode, image.format) == ((16, 16), "RGB", "PNG")
+
+
+def test_a_picture_does_not_depend_on_batches_or_on_how_many_there_are(tmp_path, generate):
+    assert generate(tmp_path / "two").returncode == 0
+    assert generate(tmp_path / "five", {"--batch-size": 3, "--per-prompt": 5}.items()).returncode == 0
+    two, five = contents(tmp_path / "two"), contents(tmp_path / "five")
+    assert len(two) == 6
+    assert two == {name: five[name] for name in two}
+
+
+CHANGES = [("--seed", 1), ("--guidance-scale", 2), ("--sampler", "ddim"), ("--num-inference-steps", 4)]
+
+
+@pytest.mark.parametrize("change", [*CHANGES, ("--dtype", "bfloat16")])
+def test_options_change_the_pictures(tmp_path, generate, change):
+    generate(tmp_path / "a")
+    assert generate(tmp_path / "b", [change]).returncode == 0
+    a, b = contents(tmp_path / "a"), contents(tmp_path / "b")
+    assert a.keys() == b.keys()
+    assert all(a[name] != b[name] for name in a)
+
+
+def test_what_is_there_is_kept_and_the_rest_is_made(tmp_path, generate):
+    assert generate(tmp_path / "whole").returncode == 0
+    out = tmp_path / "out"
+    generate(out)
+    whole = contents(tmp_path / "whole")
+    (out / ".partial" / "0" / "0").mkdir(parents=True)
+    assert contents(out) == whole
+    assert generate(out).returncode == 0
+    assert contents(out) == whole
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (("--per-prompt", 0), "--per-prompt is 0"),
+        (("--num-inference-steps", 1001), "--num-inference-steps cannot be used"),
+        (("--guidance-scale", "inf"), "--guidance-scale is inf"),
+        (("--embeddings", []), "Missing option '--embeddings'"),
+        (("--embeddings", ["<new1>"]), "--embeddings is '<new1>'"),
+        (("--model", "none"), "none is not there"),
+        (("--json", "none.json"), "none.json cannot be read"),
+        (("--dtype", "int8"), "--dtype is 'int8'"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_any_work(tmp_path, generate, change, sentence):
+    run = generate(tmp_path / "out", [change])
+    assert run.returncode == 2
+    assert sentence in " ".join(run.stderr.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_tokens_without_embeddings_and_embeddings_given_twice_are_refused(tmp_path, generate):
+    one = tmp_path / "one.safetensors"
+    refused(generate(tmp_path / "out", {"--embeddings": [one]}.items()), "has <new2>, but no embedding")
+    refused(generate(tmp_path / "out", {"--embeddings": [one, one]}.items()), "has <new1> again")
+    save_embeddings(tmp_path / "wide.safetensors", {"<new1>": torch.ones(1, 768)})
+    wide = generate(tmp_path / "out", {"--embeddings": [tmp_path / "wide.safetensors"]}.items())
+    refused(wide, "is 768 wide; this model's words are 32 wide")
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_files_in_the_output_are_left_alone(tmp_path, generate):
+    (tmp_path / "out" / "0" / "0").mkdir(parents=True)
+    (tmp_path / "out" / "0" / "0" / "mine.txt").write_text("mine")
+    refused(generate(tmp_path / "out"), "already holds other files (0/0/mine.txt)")
+    assert contents(tmp_path / "out") == {"0/0/mine.txt": b"mine"}
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    g = np.random.default_rng(0)
+    for i in range(3):
+        Image.fromarray(g.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(tmp_path / "pictures" / f"{i}.jpg")
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def learning(tiny_sd, pictures):
+    return [
+        "concepts", "learn", "--images", pictures, "--model", tiny_sd, "--num-steps", 6, "--validate-every", 3,
+        "--pictures-every", 1, "--initializer", "dog", "--token", "<new1>", "--device", "cpu",
+    ]  # fmt: skip
+
+
+def test_learn_writes_a_file_that_generate_and_inspect_take(tmp_path, hw2, learning, generate, tiny_sd):
+    output = tmp_path / "learned" / "new1.safetensors"
+    run = hw2(*learning, "--output", output)
+    assert run.returncode == 0, run.stderr
+    assert list(read_embeddings(output)) == ["<new1>"]
+    assert list((tmp_path / "learned" / "new1.training" / "tensorboard").iterdir())
+    run = generate(tmp_path / "out", {"--embeddings": [output, f"<new2>={tmp_path / 'two.pt'}"]}.items())
+    assert run.returncode == 0, run.stderr
+    run = hw2("concepts", "inspect", output, "--model", tiny_sd)
+    assert run.returncode == 0
+    assert "<new1>" in run.stdout
+    assert "dog" in run.stdout  # where it started from
+
+
+def test_learning_goes_on_only_when_asked_to(tmp_path, hw2, learning):
+    output = tmp_path / "new1.safetensors"
+    assert hw2(*learning, "--output", output).returncode == 0
+    first = output.read_bytes()
+    refused(hw2(*learning, "--output", output), "belongs to an earlier run; use --resume")
+    assert hw2(*learning, "--output", output, "--resume").returncode == 0
+    assert output.read_bytes() == first
+
+
+@pytest.mark.slow
+def test_two_processes_learn_the_same_word(tmp_path, hw2, learning):
+    assert hw2(*learning, "--output", tmp_path / "one.safetensors").returncode == 0
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "--module", "hw2"]
+    command = [*launch, *map(str, learning), "--output", str(tmp_path / "two.safetensors")]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    one, two = (read_embeddings(tmp_path / f"{name}.safetensors")["<new1>"] for name in ("one", "two"))
+    assert torch.allclose(one, two, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--token", "new1"], "--token is 'new1'; expected a word in angle brackets"),
+        (["--initializer", "xylophone"], "spells in"),
+        (["--images", "none"], "none is not a folder"),
+        (["--batch-size", 0], "batch_size must be 1 or more"),
+        (["--accumulation", 3], "must be a multiple of accumulation 3"),
+        (["--dtype", "float16"], "expected float32 or bfloat16"),
+        (["--output", "new1.bin"], "ends in .safetensors"),
+    ],
+)
+def test_what_cannot_be_learned_is_refused(tmp_path, hw2, learning, options, sentence):
+    refused(hw2(*learning, "--output", tmp_path / "e.safetensors", *options), sentence)
+    assert not list(tmp_path.glob("e.*"))
+
+
+def test_compose_draws_two_rows(tmp_path, hw2, tiny_sd):
+    save_embeddings(tmp_path / "e.safetensors", {"<a>": torch.randn(1, 32), "<b>": torch.randn(1, 32)})
+    options = ["--prompt", "a <a> and a <b>", "--word", "<a>=dog", "--word", "<b>=cat", "--model", tiny_sd]
+    options += ["--embeddings", tmp_path / "e.safetensors", "--count", 2, "--num-inference-steps", 3]
+    assert hw2("concepts", "compose", *options, "--output", tmp_path / "a.png").returncode == 0
+    boxes = ["--box", "<a>=0,0,0.5,1", "--box", "<b>=0.5,0,1,1"]
+    assert hw2("concepts", "compose", *options, *boxes, "--output", tmp_path / "b.png").returncode == 0
+    with Image.open(tmp_path / "a.png") as a, Image.open(tmp_path / "b.png") as b:
+        assert a.size == b.size
+        assert a.tobytes() != b.tobytes()
+    refused(hw2("concepts", "compose", *options, "--box", "<a>=0,0,1", "--output", tmp_path / "c.png"), "'0,0,1'")
+    refused(hw2("concepts", "compose", *options, "--word", "dog", "--output", tmp_path / "c.png"), "--word is 'dog'")
+    assert not (tmp_path / "c.png").exists()
+
+
+def test_inspect_reads_what_people_have(tmp_path, hw2, tiny_sd):
+    torch.save(torch.randn(4, 768), tmp_path / "four.pt")
+    run = hw2("concepts", "inspect", tmp_path / "four.pt", "--model", tiny_sd)
+    assert run.returncode == 0
+    assert run.stdout.count("768") == 4
+    assert "another model's width" in run.stdout
+    named = hw2("concepts", "inspect", tmp_path / "four.pt", "--model", tiny_sd, "--token", "<cat>")
+    assert "<cat>" in named.stdout
+    (tmp_path / "bad.pt").write_bytes(b"no")
+    refused(
+        hw2("concepts", "inspect", tmp_path / "bad.pt", "--model", tiny_sd),
+        "bad.pt holds more than tensors, or is no PyTorch file",
+    )
