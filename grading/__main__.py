@@ -9,19 +9,29 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.text import Text
 
-from grading.report import digits_table, faces_table, stdout_console, to_json
-from grading.results import Check, DigitsResult, FacesResult, GradingError, printable
-from grading.spec import FACES_THRESHOLD
+from grading.report import Result as AnyResult
+from grading.report import concepts_table, digits_table, faces_table, stdout_console, to_json, zero_shot_table
+from grading.results import (
+    Check,
+    ConceptsResult,
+    DigitsResult,
+    FacesResult,
+    GradingError,
+    ZeroShotResult,
+    printable,
+)
+from grading.spec import CLIP_MODEL, FACES_THRESHOLD
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Result = TypeVar("Result", FacesResult, DigitsResult)
+Result = TypeVar("Result", FacesResult, DigitsResult, ConceptsResult, ZeroShotResult)
 
 EXIT_STATUS = {"pass": 0, "fail": 1, "error": 2}
 
@@ -75,18 +85,69 @@ def digits(
 ) -> None:
     """Problem 1: accuracy of generated digits, as the classifiers see them."""
     from grading.digits import grade_digits
-    from grading.models import choose_digit_judge
+    from grading.models import choose_digit_judge, chosen_device
 
     def grade() -> DigitsResult:
         if neighbours and not real:
             raise GradingError("--neighbours needs real images to look among; give --real too")
+        place = chosen_device(device)
         judges = {
-            "mnistm": choose_digit_judge("mnistm", mnistm_classifier, device),
-            "svhn": choose_digit_judge("svhn", svhn_classifier, device),
+            "mnistm": choose_digit_judge("mnistm", mnistm_classifier, place),
+            "svhn": choose_digit_judge("svhn", svhn_classifier, place),
         }
         return grade_digits(output_dir, judges, real, _saver(neighbours) if neighbours else None)
 
     _deliver(_grade(grade, lambda check: DigitsResult("error", checks=[check])), json)
+
+
+@app.command("concepts")
+def concepts(
+    output_dir: Annotated[Path, typer.Argument(help="Folder with 0/0/, 0/1/, .., each 25 images.")],
+    prompts: Annotated[Path, typer.Option(help="The homework's input.json.")],
+    references: Annotated[Path, typer.Option(help="The homework's textual_inversion, with 0/, 1/ ..")],
+    clip: Annotated[
+        str,
+        typer.Option(
+            help="The judge: a folder of transformers, a name on the hub, or embedded: ours.",
+            metavar="FOLDER|NAME|embedded",
+        ),
+    ] = CLIP_MODEL,
+    json: JsonOption = "",
+    style: Annotated[
+        Literal["table", "official"], typer.Option("--format", help="Print our table, or the official script's lines.")
+    ] = "table",
+    device: Annotated[str, typer.Option(help="Where the judge thinks: cpu, cuda, or auto.")] = "auto",
+    batch_size: Annotated[
+        int, typer.Option(help="Images that it sees at once; scores do not depend on it.", min=1)
+    ] = 25,
+) -> None:
+    """Problem 3: CLIP image and text scores of generated pictures."""
+    from grading.clip import load_clip
+    from grading.concepts import grade_concepts, official_lines, read_concepts
+    from grading.models import chosen_device
+
+    def grade() -> ConceptsResult:
+        asked = read_concepts(prompts)
+        return grade_concepts(output_dir, asked, references, load_clip(clip, chosen_device(device), batch_size))
+
+    result = _grade(grade, lambda check: ConceptsResult("error", checks=[check]))
+    lines = official_lines(result) if style == "official" and result.status != "error" else None
+    _deliver(result, json, lines)
+
+
+@app.command("zero-shot")
+def zero_shot(
+    predictions: Annotated[Path, typer.Argument(help="CSV with the columns image_name and predicted_id.")],
+    labels: Annotated[Path, typer.Option(help="The homework's id2label.json.")],
+    json: JsonOption = "",
+) -> None:
+    """Problem 3's report: accuracy of zero-shot predictions, recomputed from the file names."""
+    from grading.zero_shot import grade_zero_shot, read_labels
+
+    def failed(check: Check) -> ZeroShotResult:
+        return ZeroShotResult("error", checks=[check])
+
+    _deliver(_grade(lambda: grade_zero_shot(predictions, read_labels(labels)), failed), json)
 
 
 def _saver(path: Path) -> Callable[[Image], None]:
@@ -114,13 +175,21 @@ def _grade(grade: Callable[[], Result], failed: Callable[[Check], Result]) -> Re
         return failed(Check("call", "error", f"The grader itself failed, please report it ({said})."))
 
 
-def _deliver(result: FacesResult | DigitsResult, json: str) -> None:
-    """Write the result where it was asked for and leave with its exit status."""
+def _table(result: AnyResult) -> RenderableType:
+    if isinstance(result, FacesResult):
+        return faces_table(result)
+    if isinstance(result, DigitsResult):
+        return digits_table(result)
+    return concepts_table(result) if isinstance(result, ConceptsResult) else zero_shot_table(result)
+
+
+def _deliver(result: AnyResult, json: str, lines: str | None = None) -> None:
+    """Write the result where it was asked for and leave with its exit status. lines: to print instead of the table."""
     if result.status == "error":
         _complain(result.checks[0].message)
     elif json != "-":
-        table = faces_table(result) if isinstance(result, FacesResult) else digits_table(result)
-        stdout_console().print(table)
+        console = stdout_console()
+        console.print(_table(result) if lines is None else Text(lines.rstrip("\n")))
     if json == "-":
         sys.stdout.write(to_json(result))
     elif json:

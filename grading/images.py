@@ -63,6 +63,28 @@ def read_png(folder: Path, name: str, size: tuple[int, int] | None = None) -> Gr
         raise ImageRefused(f"is broken and cannot be decoded ({error or type(error).__name__})") from None
 
 
+def read_image(folder: Path, name: str) -> npt.NDArray[np.uint8]:
+    """Read one PNG, JPEG, BMP or GIF of a folder as the official CLIP scripts do: `.convert("RGB")`, (H, W, 3).
+
+    Any size and mode; of a moving picture the first frame. Refused with ImageRefused: links, folders, pipes, devices,
+    files over 16 MiB or changing while they are read, more than 4096x4096 pixels, and what PIL cannot decode as one of
+    the four.
+    """
+    content = _read_regular_file(folder, name)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(BytesIO(content), formats=("PNG", "JPEG", "BMP", "GIF")) as image:
+                width, height = image.size  # of the header: nothing is decoded yet
+                if width * height > MAX_PIXELS:
+                    raise ImageRefused(f"claims {width}x{height} pixels; that is too large to be read")
+                return np.asarray(image.convert("RGB"))
+    except ImageRefused:
+        raise
+    except Exception as error:
+        raise ImageRefused(f"is broken and cannot be decoded ({error or type(error).__name__})") from None
+
+
 def _read_regular_file(folder: Path, name: str) -> bytes:
     """The file's bytes, read once, so that nothing can change between the checks and their use."""
     try:

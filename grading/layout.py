@@ -41,3 +41,15 @@ def png_names(folder: Path) -> list[str]:
     """Sorted names of the `*.png` entries of a folder, hidden ones left out. Raises OSError if it cannot be listed."""
     with os.scandir(folder) as entries:
         return sorted(e.name for e in entries if e.name.lower().endswith(".png") and not e.name.startswith("."))
+
+
+def image_names(folder: Path, extensions: tuple[str, ...]) -> list[str]:
+    """Sorted names of a folder's entries with one of the extensions, in any case of letters.
+
+    A folder that does not exist has none. Raises OSError if it cannot be listed.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if entry.name.lower().endswith(extensions))
+    except FileNotFoundError:
+        return []

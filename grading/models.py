@@ -162,6 +162,22 @@ def images_to_pm1(images: Sequence[ImageU8]) -> Tensor:
     return (images_01 - 0.5) / 0.5
 
 
+def chosen_device(name: str) -> str:
+    """The device of that name, "auto" being a GPU if there is one. Raises GradingError if there is no such device."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise GradingError(f"--device is {printable(name)}; expected cpu, cuda, cuda:N or auto")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise GradingError(f"--device is {name} but PyTorch sees {found or 'no'} CUDA devices here; use --device cpu")
+    return name
+
+
 def choose_digit_judge(dataset: Literal["mnistm", "svhn"], choice: str, device: str = "cpu") -> LoadedJudge:
     """The judge of a data set by choice: "embedded" (ours), "official" (SVHN's, from the hub), or a file of weights.
 

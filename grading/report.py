@@ -12,12 +12,15 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from grading.results import Check, DigitsResult, FacesResult, printable
+from grading.results import Check, ConceptsResult, DigitsResult, FacesResult, ZeroShotResult, printable
 
 STYLES = {"pass": "green", "fail": "red", "warning": "yellow", "error": "magenta"}
 
 
-def to_json(result: FacesResult | DigitsResult) -> str:
+Result = FacesResult | DigitsResult | ConceptsResult | ZeroShotResult
+
+
+def to_json(result: Result) -> str:
     """One JSON object, keys in a fixed order, no NaN, ASCII only (so that any file name survives)."""
     return json.dumps(asdict(result), indent=2, sort_keys=True, allow_nan=False) + "\n"
 
@@ -59,6 +62,37 @@ def digits_table(result: DigitsResult) -> RenderableType:
     table.add_section()
     table.add_row(Text("mean", "bold"), Text(_number(result.accuracy, ".2%"), "bold"))
     return Group(table, _realism_table(result), *(_line(check) for check in result.checks), _verdict(result.status))
+
+
+def concepts_table(result: ConceptsResult) -> RenderableType:
+    """Problem 3 for the terminal: a row per prompt, then what is wrong, then the verdict."""
+    table = Table(title="Problem 3: concepts", title_justify="left")
+    for column, justify in (("prompt", "left"), ("", "left"), ("image", "right"), ("text", "right"), ("", "left")):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for key, score in result.prompts.items():
+        image, text = (_number(value, ".2f") for value in (score.clip_image_score, score.clip_text_score))
+        verdict = Text("pass", STYLES["pass"]) if score.passed else Text("fail", STYLES["fail"])
+        limits = (f"{limit:g}" for limit in score.threshold)
+        needed = " / ".join(f"{found} of {limit}" for found, limit in zip((image, text), limits, strict=True))
+        table.add_row(Text(printable(key)), Text(printable(score.prompt)), *needed.split(" / "), verdict)
+    table.add_section()
+    judge = f"judge: {result.judge.kind} {result.judge.sha256[:8]}" if result.judge else ""
+    table.add_row(Text("passed", "bold"), Text(f"{result.passed} of {result.total}", "bold"), "", "", judge)
+    return Group(table, *(_line(check) for check in result.checks), _verdict(result.status))
+
+
+def zero_shot_table(result: ZeroShotResult) -> RenderableType:
+    """Zero-shot classification for the terminal: a row per class, then what is wrong, then the verdict."""
+    table = Table(title="Problem 3: zero-shot classification", title_justify="left")
+    table.add_column("class")
+    table.add_column("accuracy", justify="right")
+    for name, accuracy in sorted(result.per_class.items(), key=lambda item: -item[1]):
+        table.add_row(Text(printable(name)), f"{accuracy:.0%}")
+    table.add_section()
+    low_high = f"{result.wilson_95[0]:.1%} .. {result.wilson_95[1]:.1%}" if result.wilson_95 else "-"
+    table.add_row("95 % interval", low_high)
+    table.add_row(Text(f"{result.correct} of {result.total}", "bold"), Text(_number(result.accuracy, ".2%"), "bold"))
+    return Group(table, *(_line(check) for check in result.checks), _verdict(result.status))
 
 
 def _realism_table(result: DigitsResult) -> Table:

@@ -50,7 +50,7 @@ class Judge:
     """Which classifier spoke.
 
     kind: "official" for the course's own weights, "embedded" for those that this project trained and ships, else
-    "custom".
+    "custom". sha256: of the weights' file.
     """
 
     dataset: str
@@ -103,6 +103,57 @@ class DigitsResult:
     unexpected: list[str] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     problem: Literal["digits"] = "digits"
+
+
+@dataclass(frozen=True)
+class PromptScore:
+    """One prompt of Problem 3. clip_image_score, clip_text_score: means over the five selected images, 0 to 100.
+
+    threshold: (image, text), both to be reached. selected: names of the five, best last. images: (image, text) scores
+    of each. Scores are None where there are no five images.
+    """
+
+    threshold: tuple[float, float]
+    clip_image_score: float | None = None
+    clip_text_score: float | None = None
+    passed: bool = False
+    selected: list[str] = field(default_factory=list)
+    images: dict[str, tuple[float, float]] = field(default_factory=dict)
+    src_image: str = ""
+    prompt: str = ""
+
+
+@dataclass(frozen=True)
+class ConceptsResult:
+    """Problem 3. prompts: by "concept/index", e.g. "0/1"; passed of total reach both of their thresholds."""
+
+    status: Status
+    passed: int = 0
+    total: int = 0
+    prompts: dict[str, PromptScore] = field(default_factory=dict)
+    judge: Judge | None = None
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+    problem: Literal["concepts"] = "concepts"
+
+
+@dataclass(frozen=True)
+class ZeroShotResult:
+    """Zero-shot classification. accuracy: share of right predictions, None without any; per_class by class name.
+
+    confusion: class id -> predicted class id -> count, zeros left out.
+    """
+
+    status: Status
+    accuracy: float | None = None
+    correct: int = 0
+    total: int = 0
+    wilson_95: tuple[float, float] | None = None
+    per_class: dict[str, float] = field(default_factory=dict)
+    confusion: dict[str, dict[str, int]] = field(default_factory=dict)
+    checks: list[Check] = field(default_factory=list)
+    problem: Literal["zero-shot"] = "zero-shot"
 
 
 def printable(text: str) -> str:

@@ -22,3 +22,15 @@ DATASETS = ("mnistm", "svhn")
 
 MNISTM_CLASSIFIER_SHA256 = "53aa64047bfdccf59362a74d52ce668d9c61982d02d4feb4d676bad4f90eff2c"
 """Of the official Classifier.pth in the course's template."""
+
+CLIP_MODEL = "openai/clip-vit-base-patch32"
+"""The hub model that scores Problem 3 (clip_image_score.py)."""
+
+CLIP_EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
+"""What counts as an image, in any case of letters; other files are ignored (clip_image_score.py)."""
+
+IMAGES_PER_PROMPT = 25
+"""Exactly so many in each prompt's folder (slides p37, clip_image_score.py)."""
+
+SELECTED, TEXT_WEIGHT = 5, 2.5
+"""The five images with the largest image + 2.5 * text score are averaged (grade_hw2_3.py)."""

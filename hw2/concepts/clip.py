@@ -73,9 +73,11 @@ def load_clip(name: str, device: str = "cpu") -> Clip:
     there it is QuickGELU if the architecture's name ends in -quickgelu.
     Raises InputError if it is none of these, cannot be had, or is broken; no code in it is ever run.
     """
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
+        if not (Path(name) / "config.json").is_file():  # without it, transformers would take the original's sizes
+            raise InputError(f"{name} has no config.json; {EXPECTED}")
         return _transformers_clip(name, device, local_files_only=True)
-    if Path(name).exists():
+    if name and Path(name).exists():
         raise InputError(f"--clip is the file {name}, whose architecture is unknown; write ARCHITECTURE:{name}")
     architecture, colon, file = name.partition(":")
     if colon:
@@ -119,17 +121,17 @@ def _transformers_clip(name: str, device: str, local_files_only: bool) -> Clip:
     where: dict[str, Any] = {"local_files_only": local_files_only}
     try:
         with _quiet():
-            model, info = CLIPModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True, **where)
+            model, info = CLIPModel.from_pretrained(
+                name, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **where
+            )
             tokenizer = CLIPTokenizer.from_pretrained(name, **where)
             # PIL's, as transformers 4 had it: today's default resizes otherwise, up to one level of 255.
             processor = CLIPImageProcessorPil.from_pretrained(name, **where)
     except Exception as error:
         raise InputError(f"{name} cannot be loaded as a CLIP model ({_reason(error)}); {EXPECTED}") from None
     # transformers would go on with random numbers for what is missing, and with an empty vocabulary.
-    if absent := [*info["missing_keys"], *info["mismatched_keys"]]:
-        raise InputError(
-            f"{name} has no {absent[0]} that fits, among {len(absent)}; expected CLIP's weights, get it again"
-        )
+    if absent := sorted(info["missing_keys"] | {key for key, *_ in info["mismatched_keys"]}):
+        raise InputError(f"{name} has no {absent[0]} of the right shape, nor {len(absent) - 1} others; get it again")
     length, words = (int(getattr(model.config.text_config, key)) for key in ("max_position_embeddings", "vocab_size"))
     if len(tokenizer) != words:
         raise InputError(f"{name} has a tokenizer of {len(tokenizer)} words for a model of {words}; get it again")

@@ -1,0 +1,154 @@
+"""The CLIP judge: images and sentences in, features of one space out. The only module that knows transformers."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
+
+from grading.metrics import ImageU8
+from grading.models import EMBEDDED
+from grading.results import GradingError, Judge
+from grading.spec import CLIP_MODEL
+
+FEWEST = 16
+"""Rows from which features no longer change with the batch on a CPU."""
+
+BATCH = 25
+
+Features = npt.NDArray[np.float32]
+
+
+class ClipJudge(Protocol):
+    """Whoever can put images and sentences into one space."""
+
+    @property
+    def identity(self) -> Judge:
+        """Which judge this is, for the report."""
+
+    @property
+    def logit_scale(self) -> float:
+        """What cosines of an image and a sentence are multiplied by."""
+
+    def image_features(self, images: Sequence[ImageU8]) -> Features:
+        """Unit vectors (N, D) of images (H, W, 3) of any sizes."""
+
+    def text_features(self, sentences: Sequence[str]) -> Features:
+        """Unit vectors (N, D)."""
+
+
+@dataclass(frozen=True)
+class TransformersClip:
+    """A CLIP of transformers, in float32; an image's features do not depend on batch_size."""
+
+    model: Any
+    tokenizer: Any
+    processor: Any
+    identity: Judge
+    device: str = "cpu"
+    batch_size: int = BATCH
+
+    @property
+    def logit_scale(self) -> float:
+        """See `ClipJudge`."""
+        return float(self.model.logit_scale.exp())
+
+    def image_features(self, images: Sequence[ImageU8]) -> Features:
+        """See `ClipJudge`; preprocessed as the model's own configuration says, by PIL as in transformers 4."""
+        found = [np.empty((0, int(self.model.config.projection_dim)), np.float32)]
+        for start in range(0, len(images), self.batch_size):
+            batch = [Image.fromarray(image) for image in images[start : start + self.batch_size]]
+            pixels = self.processor(images=batch, return_tensors="pt").pixel_values
+            found.append(self._features(self.model.get_image_features, pixel_values=pixels))
+        return np.concatenate(found)
+
+    def text_features(self, sentences: Sequence[str]) -> Features:
+        """See `ClipJudge`; what is too long to be read is cut, its end token kept."""
+        length = int(self.model.config.text_config.max_position_embeddings)
+        tokens = self.tokenizer(
+            list(sentences), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+        )
+        return self._features(
+            self.model.get_text_features, input_ids=tokens.input_ids, attention_mask=tokens.attention_mask
+        )
+
+    @torch.inference_mode()
+    def _features(self, encode: Any, **inputs: Tensor) -> Features:
+        B = len(next(iter(inputs.values())))
+        rows = torch.arange(max(B, FEWEST)) % B
+        # Full float32 and one fixed algorithm: a GPU's TF32 convolutions would change the last digits.
+        with torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False, allow_tf32=False):
+            output = encode(**{name: value[rows].to(self.device) for name, value in inputs.items()})
+        features = output if isinstance(output, Tensor) else output.pooler_output  # transformers 5 wraps it
+        unit: Features = torch.nn.functional.normalize(features[:B].float(), dim=-1).cpu().numpy()
+        return unit
+
+
+def load_clip(name: str, device: str = "cpu", batch_size: int = BATCH) -> TransformersClip:
+    """The CLIP of a transformers folder, of which nothing is downloaded, or of a hub name; "embedded" is ours.
+
+    Raises GradingError if it cannot be had or is broken; no code in it is ever run.
+    """
+    folder = EMBEDDED / "small_clip" if name == "embedded" else Path(name)
+    if folder.is_file() or (not folder.is_dir() and (name == "embedded" or name.count("/") != 1)):
+        raise GradingError(
+            f"{name} is no CLIP model; expected a folder with config.json and model.safetensors, or a hub name such as "
+            f"{CLIP_MODEL}"
+        )
+    source = str(folder) if folder.is_dir() else name
+    where: dict[str, Any] = {"local_files_only": folder.is_dir()}
+    try:
+        with _quiet():
+            model, info = CLIPModel.from_pretrained(
+                source, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **where
+            )
+            tokenizer = CLIPTokenizer.from_pretrained(source, **where)
+            processor = CLIPImageProcessorPil.from_pretrained(source, **where)
+    except Exception as error:  # the libraries raise nearly everything for files that they did not expect
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise GradingError(f"{name} cannot be loaded as a CLIP model ({reason}); download it again") from None
+    # transformers would go on with random numbers for what is missing, and with an empty vocabulary.
+    if absent := sorted(info["missing_keys"] | {key for key, *_ in info["mismatched_keys"]}):
+        raise GradingError(f"{name} has no weights of the right shape for {absent[0]}; download it again")
+    if len(tokenizer) != model.config.text_config.vocab_size:
+        raise GradingError(
+            f"{name} has a tokenizer of {len(tokenizer)} words for a model of {model.config.text_config.vocab_size}; "
+            "download it again"
+        )
+    digest = hashlib.sha256()
+    for key, value in sorted(model.state_dict().items()):
+        if not bool(value.isfinite().all()):
+            raise GradingError(f"{name} has weights that are not finite, {key} among them; download it again")
+        digest.update(key.encode() + value.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    kind = "embedded" if folder == EMBEDDED / "small_clip" else "official" if name == CLIP_MODEL else "custom"
+    identity = Judge("concepts", kind, source if kind != "embedded" else "small_clip", digest.hexdigest())  # type: ignore[arg-type]
+    model.to(device).eval().requires_grad_(False)
+    return TransformersClip(model, tokenizer, processor, identity, device, batch_size)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Loading without the libraries' own reports, warnings and progress bars."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+        transformers_logging.enable_progress_bar()

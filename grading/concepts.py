@@ -1,0 +1,229 @@
+"""Problem 3: CLIP image and text scores of generated pictures, prompt by prompt, as grade_hw2_3.py computes them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from grading.clip import ClipJudge, Features
+from grading.images import ImageRefused, read_image
+from grading.layout import image_names
+from grading.metrics import ImageU8
+from grading.results import Check, ConceptsResult, GradingError, PromptScore, printable
+from grading.spec import CLIP_EXTENSIONS, IMAGES_PER_PROMPT, MAX_FILE_BYTES, SELECTED, TEXT_WEIGHT
+
+SHOWN = 3
+"""Names of a long list that a sentence shows."""
+
+
+@dataclass(frozen=True)
+class Concept:
+    """One entry of input.json: sentences[i] is what CLIP compares the pictures of prompt i with, thresholds[i] their
+    baseline (image, text).
+    """
+
+    src_image: str
+    sentences: list[str]
+    thresholds: list[tuple[float, float]]
+
+
+def read_concepts(path: Path) -> dict[str, Concept]:
+    """Concept -> what is asked of its pictures, from the homework's input.json, in its order.
+
+    Raises GradingError for a file that is no such JSON, or in which something is missing.
+    """
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise GradingError(f"{path} has more than {MAX_FILE_BYTES} bytes; expected the homework's input.json")
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise GradingError(f"{path} cannot be read ({error.strerror}); expected the homework's input.json") from None
+    except (ValueError, RecursionError) as error:
+        raise GradingError(f"{path} is not valid JSON ({error}); mend it") from None
+    if not isinstance(content, dict) or not content:
+        raise GradingError(f"{path} is no JSON object of concepts; expected the homework's input.json")
+    return {concept: _concept(path, concept, entry) for concept, entry in content.items()}
+
+
+def _concept(path: Path, concept: str, entry: Any) -> Concept:
+    if concept in ("", ".", "..") or "/" in concept or "\0" in concept:
+        raise GradingError(f"{path} has a concept {concept!r}; its name must be that of a folder")
+    if not isinstance(entry, dict):
+        raise GradingError(f"{path} has no JSON object for concept {concept}; mend it")
+    sentences, thresholds = entry.get("prompt_4_clip_eval"), entry.get("baseline")
+    if not isinstance(sentences, list) or not sentences or not all(isinstance(s, str) and s for s in sentences):
+        raise GradingError(f"{path} has no list of sentences under prompt_4_clip_eval for concept {concept}")
+    if not isinstance(thresholds, list) or len(thresholds) != len(sentences):
+        found = len(thresholds) if isinstance(thresholds, list) else "no"
+        raise GradingError(
+            f"{path} has {found} baselines for the {len(sentences)} prompts of concept {concept}; expected one for each"
+        )
+    if wrong := [t for t in thresholds if not _is_threshold(t)]:
+        raise GradingError(
+            f"{path} has the baseline {json.dumps(wrong[0])} for concept {concept}; expected [image, text]"
+        )
+    source = entry.get("src_image")
+    pairs = [(float(image), float(text)) for image, text in thresholds]
+    return Concept(source if isinstance(source, str) else "", sentences, pairs)
+
+
+def _is_threshold(found: object) -> bool:
+    return (
+        isinstance(found, list)
+        and len(found) == 2
+        and all(isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x) for x in found)
+    )
+
+
+def grade_concepts(
+    output_dir: Path, concepts: Mapping[str, Concept], references: Path, judge: ClipJudge
+) -> ConceptsResult:
+    """Score OUTPUT/{concept}/{prompt index}/*.png against REFERENCES/{concept}/ and the concepts' sentences.
+
+    Passes if every prompt does. A folder with other than 25 images, or with one that cannot be read, fails its prompt
+    and is scored all the same where five can be. The official script takes images in the order in which the folder
+    lists them, which is any; here it is that of their names. Raises GradingError if references are missing.
+    """
+    if not output_dir.is_dir():
+        raise GradingError(f"{output_dir} is not a folder; expected the one that holds {', '.join(concepts)}/")
+    known = {concept: _references(references / concept, judge) for concept in concepts}
+    checks: list[Check] = []
+    missing: list[str] = []
+    prompts: dict[str, PromptScore] = {}
+    for concept, asked in concepts.items():
+        texts = judge.text_features(asked.sentences)
+        for index, (sentence, threshold) in enumerate(zip(asked.sentences, asked.thresholds, strict=True)):
+            key = f"{concept}/{index}"
+            names, images = _read_folder(output_dir, key, checks, missing)
+            scores = _scores(judge, images, known[concept], texts[index])
+            complete = len(names) == len(image_names(output_dir / key, CLIP_EXTENSIONS)) == IMAGES_PER_PROMPT
+            score = score_prompt(dict(zip(names, scores, strict=True)), threshold, complete, asked.src_image, sentence)
+            checks.append(_verdict(key, score, complete))
+            prompts[key] = score
+    passed = sum(score.passed for score in prompts.values())
+    return ConceptsResult(
+        status="pass" if passed == len(prompts) else "fail",
+        passed=passed,
+        total=len(prompts),
+        prompts=prompts,
+        judge=judge.identity,
+        missing=missing,
+        unexpected=_unexpected(output_dir, concepts, checks),
+        checks=checks,
+    )
+
+
+def score_prompt(
+    images: Mapping[str, tuple[float, float]],
+    threshold: tuple[float, float],
+    complete: bool = True,
+    src_image: str = "",
+    prompt: str = "",
+) -> PromptScore:
+    """The official rule for one prompt: average the five best by image + 2.5 * text, of equal ones the later.
+
+    images: name -> (image score, text score), in order. complete: an incomplete folder cannot pass.
+    """
+    ranked = sorted(images, key=lambda name: images[name][0] + TEXT_WEIGHT * images[name][1])[-SELECTED:]
+    if len(ranked) < SELECTED:
+        return PromptScore(threshold, images=dict(images), src_image=src_image, prompt=prompt)
+    image_score, text_score = (sum(images[name][i] for name in ranked) / SELECTED for i in (0, 1))
+    reached = image_score >= threshold[0] and text_score >= threshold[1]
+    return PromptScore(
+        threshold, image_score, text_score, reached and complete, ranked, dict(images), src_image, prompt
+    )
+
+
+def official_lines(result: ConceptsResult) -> str:
+    """What grade_hw2_3.py prints for the same folders, without its rulers of equal signs."""
+    lines = []
+    for score in result.prompts.values():
+        lines.append(f'Image source: "{printable(score.src_image)}", text prompt: {printable(score.prompt)}')
+        if score.clip_image_score is not None and score.clip_text_score is not None:
+            lines.append(f"CLIP Image Score: {score.clip_image_score:.2f}")
+            lines.append(f"CLIP Text Score: {score.clip_text_score:.2f}")
+        lines.append("PASS" if score.passed else f"Fail! Baseline is {score.threshold[0]:.2f}/{score.threshold[1]:.2f}")
+    return "\n".join([*lines, f"You have passed {result.passed}/{result.total} cases"]) + "\n"
+
+
+def _references(folder: Path, judge: ClipJudge) -> Features:
+    try:
+        names = image_names(folder, CLIP_EXTENSIONS)
+    except OSError as error:
+        raise GradingError(f"{folder} cannot be listed ({error.strerror}); expected the concept's pictures") from None
+    if not names:
+        raise GradingError(f"{folder} has no images ({' '.join(CLIP_EXTENSIONS)}); expected the concept's pictures")
+    try:
+        return judge.image_features([read_image(folder, name) for name in names])
+    except ImageRefused as refusal:
+        raise GradingError(f"an image of {folder} {refusal}") from None
+
+
+def _read_folder(
+    output_dir: Path, key: str, checks: list[Check], missing: list[str]
+) -> tuple[list[str], list[ImageU8]]:
+    """The names and pixels of a prompt's readable images; what is wrong goes to checks and missing."""
+    folder = output_dir / key
+    if not folder.is_dir() or any((output_dir / part).is_symlink() for part in (key, key.split("/")[0])):
+        missing.append(f"{key}/")
+        checks.append(Check(f"{key} folder", "fail", f"{printable(key)}/ is missing; expected 25 images in it."))
+        return [], []
+    listed = image_names(folder, CLIP_EXTENSIONS)
+    if len(listed) != IMAGES_PER_PROMPT:
+        sentence = f"{printable(key)}/ has {len(listed)} images; expected exactly {IMAGES_PER_PROMPT}."
+        checks.append(Check(f"{key} count", "fail", sentence))
+    names, images = [], []
+    for name in listed[: 4 * IMAGES_PER_PROMPT]:
+        try:
+            images.append(read_image(folder, name))
+            names.append(name)
+        except ImageRefused as refusal:
+            sentence = f"{printable(key)}/{printable(name)} {printable(str(refusal))}."
+            checks.append(Check(f"{key}/{name}", "fail", sentence))
+    return names, images
+
+
+def _scores(
+    judge: ClipJudge, images: Sequence[ImageU8], references: Features, text: Features
+) -> list[tuple[float, float]]:
+    """(image score, text score) of each image: means over references of 100 * cosine, and logit_scale * cosine."""
+    features = judge.image_features(images)
+    image_scores = 100 * np.mean(features.astype(np.float64) @ references.T.astype(np.float64), axis=1)
+    text_scores = judge.logit_scale * (features.astype(np.float64) @ text.astype(np.float64))
+    return list(zip(image_scores.tolist(), text_scores.tolist(), strict=True))
+
+
+def _verdict(key: str, score: PromptScore, complete: bool) -> Check:
+    image, text = score.threshold
+    if score.clip_image_score is None or score.clip_text_score is None:
+        return Check(f"{key} score", "fail", f"{printable(key)}/ has fewer than five images that could be scored.")
+    found = f"{printable(key)}: image score {score.clip_image_score:.4f}, text score {score.clip_text_score:.4f}"
+    reached = score.clip_image_score >= image and score.clip_text_score >= text
+    if reached and not complete:
+        return Check(f"{key} score", "fail", f"{found}, which would do; but the folder is not as it was asked for.")
+    sentence = f"{found}; {'reaches' if reached else 'expected at least'} {image:g} and {text:g}."
+    return Check(f"{key} score", "pass" if reached else "fail", sentence)
+
+
+def _unexpected(output_dir: Path, concepts: Mapping[str, Concept], checks: list[Check]) -> list[str]:
+    """Entries that nobody asked for; they are ignored, as the official script does."""
+    found = []
+    expected = {"": set(concepts)} | {
+        concept: {str(i) for i in range(len(asked.sentences))} for concept, asked in concepts.items()
+    }
+    for folder, wanted in expected.items():
+        with_folder = output_dir / folder
+        if with_folder.is_dir() and not with_folder.is_symlink():
+            others = sorted({entry.name for entry in with_folder.iterdir()} - wanted)
+            found += [f"{folder}/{name}" if folder else name for name in others]
+    if found:
+        shown = ", ".join(printable(name) for name in found[:SHOWN])
+        more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        checks.append(Check("files", "warning", f"Not asked for, and ignored: {shown}{more}."))
+    return found
