@@ -101,7 +101,7 @@ def grade_concepts(
         for index, (sentence, threshold) in enumerate(zip(asked.sentences, asked.thresholds, strict=True)):
             key = f"{concept}/{index}"
             names, images = _read_folder(output_dir, key, checks, missing)
-            scores = _scores(judge, images, known[concept], texts[index])
+            scores = clip_scores(judge, images, known[concept], texts[index])
             complete = len(names) == len(image_names(output_dir / key, CLIP_EXTENSIONS)) == IMAGES_PER_PROMPT
             score = score_prompt(dict(zip(names, scores, strict=True)), threshold, complete, asked.src_image, sentence)
             checks.append(_verdict(key, score, complete))
@@ -189,7 +189,7 @@ def _read_folder(
     return names, images
 
 
-def _scores(
+def clip_scores(
     judge: ClipJudge, images: Sequence[ImageU8], references: Features, text: Features
 ) -> list[tuple[float, float]]:
     """(image score, text score) of each image: means over references of 100 * cosine, and logit_scale * cosine."""

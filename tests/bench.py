@@ -144,10 +144,11 @@ def bench_faces(table: Table) -> None:
 
 
 def main() -> None:
+    from tests.bench_concepts import bench_concepts
     from tests.bench_digits import bench_digits
 
     torch.backends.cudnn.allow_tf32 = False
-    parts = {"faces": bench_faces, "digits": bench_digits}
+    parts = {"faces": bench_faces, "digits": bench_digits, "concepts": bench_concepts}
     table = Table("what", "measured", "beside", "ratio", title=f"{DEVICE}, {torch.get_num_threads()} threads")
     for part in sys.argv[1:] or parts:
         parts[part](table)

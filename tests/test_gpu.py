@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from hw2.concepts.generate import ConceptSampler
+from hw2.concepts.stable_diffusion import load_stable_diffusion
 from hw2.digits.checkpoint import load_digit_model
 from hw2.digits.data import load_digits
 from hw2.digits.sample import DigitSampler, digit_to_u8, official_names
@@ -14,6 +16,8 @@ from hw2.faces.network import FaceUNet
 from hw2.faces.sample import FaceSampler, batch_invariant, face_to_u8, load_noises
 from hw2.interpolate import slerp
 from tests.oracles import diffusers_face_unet, random_face_weights
+from tests.sd_v1_random import random_sd_v1
+from tests.tiny_sd import save_tiny_stable_diffusion
 
 pytestmark = pytest.mark.gpu
 
@@ -92,3 +96,24 @@ def test_a_gpu_learns_as_a_cpu_does(digits_folder, tmp_path, compiled):
     losses = train_digits(data, config, tmp_path / "run", device="auto", compile_network=compiled)
     assert losses[-5:].mean() < losses[:5].mean()
     assert load_digit_model(tmp_path / "run" / "model.safetensors").network.config == config.network
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_stable_diffusion_of_the_real_size_fits_the_homeworks_gpu_and_time(dtype):
+    sampler = random_sd_v1(dtype)
+    names = {str(i): "a photo of a dog" for i in range(5)}
+    list(sampler.sample(names))
+    torch.cuda.reset_peak_memory_stats()
+    images = dict(sampler.sample(names))
+    assert torch.cuda.max_memory_allocated() < 20 * 2**30
+    assert all(image.shape == (3, 512, 512) and bool(image.isfinite().all()) for image in images.values())
+
+
+def test_a_gpu_draws_the_concepts_of_a_cpu(tmp_path):
+    folder = save_tiny_stable_diffusion(tmp_path)
+    names = {str(i): "a red dog on the beach" for i in range(3)}
+    drawn = {}
+    for device in ("cpu", "cuda"):
+        drawn[device] = dict(ConceptSampler(load_stable_diffusion(folder, device=device)).sample(names))
+    for name in names:
+        assert torch.allclose(drawn["cpu"][name], drawn["cuda"][name], atol=1e-2)

@@ -53,10 +53,12 @@ def test_rows_that_mean_nothing_count_as_wrong(files, row, sentence):
     assert result.checks[0].message.startswith(sentence)
 
 
+NO_ROWS, NO_COLUMN = "no rows with a column image_name", "no rows with a column predicted_id"
+
+
 @pytest.mark.parametrize(
-    ("content", "match"),
-    [("", "no rows with a column image_name"), ("image_name\n0_1.png\n", "a column predicted_id"), ('a,"b\n', "not a CSV")],
-)  # fmt: skip
+    ("content", "match"), [("", NO_ROWS), ("image_name\n0_1.png\n", NO_COLUMN), ('a,"b\n', "not a CSV")]
+)
 def test_other_files_are_refused(files, content, match):
     (files / "predictions.csv").write_text(content)
     with pytest.raises(GradingError, match=match):
@@ -72,9 +74,8 @@ def test_other_labels_are_refused(tmp_path, content):
 
 def test_the_command_says_the_accuracy(files, hw2_grade):
     grade(files)
-    run = hw2_grade(
-        "zero-shot", files / "predictions.csv", "--labels", files / "id2label.json", "--json", files / "r.json"
-    )
+    labels = ["--labels", files / "id2label.json"]
+    run = hw2_grade("zero-shot", files / "predictions.csv", *labels, "--json", files / "r.json")
     assert run.returncode == 0, run.stderr
     assert "75.00%" in run.stdout
     assert json.loads((files / "r.json").read_text())["accuracy"] == 0.75
