@@ -69,31 +69,32 @@ class TransformersClip:
     def image_features(self, images: Sequence[ImageU8]) -> Features:
         """See `ClipJudge`; preprocessed as the model's own configuration says, by PIL as in transformers 4."""
         found = [np.empty((0, int(self.model.config.projection_dim)), np.float32)]
-        for start in range(0, len(images), self.batch_size):
-            batch = [Image.fromarray(image) for image in images[start : start + self.batch_size]]
-            pixels = self.processor(images=batch, return_tensors="pt").pixel_values
-            found.append(self._features(self.model.get_image_features, pixel_values=pixels))
+        parts = -(-len(images) // self.batch_size)
+        for part in range(parts):  # of nearly equal size, so that none needs much filling up
+            batch = images[part * len(images) // parts : (part + 1) * len(images) // parts]
+            pixels = self.processor(
+                images=[Image.fromarray(image) for image in batch], return_tensors="pt"
+            ).pixel_values
+            rows = torch.arange(max(len(batch), FEWEST)) % len(batch)
+            found.append(self._features(self.model.get_image_features, pixel_values=pixels[rows])[: len(batch)])
         return np.concatenate(found)
 
     def text_features(self, sentences: Sequence[str]) -> Features:
-        """See `ClipJudge`; what is too long to be read is cut, its end token kept."""
+        """See `ClipJudge`; each alone, as the official script does; what is too long is cut, its end token kept."""
         length = int(self.model.config.text_config.max_position_embeddings)
-        tokens = self.tokenizer(
-            list(sentences), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
-        )
-        return self._features(
-            self.model.get_text_features, input_ids=tokens.input_ids, attention_mask=tokens.attention_mask
-        )
+        found = []
+        for sentence in sentences:
+            tokens = self.tokenizer([sentence], truncation=True, max_length=length, return_tensors="pt")
+            found.append(self._features(self.model.get_text_features, **tokens))
+        return np.concatenate(found)
 
     @torch.inference_mode()
     def _features(self, encode: Any, **inputs: Tensor) -> Features:
-        B = len(next(iter(inputs.values())))
-        rows = torch.arange(max(B, FEWEST)) % B
         # Full float32 and one fixed algorithm: a GPU's TF32 convolutions would change the last digits.
         with torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False, allow_tf32=False):
-            output = encode(**{name: value[rows].to(self.device) for name, value in inputs.items()})
+            output = encode(**{name: value.to(self.device) for name, value in inputs.items()})
         features = output if isinstance(output, Tensor) else output.pooler_output  # transformers 5 wraps it
-        unit: Features = torch.nn.functional.normalize(features[:B].float(), dim=-1).cpu().numpy()
+        unit: Features = torch.nn.functional.normalize(features.float(), dim=-1).cpu().numpy()
         return unit
 
 

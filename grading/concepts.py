@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,20 +92,26 @@ def grade_concepts(
     """
     if not output_dir.is_dir():
         raise GradingError(f"{output_dir} is not a folder; expected the one that holds {', '.join(concepts)}/")
-    known = {concept: _references(references / concept, judge) for concept in concepts}
+    known = {concept: _references(references / concept) for concept in concepts}
     checks: list[Check] = []
     missing: list[str] = []
     prompts: dict[str, PromptScore] = {}
     for concept, asked in concepts.items():
+        folders = [
+            _read_folder(output_dir, f"{concept}/{index}", checks, missing) for index in range(len(asked.sentences))
+        ]
+        everything = [*known[concept], *(image for images in folders for image in images.values())]
+        features = judge.image_features(everything)  # each image once, in as few calls as can be
+        of_references, rest = features[: len(known[concept])], features[len(known[concept]) :]
         texts = judge.text_features(asked.sentences)
-        for index, (sentence, threshold) in enumerate(zip(asked.sentences, asked.thresholds, strict=True)):
+        for index, (images, sentence) in enumerate(zip(folders, asked.sentences, strict=True)):
             key = f"{concept}/{index}"
-            names, images = _read_folder(output_dir, key, checks, missing)
-            scores = clip_scores(judge, images, known[concept], texts[index])
-            complete = len(names) == len(image_names(output_dir / key, CLIP_EXTENSIONS)) == IMAGES_PER_PROMPT
-            score = score_prompt(dict(zip(names, scores, strict=True)), threshold, complete, asked.src_image, sentence)
-            checks.append(_verdict(key, score, complete))
-            prompts[key] = score
+            own, rest = rest[: len(images)], rest[len(images) :]
+            scores = clip_scores(own, of_references, texts[index], judge.logit_scale)
+            complete = len(images) == len(image_names(output_dir / key, CLIP_EXTENSIONS)) == IMAGES_PER_PROMPT
+            named = dict(zip(images, scores, strict=True))
+            prompts[key] = score_prompt(named, asked.thresholds[index], complete, asked.src_image, sentence)
+            checks.append(_verdict(key, prompts[key], complete))
     passed = sum(score.passed for score in prompts.values())
     return ConceptsResult(
         status="pass" if passed == len(prompts) else "fail",
@@ -152,7 +158,20 @@ def official_lines(result: ConceptsResult) -> str:
     return "\n".join([*lines, f"You have passed {result.passed}/{result.total} cases"]) + "\n"
 
 
-def _references(folder: Path, judge: ClipJudge) -> Features:
+def clip_scores(
+    images: Features, references: Features, text: Features, logit_scale: float
+) -> list[tuple[float, float]]:
+    """(image score, text score) of each image: mean over references of 100 * cosine, and logit_scale * cosine.
+
+    images (N, D), references (M, D), text (D,): unit vectors.
+    """
+    exact = images.astype(np.float64)
+    image_scores = 100 * np.mean(exact @ references.T.astype(np.float64), axis=1)
+    text_scores = logit_scale * (exact @ text.astype(np.float64))
+    return list(zip(image_scores.tolist(), text_scores.tolist(), strict=True))
+
+
+def _references(folder: Path) -> list[ImageU8]:
     try:
         names = image_names(folder, CLIP_EXTENSIONS)
     except OSError as error:
@@ -160,43 +179,30 @@ def _references(folder: Path, judge: ClipJudge) -> Features:
     if not names:
         raise GradingError(f"{folder} has no images ({' '.join(CLIP_EXTENSIONS)}); expected the concept's pictures")
     try:
-        return judge.image_features([read_image(folder, name) for name in names])
+        return [read_image(folder, name) for name in names]
     except ImageRefused as refusal:
         raise GradingError(f"an image of {folder} {refusal}") from None
 
 
-def _read_folder(
-    output_dir: Path, key: str, checks: list[Check], missing: list[str]
-) -> tuple[list[str], list[ImageU8]]:
-    """The names and pixels of a prompt's readable images; what is wrong goes to checks and missing."""
+def _read_folder(output_dir: Path, key: str, checks: list[Check], missing: list[str]) -> dict[str, ImageU8]:
+    """Name -> pixels of a prompt's readable images, in order; what is wrong goes to checks and missing."""
     folder = output_dir / key
     if not folder.is_dir() or any((output_dir / part).is_symlink() for part in (key, key.split("/")[0])):
         missing.append(f"{key}/")
         checks.append(Check(f"{key} folder", "fail", f"{printable(key)}/ is missing; expected 25 images in it."))
-        return [], []
-    listed = image_names(folder, CLIP_EXTENSIONS)
-    if len(listed) != IMAGES_PER_PROMPT:
-        sentence = f"{printable(key)}/ has {len(listed)} images; expected exactly {IMAGES_PER_PROMPT}."
+        return {}
+    names = image_names(folder, CLIP_EXTENSIONS)
+    if len(names) != IMAGES_PER_PROMPT:
+        sentence = f"{printable(key)}/ has {len(names)} images; expected exactly {IMAGES_PER_PROMPT}."
         checks.append(Check(f"{key} count", "fail", sentence))
-    names, images = [], []
-    for name in listed[: 4 * IMAGES_PER_PROMPT]:
+    images = {}
+    for name in names[: 4 * IMAGES_PER_PROMPT]:
         try:
-            images.append(read_image(folder, name))
-            names.append(name)
+            images[name] = read_image(folder, name)
         except ImageRefused as refusal:
             sentence = f"{printable(key)}/{printable(name)} {printable(str(refusal))}."
             checks.append(Check(f"{key}/{name}", "fail", sentence))
-    return names, images
-
-
-def clip_scores(
-    judge: ClipJudge, images: Sequence[ImageU8], references: Features, text: Features
-) -> list[tuple[float, float]]:
-    """(image score, text score) of each image: means over references of 100 * cosine, and logit_scale * cosine."""
-    features = judge.image_features(images)
-    image_scores = 100 * np.mean(features.astype(np.float64) @ references.T.astype(np.float64), axis=1)
-    text_scores = judge.logit_scale * (features.astype(np.float64) @ text.astype(np.float64))
-    return list(zip(image_scores.tolist(), text_scores.tolist(), strict=True))
+    return images
 
 
 def _verdict(key: str, score: PromptScore, complete: bool) -> Check:

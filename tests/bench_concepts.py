@@ -15,6 +15,7 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+from transformers.utils import logging as transformers_logging
 
 from grading.clip import load_clip
 from grading.concepts import Concept, grade_concepts
@@ -66,6 +67,7 @@ def official_procedure(clip: Path, output: Path, references: Path) -> None:
 
 def bench_clip_grading(table: Table) -> None:
     """The same folders scored both ways; the time of a cold start is in neither."""
+    transformers_logging.disable_progress_bar()
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
