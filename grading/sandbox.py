@@ -1,7 +1,7 @@
 """Runs a stranger's command where it can do no harm: bubblewrap, no privileges, and a watch on what it uses.
 
-Inside there is /submission, the inputs, /output, /tmp, the system's /usr and one Python; no network, nothing else of the
-host, and an environment of our choice. When the command ends, or goes beyond its limits, all it started is killed.
+Inside there is /submission, the inputs, /output, /tmp, the system's /usr and one Python; no network, nothing else of
+the host, and an environment of our choice. When the command ends or goes beyond its limits, all it started is killed.
 Never tried on a GPU: the devices are passed as other projects pass them.
 """
 
@@ -58,6 +58,15 @@ echo >&"$made"
 read -r _ <&"$go" || exit 1
 exec {made}>&- {go}<&-
 exec "$@"
+"""
+
+STEP_DOWN = f"""
+while [ "$1" != -- ]; do
+  mount --rbind "$1" "$2" || exit 1
+  shift 2
+done
+shift
+exec setpriv --reuid={UID} --regid={UID} --clear-groups --no-new-privs "$@"
 """
 
 Limit = Literal["", "seconds", "memory", "processes", "space", "files", "file size"]
@@ -149,16 +158,19 @@ def run_sandboxed(
             raise GradingError(f"{printable(str(path))} does not exist; expected something to give to the run")
     cleanup = ExitStack()
     try:
-        run = _Trusted(folders) if sandbox.trust else _Bubble(folders, set(writable or ()), limits, network, sandbox)
-        cleanup.enter_context(run.resources)
+        run: _Trusted | _Bubble
+        if sandbox.trust:
+            run = _Trusted(folders, cleanup)
+        else:
+            run = _Bubble(folders, set(writable or ()), limits, network, sandbox, cleanup)
         run.start(command)
         began = time.monotonic()
-        limit = run.watch(limits, began + limits.seconds)
+        limit = run.watch(began + limits.seconds)
         seconds = time.monotonic() - began
         run.kill()
         status = run.process.wait()
         run.log.drain()
-        limit = limit or run.exceeded(limits)
+        limit = limit or run.exceeded()
         if not limit and status in (128 + signal.SIGXFSZ, -signal.SIGXFSZ):
             limit = "file size"
         return RunResult(status, limit, seconds, run.log.text(), run.output, cleanup)
@@ -195,8 +207,8 @@ class _Log:
 class _Trusted:
     """A command of our own, run as it is, in a process group that is killed at the end."""
 
-    def __init__(self, folders: Mapping[str, Path]) -> None:
-        self.resources = ExitStack()
+    def __init__(self, folders: Mapping[str, Path], resources: ExitStack) -> None:
+        self.resources = resources
         output = tempfile.TemporaryDirectory(prefix="hw2-grade-", ignore_cleanup_errors=True)
         self.outside = {inside: str(path.resolve()) for inside, path in folders.items()}
         self.outside[OUTPUT] = self.resources.enter_context(output)
@@ -207,13 +219,13 @@ class _Trusted:
         arguments = [inside.sub(lambda m: self.outside[m[0]], a, count=1) if a.startswith("/") else a for a in command]
         reader, writer = _pipe(self.resources)
         self.log = _Log(reader)
-        self.process = subprocess.Popen(
+        self.process = subprocess.Popen(  # noqa: S603 - running it is what we are for
             arguments, cwd=self.outside[SUBMISSION], stdin=subprocess.DEVNULL, stdout=writer, stderr=writer,
             start_new_session=True,
         )  # fmt: skip
         self.resources.callback(self.kill)
 
-    def watch(self, limits: Limits, deadline: float) -> Limit:
+    def watch(self, deadline: float) -> Limit:
         while self.process.poll() is None:
             if time.monotonic() > deadline:
                 return "seconds"
@@ -222,7 +234,7 @@ class _Trusted:
                 self.process.wait(TICK)
         return ""
 
-    def exceeded(self, limits: Limits) -> Limit:
+    def exceeded(self) -> Limit:
         return ""
 
     def kill(self) -> None:
@@ -235,13 +247,19 @@ class _Bubble:
     """A stranger's command in a bubble of its own, and what can be seen of it from outside."""
 
     def __init__(
-        self, folders: Mapping[str, Path], writable: set[str], limits: Limits, network: bool, sandbox: Sandbox
+        self,
+        folders: Mapping[str, Path],
+        writable: set[str],
+        limits: Limits,
+        network: bool,
+        sandbox: Sandbox,
+        resources: ExitStack,
     ) -> None:
-        self.resources = ExitStack()
+        self.resources = resources
         self.limits = limits
         self.disks = [folders[inside] for inside in writable]
         self.next_disk_check = 0.0
-        self.arguments = _bubblewrap_arguments(folders, writable, limits, network, sandbox)
+        self.arguments = _bubblewrap_arguments(folders, writable, limits, network, sandbox, resources)
 
     def start(self, command: Sequence[str]) -> None:
         reader, writer = _pipe(self.resources)
@@ -251,7 +269,7 @@ class _Bubble:
         self.log = _Log(reader)
         passed = [end.fileno() for end in (info_writer, made_writer, go_reader)]
         numbers = (self.limits.processes, self.limits.file_bytes // 2**10, *passed[1:])
-        self.process = subprocess.Popen(
+        self.process = subprocess.Popen(  # noqa: S603 - running it is what we are for
             [*self.arguments, "--info-fd", str(passed[0]), "bash", "-c", START, "bash", *map(str, numbers), *command],
             env={},  # bubblewrap's own environment could be read in /proc/1/environ
             cwd="/", stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, pass_fds=passed, start_new_session=True,
@@ -284,18 +302,18 @@ class _Bubble:
                 "sysctl kernel.apparmor_restrict_unprivileged_userns=0), or trust your own code with --trust"
             )
 
-    def watch(self, limits: Limits, deadline: float) -> Limit:
+    def watch(self, deadline: float) -> Limit:
         poll = select.poll()
         poll.register(self.init, select.POLLIN)
         while not poll.poll(TICK * 1000):
             self.log.drain()
             if time.monotonic() > deadline:
                 return "seconds"
-            if limit := self.exceeded(limits):
+            if limit := self.exceeded():
                 return limit
         return ""
 
-    def exceeded(self, limits: Limits) -> Limit:
+    def exceeded(self) -> Limit:
         """Which limit does not hold now. The kernel holds those on processes and space; here is seen that it had to."""
         in_memory = 0
         for space in self.spaces:
@@ -303,7 +321,7 @@ class _Bubble:
             in_memory += (system.f_blocks - system.f_bfree) * system.f_frsize
             if system.f_bfree == 0:
                 return "space"
-            if system.f_files - system.f_ffree > limits.files:
+            if system.f_files - system.f_ffree > self.limits.files:
                 return "files"
         tasks, resident = 0, in_memory
         for process in self._pids():
@@ -311,15 +329,15 @@ class _Bubble:
             if fields:  # proc(5): 20 num_threads, 24 rss, counted after the name, which is 2
                 tasks += int(fields[17])
                 resident += int(fields[21]) * os.sysconf("SC_PAGESIZE")
-        if tasks >= limits.processes:
+        if tasks >= self.limits.processes:
             return "processes"
-        if resident > limits.memory_bytes and self._memory(in_memory) > limits.memory_bytes:
+        if resident > self.limits.memory_bytes and self._memory(in_memory) > self.limits.memory_bytes:
             return "memory"
         _check_machine_memory()
-        return self._exceeded_on_disk(limits)
+        return self._exceeded_on_disk()
 
     def _pids(self) -> Iterator[str]:
-        return (name for name in os.listdir(self.processes) if name.isdecimal())
+        return (name for name in os.listdir(self.processes) if name.isdecimal())  # noqa: PTH208 - of a descriptor
 
     def _memory(self, in_memory: int) -> int:
         """Bytes that cannot be given back, those that processes share counted once (slower than adding `rss`)."""
@@ -332,7 +350,7 @@ class _Bubble:
                     shared += int(line.split()[1]) * 1024
         return private + max(shared, in_memory)
 
-    def _exceeded_on_disk(self, limits: Limits) -> Limit:
+    def _exceeded_on_disk(self) -> Limit:
         if not self.disks or time.monotonic() < self.next_disk_check:
             return ""
         for disk in self.disks:
@@ -340,9 +358,9 @@ class _Bubble:
             if system.f_bavail * system.f_frsize < DISK_RESERVE:
                 raise GradingError(f"less than 1 GiB is free beside {printable(str(disk))}; make room")
             used, files = _usage(disk)
-            if used > limits.space_bytes:
+            if used > self.limits.space_bytes:
                 return "space"
-            if files > limits.files:
+            if files > self.limits.files:
                 return "files"
         self.next_disk_check = time.monotonic() + 1.0
         return ""
@@ -358,48 +376,53 @@ class _Bubble:
 
 
 def _bubblewrap_arguments(
-    folders: Mapping[str, Path], writable: set[str], limits: Limits, network: bool, sandbox: Sandbox
+    folders: Mapping[str, Path],
+    writable: set[str],
+    limits: Limits,
+    network: bool,
+    sandbox: Sandbox,
+    resources: ExitStack,
 ) -> list[str]:
     """The command that makes the sandbox, without what runs in it.
 
-    Root steps down in two: a first bubble shows the unprivileged user what is needed, under /0, /1, .., as it may lie
-    in folders that are closed to him; the second is made by him, like any other user's.
+    Root steps down first. What lies in folders that are closed to others is mounted where the unprivileged user finds
+    it, in a mount namespace that nobody else sees. No other process stays between the grader and bubblewrap: it could
+    not tell bubblewrap that the grader has died.
     """
     bwrap = _find_bubblewrap()
     root = os.geteuid() == 0
     python = _python_roots(sandbox.python)
+    _check_hidden(sandbox.hidden, [Path("/usr"), *python, *folders.values()])
     for inside in folders.keys() - writable:
         if root and inside != SUBMISSION:
             _check_readable(folders[inside])
-    _check_hidden(sandbox.hidden, [Path("/usr"), *python, *folders.values()])
 
     paths = [Path(path) for path in (*SYSTEM, *(NETWORK if network else ()), *(["/sys"] if sandbox.gpu else ()))]
     binds = [("--ro-bind", path, str(path)) for path in (*paths, *python) if path.exists()]
     binds += [("--bind" if inside in writable else "--ro-bind", path, inside) for inside, path in folders.items()]
-    system = ["--die-with-parent", "--ro-bind", "/usr", "/usr"]
-    for name in ("bin", "sbin", "lib", "lib32", "lib64"):
-        path = Path("/", name)
-        if path.is_symlink():
-            system += ["--symlink", str(path.readlink()), str(path)]
-        elif path.is_dir():
-            system += ["--ro-bind", str(path), str(path)]
 
     arguments: list[str] = []
     if root:
-        arguments += [bwrap, *system, "--ro-bind", bwrap, "/bwrap", "--dir", "/tmp"]  # noqa: S108 - bubblewrap's own
-        arguments += ["--dev-bind", "/dev", "/dev", "--bind", "/proc", "/proc", "--chdir", "/"]
-        for i, (how, path, _) in enumerate(binds):
-            arguments += [how, str(path.resolve()), f"/{i}"]
-        arguments += ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "--no-new-privs"]
-        binds = [(how, Path("/", str(i)), inside) for i, (how, _, inside) in enumerate(binds)]
-
-    arguments += ["/bwrap" if root else bwrap, "--unshare-all", "--unshare-user", "--disable-userns"]
-    arguments += ["--new-session", "--cap-drop", "ALL", *(["--share-net"] if network else []), *system]
+        arguments += ["unshare", "--mount", "--propagation", "private", "sh", "-c", STEP_DOWN, "sh"]
+        for i, (how, path, inside) in enumerate(binds):
+            if _is_closed(path):
+                open_path = _mount_point(path, resources)
+                arguments += [str(path.resolve()), str(open_path)]
+                binds[i] = (how, open_path, inside)
+        arguments += ["--"]
+    arguments += [bwrap, "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session"]
+    arguments += ["--cap-drop", "ALL", *(["--share-net"] if network else []), "--ro-bind", "/usr", "/usr"]
+    for name in ("bin", "sbin", "lib", "lib32", "lib64"):
+        folder = Path("/", name)
+        if folder.is_symlink():
+            arguments += ["--symlink", str(folder.readlink()), str(folder)]
+        elif folder.is_dir():
+            arguments += ["--ro-bind", str(folder), str(folder)]
     arguments += ["--proc", "/proc", "--dev", "/dev"]
     for device in sorted(Path("/dev").glob("nvidia*")) if sandbox.gpu else ():
         arguments += ["--dev-bind", str(device), str(device)]
-    for path in IN_MEMORY:
-        arguments += ["--size", str(limits.space_bytes), "--tmpfs", path]
+    for inside in IN_MEMORY:
+        arguments += ["--size", str(limits.space_bytes), "--tmpfs", inside]
     for how, path, inside in binds:
         arguments += [how, str(path), inside]
     environment = {
@@ -423,7 +446,7 @@ def _find_bubblewrap() -> str:
             "bubblewrap is not installed, and without it strangers' code is not run; install it (apt-get install "
             "bubblewrap), or trust your own code with --trust"
         )
-    said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
+    said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
     version = re.search(r"(\d+)\.(\d+)", said)
     if version is None or (int(version[1]), int(version[2])) < (0, 8):
         raise GradingError(f"{path} is {said.strip() or 'of no known version'}; expected bubblewrap 0.8 or newer")
@@ -440,19 +463,41 @@ def _python_roots(prefix: Path) -> list[Path]:
     return [root for root in dict.fromkeys(roots) if root != Path("/") and not root.is_relative_to("/usr")]
 
 
+def _is_closed(path: Path) -> bool:
+    return any(not parent.stat().st_mode & 0o001 for parent in path.resolve().parents)
+
+
+def _mount_point(path: Path, resources: ExitStack) -> Path:
+    """An empty file or folder that everybody can reach. It is removed as such: never what was mounted there."""
+    folder = Path(tempfile.mkdtemp(prefix=f"hw2-grade-{os.getpid()}-", dir="/tmp"))
+    resources.callback(folder.rmdir)
+    folder.chmod(0o711)
+    point = folder / "mount"
+    if path.is_dir():
+        point.mkdir()
+        resources.callback(point.rmdir)
+    else:
+        point.touch()
+        resources.callback(point.unlink)
+    return point
+
+
 def _check_hidden(hidden: Sequence[Path], visible: Sequence[Path]) -> None:
     for secret in hidden:
         for folder in visible:
             if secret.resolve().is_relative_to(folder.resolve()):
                 shown = printable(str(secret))
-                raise GradingError(f"{shown} must stay hidden, but lies in {printable(str(folder))}, which runs can see")
+                raise GradingError(
+                    f"{shown} must stay hidden, but lies in {printable(str(folder))}, which runs can see"
+                )
 
 
 def _check_readable(path: Path) -> None:
     """Staff's own files with rights for staff alone would look like the submission's failure."""
+    if path.stat().st_uid == UID:
+        return  # what a download left behind
     for each in (path, *sorted(path.rglob("*"))):
-        status = each.stat()
-        if status.st_uid != UID and not status.st_mode & 0o004:
+        if not each.stat().st_mode & 0o004:
             raise GradingError(f"{printable(str(each))} cannot be read by other users; chmod -R a+rX it")
 
 
@@ -469,7 +514,7 @@ def _usage(folder: Path) -> tuple[int, int]:
         entries += len(folders) + len(files)
         for name in files:
             with suppress(OSError):
-                used += os.lstat(os.path.join(path, name)).st_blocks * 512
+                used += Path(path, name).lstat().st_blocks * 512
     return used, entries
 
 

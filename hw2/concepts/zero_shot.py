@@ -143,8 +143,8 @@ def classify(
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
             pixels = torch.stack(list(pool.map(lambda path: clip.preprocess(_read_rgb(path)), batch)))
-            # One image at a time: a product of many rows rounds differently from that of one.
-            cosines = torch.stack([features @ image for image in clip.image_features(pixels)])  # (B, C)
+            # Pair by pair: a matrix product may round a row by its place and by how many there are.
+            cosines = torch.stack([(features * image).sum(-1) for image in clip.image_features(pixels)])  # (B, C)
             if not bool(cosines.isfinite().all()):
                 raise InputError(f"the features of {batch[0]} came out as NaN or infinity; use another --clip")
             probabilities = (clip.logit_scale * cosines).softmax(-1)

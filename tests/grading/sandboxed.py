@@ -1,0 +1,40 @@
+"""What the sandbox's tests share."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from grading.results import GradingError
+from grading.sandbox import Limits, run_sandboxed
+
+ROOT = Path(__file__).parents[2]
+ATTACKS = ROOT / "fixtures" / "submissions" / "attacks"
+
+SMALL = Limits(
+    seconds=10.0,
+    memory_bytes=256 * 2**20,
+    processes=64,
+    space_bytes=32 * 2**20,
+    files=1000,
+    file_bytes=18 * 2**20,
+)
+"""Far below what the attacks take when nothing holds them."""
+
+
+@functools.cache
+def why_no_sandbox() -> str:
+    """Why none can be made here; empty if it can."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        try:
+            run_sandboxed(["true"], submission=Path(folder)).close()
+        except GradingError as error:
+            return str(error)
+    return ""
+
+
+needs_sandbox = pytest.mark.skipif(bool(why_no_sandbox()), reason=why_no_sandbox())
