@@ -55,7 +55,7 @@ def image_grid_png(
     FigureCanvasAgg(figure)
 
     def text(x: float, y: float, words: str, size: float, align: str) -> None:
-        figure.text(x / grid_width, 1 - y / total_height, words, fontsize=size, ha=align, va="center")
+        figure.text(x / grid_width, 1 - y / total_height, words, fontsize=size, ha=align, va="center", parse_math=False)
 
     text(LABEL_WIDTH, TITLE_HEIGHT / 2, title, 12, "left")
     for column, label in enumerate(column_labels):

@@ -249,15 +249,18 @@ def _read_folder(path: Path) -> tuple[UNet2DConditionModel, AutoencoderKL, CLIPT
         raise InputError(
             f"{path} has no folder {missing[0]}; expected {', '.join(PARTS)} in it, as diffusers saves Stable Diffusion"
         )
-    options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
+    options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
     classes: dict[str, Any] = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
     loaded = []
     with _quiet():
         for part, cls in classes.items():
             try:
-                loaded.append(cls.from_pretrained(path / part, torch_dtype=torch.float32, **options))
+                network, found = cls.from_pretrained(path / part, torch_dtype=torch.float32, **options)
             except Exception as error:  # the libraries raise nearly everything for files that they did not expect
                 raise InputError(f"{path / part} cannot be loaded ({_first_line(error)}); download it again") from None
+            if absent := sorted(found["missing_keys"]):  # they would go on with random numbers
+                raise InputError(f"{path / part} has no weights for {absent[0]}; download it again")
+            loaded.append(network)
         try:
             tokenizer = CLIPTokenizer.from_pretrained(path / "tokenizer", local_files_only=True)
         except Exception as error:

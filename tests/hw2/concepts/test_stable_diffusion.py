@@ -161,6 +161,22 @@ def test_broken_parts_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("part", "file"),
+    [
+        ("unet", "diffusion_pytorch_model.safetensors"),
+        ("vae", "diffusion_pytorch_model.safetensors"),
+        ("text_encoder", "model.safetensors"),
+    ],
+)
+def test_weights_that_are_missing_are_not_made_up(tmp_path, part, file):
+    weights = save_tiny_stable_diffusion(tmp_path) / part / file
+    tensors = load_file(weights)
+    tensors.pop(sorted(tensors)[5])
+    save_file(tensors, weights, metadata={"format": "pt"})
+    refused(part, load_stable_diffusion, tmp_path)
+
+
+@pytest.mark.parametrize(
     "content", ["", "[]", "{}", '{"num_train_timesteps": 1000, "beta_start": 1, "beta_end": 2, "beta_schedule": "x"}']
 )
 def test_a_scheduler_of_another_kind_is_refused(tmp_path, content):
