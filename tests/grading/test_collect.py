@@ -184,7 +184,7 @@ def test_a_reader_that_breaks_by_itself_is_not_the_images_fault(source, monkeypa
     [
         "not json",
         "[1]",
-        '{"shape": [8, 8, 3], "note": ""}',
+        '{"shape": [20, 20, 3], "note": ""}',
         '{"shape": [-8, -8, 3], "note": ""}',
         '{"shape": [8, 8, 4], "note": ""}',
         '{"shape": [100000, 100000, 3], "note": ""}',
@@ -194,7 +194,7 @@ def test_a_reader_that_breaks_by_itself_is_not_the_images_fault(source, monkeypa
 )
 def test_a_reader_taken_over_by_an_image_cannot_harm_us(source, monkeypatch, line):
     several(source)
-    code = f"open('/output/pixels', 'w').write('x' * 100); open('/output/index', 'w').write('1\\n' + {line!r} + '\\n')"
+    code = f"open('/output/pixels', 'w').write('x' * 300); open('/output/index', 'w').write('1\\n' + {line!r} + '\\n')"
     monkeypatch.setattr(grading.collect, "DECODE", code)
     with pytest.raises(GradingError, match="spoke nonsense"):
         read_pngs(source, ["grey.png"])

@@ -194,6 +194,25 @@ def test_gpu_devices_are_passed_where_there_are_any(folder):
 
 
 @needs_sandbox
+def test_the_kernel_holds_the_limit_on_processes_even_if_nobody_looks(folder, monkeypatch):
+    monkeypatch.setattr(grading.sandbox, "TICK", 5)
+    (folder / "bomb.py").write_text(
+        textwrap.dedent("""
+        import os, time
+        for n in range(200):
+            try:
+                if os.fork() == 0:
+                    time.sleep(0.5)
+                    os._exit(0)
+            except BlockingIOError:
+                break
+        print(n)
+        """)
+    )
+    assert 50 < int(run("python3 bomb.py", folder).log) < 64
+
+
+@needs_sandbox
 def test_memory_is_that_of_all_processes_together(folder):
     each = "python3 -c 'x = b\"x\" * (100 << 20); import time; time.sleep(2)' &"
     assert run(f"{each * 4} wait", folder).limit == "memory"
