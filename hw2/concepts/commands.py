@@ -83,6 +83,9 @@ def learn(
     ] = False,
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 50,
     pictures_every: Annotated[int, typer.Option(help="Validations between pictures in TensorBoard; 0: none.")] = 4,
+    clip: Annotated[
+        str | None, typer.Option(help="Also log CLIP scores of these pictures; a model as in `zero-shot`.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint beside the output.")] = False,
 ) -> None:
     """Teach the model a new word by textual inversion; nothing else changes. `accelerate launch -m` works."""
@@ -113,9 +116,11 @@ def learn(
     pictures = read_images(images, loaded.image_size)
     watch: dict[str, Any] = {}
     if processes.is_main_process:
+        from hw2.concepts.clip import load_clip
         from hw2.concepts.watch import Watcher
 
-        watch = {"watch": Watcher(training_folder(output), loaded, config, pictures_every)}
+        scorer = None if clip is None else load_clip(clip, str(processes.device))
+        watch = {"watch": Watcher(training_folder(output), loaded, config, pictures_every, pictures, scorer)}
     learn_word(loaded, pictures, config, output, resume=resume, save_every=save_every, **watch)
 
 

@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from PIL import Image
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from hw2.concepts import templates
+from hw2.concepts.clip import Clip
 from hw2.concepts.embeddings import nearest_words
 from hw2.concepts.generate import ConceptSampler, image_to_u8
 from hw2.concepts.inversion import InversionConfig, Progress
 from hw2.concepts.stable_diffusion import StableDiffusion
+from hw2.figures import ImageU8
 
 SHOWN = 4
 """Pictures of the word, each of another sentence, from the same noises every time."""
 
 
 class Watcher:
-    """Logs every validation; every pictures_every validations also SHOWN pictures. 0: never."""
+    """Logs every validation; every pictures_every validations (0: never) also SHOWN pictures.
 
-    def __init__(self, folder: Path, model: StableDiffusion, config: InversionConfig, pictures_every: int) -> None:
+    With a clip, also their CLIP scores as the homework counts them: how near they are to the concept's images, and to
+    their sentences with the initializer in the token's place.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        model: StableDiffusion,
+        config: InversionConfig,
+        pictures_every: int,
+        images_pm1: Tensor,
+        clip: Clip | None = None,
+    ) -> None:
         self._folder, self._model, self._config, self._pictures_every = folder, model, config, pictures_every
+        self._images_u8 = [image_to_u8(image) for image in images_pm1]
+        self._clip = clip
         self._writer: SummaryWriter | None = None
 
     def __call__(self, progress: Progress) -> None:
@@ -37,9 +56,28 @@ class Watcher:
         self._writer.add_text("nearest words", ", ".join(f"{w} {c:.2f}" for w, c in closest), progress.step)
         validation = progress.step // self._config.validate_every
         if self._pictures_every and validation % self._pictures_every == 0:
-            sentences = templates.OBJECT if self._config.kind == "object" else templates.STYLE
-            prompts = {str(i): sentences[i].format(self._config.token) for i in range(SHOWN)}
-            drawn = ConceptSampler(self._model, num_inference_steps=15, batch_size=SHOWN).sample(prompts)
-            pixels = torch.cat([torch.from_numpy(image_to_u8(image)) for _, image in drawn], dim=1)
-            self._writer.add_image(self._config.token, pixels, progress.step, dataformats="HWC")
+            sentences = (templates.OBJECT if self._config.kind == "object" else templates.STYLE)[:SHOWN]
+            prompts = {str(i): sentence.format(self._config.token) for i, sentence in enumerate(sentences)}
+            sampler = ConceptSampler(self._model, num_inference_steps=15, batch_size=SHOWN)
+            drawn_u8 = [image_to_u8(image) for _, image in sampler.sample(prompts)]
+            row = torch.cat([torch.from_numpy(image_u8) for image_u8 in drawn_u8], dim=1)
+            self._writer.add_image(self._config.token, row, progress.step, dataformats="HWC")
+            if self._clip is not None:
+                said = [sentence.format(self._config.initializer) for sentence in sentences]
+                image_score, text_score = clip_scores(self._clip, drawn_u8, self._images_u8, said)
+                self._writer.add_scalar("CLIP image score", image_score, progress.step)
+                self._writer.add_scalar("CLIP text score", text_score, progress.step)
         self._writer.flush()
+
+
+def clip_scores(
+    clip: Clip, drawn_u8: Sequence[ImageU8], images_u8: Sequence[ImageU8], sentences: Sequence[str]
+) -> tuple[float, float]:
+    """Mean of 100 * cosine between every drawn and every concept image, and of logit_scale * cosine to its sentence."""
+
+    def features(pictures: Sequence[ImageU8]) -> Tensor:
+        return clip.image_features(torch.stack([clip.preprocess(Image.fromarray(picture)) for picture in pictures]))
+
+    drawn = features(drawn_u8)
+    text = clip.text_features(sentences)
+    return float(100 * (drawn @ features(images_u8).T).mean()), float(clip.logit_scale * (drawn * text).sum(1).mean())
