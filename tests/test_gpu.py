@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hw2.concepts.generate import ConceptSampler
+from hw2.concepts.generate import ConceptSampler, fitting_batch_size
 from hw2.concepts.stable_diffusion import load_stable_diffusion
 from hw2.digits.checkpoint import load_digit_model
 from hw2.digits.data import load_digits
@@ -101,6 +101,7 @@ def test_a_gpu_learns_as_a_cpu_does(digits_folder, tmp_path, compiled):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_stable_diffusion_of_the_real_size_fits_the_homeworks_gpu_and_time(dtype):
     sampler = random_sd_v1(dtype)
+    assert fitting_batch_size(sampler.model) >= 5
     names = {str(i): "a photo of a dog" for i in range(5)}
     list(sampler.sample(names))
     torch.cuda.reset_peak_memory_stats()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,6 +46,10 @@ EmbeddingsOption = Annotated[
 SamplerOption = Annotated[Literal["ddim", "dpm++"], typer.Option(help="DDIM (eta 0), or DPM-Solver++ 2M.")]
 StepsOption = Annotated[
     int | None, typer.Option(help="Steps from noise to picture: 50 for ddim, 25 for dpm++ if not given.")
+]
+ImagesAtOnceOption = Annotated[
+    int | None,
+    typer.Option(help="Pictures drawn at once; they do not depend on it. By default what fits a GPU's free memory."),
 ]
 GuidanceOption = Annotated[float, typer.Option(help="uncond + scale * (cond - uncond): 1 is off, more is closer.")]
 SeedOption = Annotated[int, typer.Option(help="A picture depends on this, the weights, its prompt and its own name.")]
@@ -137,7 +142,7 @@ def generate(
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "float32",
-    batch_size: BatchOption = 5,
+    batch_size: ImagesAtOnceOption = None,
 ) -> None:
     """Draw every prompt of an input.json with learned words, in the official layout."""
     from hw2.concepts.generate import image_to_u8, official_names
@@ -185,7 +190,7 @@ def compose(
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "float32",
-    batch_size: BatchOption = 4,
+    batch_size: ImagesAtOnceOption = None,
 ) -> None:
     """Picture: several learned words in one prompt as they are, and blended by regions (after OMG, ECCV 2024)."""
     from hw2.concepts.compose import Composition, draw_blended
@@ -204,7 +209,7 @@ def compose(
     )
     drawing.model.tokenize([prompt])
     names = [f"compose {i}" for i in range(count)]
-    with progress_bar("pictures", 3 * -(-count // batch_size) * drawing.num_inference_steps) as advance:
+    with progress_bar("pictures", 3 * -(-count // drawing.batch_size) * drawing.num_inference_steps) as advance:
         naive = [image for _, image in drawing.sample(dict.fromkeys(names, prompt), advance)]
         blended = [image for _, image in draw_blended(drawing, composition, names, advance)]
     rows = [[image_to_u8(image) for image in images] for images in (naive, blended)]
@@ -363,15 +368,16 @@ def _sampler(
     seed: int,
     device: str,
     dtype: str,
-    batch_size: int,
+    batch_size: int | None,
 ) -> tuple[ConceptSampler, object]:
     """(sampler with the learned words, all that its pictures depend on), every option checked before the work."""
     import math
 
     from hw2.concepts.embeddings import read_embeddings
-    from hw2.concepts.generate import ConceptSampler
+    from hw2.concepts.generate import ConceptSampler, fitting_batch_size
 
-    check_at_least("--batch-size", batch_size)
+    if batch_size is not None:
+        check_at_least("--batch-size", batch_size)
     if not math.isfinite(guidance_scale):
         raise InputError(f"--guidance-scale is {guidance_scale}; expected a finite number")
     learned: dict[str, Any] = {}
@@ -385,11 +391,12 @@ def _sampler(
     weights = loaded.fingerprint()
     loaded.add_words(learned)
     steps = DEFAULT_STEPS[sampler] if num_inference_steps is None else num_inference_steps
-    drawing = ConceptSampler(loaded, sampler, steps, guidance_scale, seed, batch_size)
+    drawing = ConceptSampler(loaded, sampler, steps, guidance_scale, seed)
     try:
         drawing.pairs()
     except ValueError as error:
         raise InputError(f"--num-inference-steps cannot be used: {error}") from None
+    drawing = dataclasses.replace(drawing, batch_size=batch_size or fitting_batch_size(loaded))
     words = sorted((name, hashlib.sha256(v.numpy().tobytes()).hexdigest()) for name, v in learned.items())
     settings = (weights, words, sampler, steps, guidance_scale, seed, dtype, loaded.device.type)
     return drawing, settings

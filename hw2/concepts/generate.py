@@ -102,6 +102,32 @@ class ConceptSampler:
             yield from zip(batch, images, strict=True)
 
 
+@torch.no_grad()
+def fitting_batch_size(model: StableDiffusion) -> int:
+    """How many images to draw at once: on a GPU as many as its free memory holds, at most a prompt's 25; else 5.
+
+    A guided step of one and of two images are tried, and what the second adds is taken to be what each one needs.
+    """
+    if model.device.type != "cuda":
+        return 5
+    states = model.encode_prompts([""])
+
+    def peak(images: int) -> int:
+        rows = 2 * images
+        torch.cuda.reset_peak_memory_stats(model.device)
+        sample = torch.zeros(rows, *model.latent_shape, device=model.device)
+        timesteps = torch.zeros(rows, dtype=torch.int64, device=model.device)
+        model.predict(sample, timesteps, states.expand(rows, -1, -1))
+        return torch.cuda.max_memory_allocated(model.device)
+
+    peak(1)  # whatever the first call sets up is there now
+    one, two = peak(1), peak(2)
+    free, _ = torch.cuda.mem_get_info(model.device)
+    reusable = torch.cuda.memory_reserved(model.device) - torch.cuda.memory_allocated(model.device)
+    room = 0.8 * (free + reusable) - (one - torch.cuda.memory_allocated(model.device))
+    return max(1, min(PER_PROMPT, 1 + int(room / max(two - one, 1))))
+
+
 def image_to_u8(image_pm1: Tensor) -> npt.NDArray[np.uint8]:
     """An image (3, H, W) in [-1, 1], clamped to it, as pixels (H, W, 3)."""
     scaled = (image_pm1.clamp(-1, 1) + 1) * 127.5

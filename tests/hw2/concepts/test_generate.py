@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from hw2.concepts.generate import ConceptSampler, image_to_u8, official_names
+from hw2.concepts.generate import ConceptSampler, fitting_batch_size, image_to_u8, official_names
 from hw2.concepts.stable_diffusion import load_stable_diffusion
 
 NAMES = {f"0/{i % 2}/source0_prompt{i % 2}_{i}.png": ("a red dog", "the cat on the beach")[i % 2] for i in range(9)}
@@ -62,6 +62,43 @@ def test_guidance_one_is_the_prompt_alone(model):
         assert_close(sampler.guided(states)(sample, timesteps), alone, rtol=0, atol=1e-5)
         three = ConceptSampler(model, guidance_scale=3.0).guided(states)(sample, timesteps)
     assert_close(three, empty + 3 * (alone - empty), rtol=0, atol=1e-4)
+
+
+class _Gpu:
+    """Memory as a GPU of `total` bytes would report it: a model of 2 GB, and 1 GB more for every image of a step."""
+
+    def __init__(self, total):
+        self.total, self.peak = total, 0
+
+    def install(self, monkeypatch):
+        fakes = {
+            "reset_peak_memory_stats": lambda device: None,
+            "max_memory_allocated": lambda device: self.peak,
+            "memory_allocated": lambda device: 2e9,
+            "memory_reserved": lambda device: 5e9,
+            "mem_get_info": lambda device: (self.total - 5e9, self.total),
+        }
+        for name, fake in fakes.items():
+            monkeypatch.setattr(torch.cuda, name, fake)
+
+
+@pytest.mark.parametrize(("total", "images"), [(20e9, 14), (80e9, 25), (3e9, 1)])
+def test_as_many_images_are_drawn_at_once_as_memory_holds(model, monkeypatch, total, images):
+    gpu = _Gpu(total)
+    gpu.install(monkeypatch)
+
+    class OnGpu:
+        device, latent_shape = torch.device("cuda"), (4, 8, 8)
+        encode_prompts = staticmethod(lambda prompts: torch.zeros(1, 77, 32))
+
+        @staticmethod
+        def predict(sample, timesteps, states):
+            assert len(sample) == len(timesteps) == len(states)
+            gpu.peak = 2e9 + len(sample) / 2 * 1e9
+
+    monkeypatch.setattr(torch, "zeros", lambda *shape, device=None, dtype=None: torch.empty(shape))
+    assert fitting_batch_size(OnGpu) == images
+    assert fitting_batch_size(model) == 5
 
 
 def test_pixels_are_rounded_and_clamped():
