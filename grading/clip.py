@@ -1,11 +1,15 @@
-"""The CLIP judge: images and sentences in, features of one space out. The only module that knows transformers."""
+"""The CLIP judge: images and sentences in, features of one space out. The only module that knows transformers.
+
+Images are cropped as transformers has done since 4.26. The official environment pins 4.19.2, which rounds the other way
+where an odd number of pixels is cut off: one pixel of difference, and none for square images.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +25,7 @@ from transformers.utils import logging as transformers_logging
 
 from grading.metrics import ImageU8
 from grading.models import EMBEDDED
-from grading.results import GradingError, Judge
+from grading.results import GradingError, Judge, printable
 from grading.spec import CLIP_MODEL
 
 FEWEST = 16
@@ -43,8 +47,8 @@ class ClipJudge(Protocol):
     def logit_scale(self) -> float:
         """What cosines of an image and a sentence are multiplied by."""
 
-    def image_features(self, images: Sequence[ImageU8]) -> Features:
-        """Unit vectors (N, D) of images (H, W, 3) of any sizes."""
+    def image_features(self, images: Iterable[ImageU8]) -> Features:
+        """Unit vectors (N, D) of images (H, W, 3) of any sizes; none is kept while the next is taken."""
 
     def text_features(self, sentences: Sequence[str]) -> Features:
         """Unit vectors (N, D)."""
@@ -66,17 +70,15 @@ class TransformersClip:
         """See `ClipJudge`."""
         return float(self.model.logit_scale.exp())
 
-    def image_features(self, images: Sequence[ImageU8]) -> Features:
+    def image_features(self, images: Iterable[ImageU8]) -> Features:
         """See `ClipJudge`; preprocessed as the model's own configuration says, by PIL as in transformers 4."""
+        pixels = [self.processor(images=Image.fromarray(image), return_tensors="pt").pixel_values for image in images]
         found = [np.empty((0, int(self.model.config.projection_dim)), np.float32)]
-        parts = -(-len(images) // self.batch_size)
+        parts = -(-len(pixels) // max(self.batch_size, FEWEST))
         for part in range(parts):  # of nearly equal size, so that none needs much filling up
-            batch = images[part * len(images) // parts : (part + 1) * len(images) // parts]
-            pixels = self.processor(
-                images=[Image.fromarray(image) for image in batch], return_tensors="pt"
-            ).pixel_values
+            batch = torch.cat(pixels[part * len(pixels) // parts : (part + 1) * len(pixels) // parts])
             rows = torch.arange(max(len(batch), FEWEST)) % len(batch)
-            found.append(self._features(self.model.get_image_features, pixel_values=pixels[rows])[: len(batch)])
+            found.append(self._features(self.model.get_image_features, pixel_values=batch[rows])[: len(batch)])
         return np.concatenate(found)
 
     def text_features(self, sentences: Sequence[str]) -> Features:
@@ -95,6 +97,8 @@ class TransformersClip:
             output = encode(**{name: value.to(self.device) for name, value in inputs.items()})
         features = output if isinstance(output, Tensor) else output.pooler_output  # transformers 5 wraps it
         unit: Features = torch.nn.functional.normalize(features.float(), dim=-1).cpu().numpy()
+        if not np.isfinite(unit).all():
+            raise GradingError(f"{self.identity.file} finds features that are not finite; download it again")
         return unit
 
 
@@ -103,41 +107,63 @@ def load_clip(name: str, device: str = "cpu", batch_size: int = BATCH) -> Transf
 
     Raises GradingError if it cannot be had or is broken; no code in it is ever run.
     """
-    folder = EMBEDDED / "small_clip" if name == "embedded" else Path(name)
-    if folder.is_file() or (not folder.is_dir() and (name == "embedded" or name.count("/") != 1)):
+    folder, shown = EMBEDDED / "small_clip" if name == "embedded" else Path(name), printable(name)
+    if not (folder / "config.json").is_file() and (folder.exists() or name == "embedded" or name.count("/") != 1):
         raise GradingError(
-            f"{name} is no CLIP model; expected a folder with config.json and model.safetensors, or a hub name such as "
-            f"{CLIP_MODEL}"
+            f"{shown} is no CLIP model; expected a folder with config.json and model.safetensors, or a hub name such "
+            f"as {CLIP_MODEL}"
         )
     source = str(folder) if folder.is_dir() else name
+    remedy = "download it again" if folder.is_dir() else "check the name and the network, or give a folder"
     where: dict[str, Any] = {"local_files_only": folder.is_dir()}
+    # Of safetensors or tensors unpickled alone; "sdpa" so that no folder can name other code to run.
+    options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "sdpa", "weights_only": True}
     try:
         with _quiet():
             model, info = CLIPModel.from_pretrained(
-                source, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **where
+                source, output_loading_info=True, ignore_mismatched_sizes=True, **options, **where
             )
             tokenizer = CLIPTokenizer.from_pretrained(source, **where)
             processor = CLIPImageProcessorPil.from_pretrained(source, **where)
     except Exception as error:  # the libraries raise nearly everything for files that they did not expect
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise GradingError(f"{name} cannot be loaded as a CLIP model ({reason}); download it again") from None
+        reason = printable(" ".join(str(error).split())[:200]) or type(error).__name__
+        raise GradingError(f"{shown} cannot be loaded as a CLIP model ({reason}); {remedy}") from None
     # transformers would go on with random numbers for what is missing, and with an empty vocabulary.
     if absent := sorted(info["missing_keys"] | {key for key, *_ in info["mismatched_keys"]}):
-        raise GradingError(f"{name} has no weights of the right shape for {absent[0]}; download it again")
-    if len(tokenizer) != model.config.text_config.vocab_size:
+        raise GradingError(f"{shown} has no weights of the right shape for {absent[0]}; download it again")
+    special, words = len(tokenizer.all_special_ids), model.config.text_config.vocab_size
+    if not special < len(tokenizer) <= words:
         raise GradingError(
-            f"{name} has a tokenizer of {len(tokenizer)} words for a model of {model.config.text_config.vocab_size}; "
-            "download it again"
+            f"{shown} has a tokenizer of {len(tokenizer)} words for a model of {words}; download it again"
         )
     digest = hashlib.sha256()
     for key, value in sorted(model.state_dict().items()):
         if not bool(value.isfinite().all()):
-            raise GradingError(f"{name} has weights that are not finite, {key} among them; download it again")
+            raise GradingError(f"{shown} has weights that are not finite, {key} among them; download it again")
         digest.update(key.encode() + value.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     kind = "embedded" if folder == EMBEDDED / "small_clip" else "official" if name == CLIP_MODEL else "custom"
     identity = Judge("concepts", kind, source if kind != "embedded" else "small_clip", digest.hexdigest())  # type: ignore[arg-type]
     model.to(device).eval().requires_grad_(False)
-    return TransformersClip(model, tokenizer, processor, identity, device, batch_size)
+    for parameter in model.parameters():  # where a file puts them would decide in which order they are added up
+        parameter.data = parameter.data.clone()
+    judge = TransformersClip(model, tokenizer, processor, identity, device, batch_size)
+    _try(judge, shown)
+    return judge
+
+
+def _try(judge: TransformersClip, shown: str) -> None:
+    """Raises GradingError if a model's parts do not fit together, which would otherwise look like a bad image."""
+    try:
+        with _quiet():
+            judge.image_features([np.zeros((2, 3, 3), np.uint8)])
+            judge.text_features(["a"])
+    except GradingError:
+        raise
+    except Exception as error:
+        reason = printable(" ".join(str(error).split())[:200]) or type(error).__name__
+        raise GradingError(f"{shown} is a CLIP model whose parts do not fit together ({reason})") from None
+    if not np.isfinite(judge.logit_scale):
+        raise GradingError(f"{shown} has a logit_scale that is not finite; download it again")
 
 
 @contextmanager

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ import numpy as np
 
 from grading.clip import ClipJudge, Features
 from grading.images import ImageRefused, read_image
+from grading.inputs import read_object
 from grading.layout import image_names
 from grading.metrics import ImageU8
 from grading.results import Check, ConceptsResult, GradingError, PromptScore, printable
-from grading.spec import CLIP_EXTENSIONS, IMAGES_PER_PROMPT, MAX_FILE_BYTES, SELECTED, TEXT_WEIGHT
+from grading.spec import CLIP_EXTENSIONS, IMAGES_PER_PROMPT, SELECTED, TEXT_WEIGHT
 
 SHOWN = 3
 """Names of a long list that a sentence shows."""
@@ -38,47 +39,49 @@ def read_concepts(path: Path) -> dict[str, Concept]:
 
     Raises GradingError for a file that is no such JSON, or in which something is missing.
     """
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise GradingError(f"{path} has more than {MAX_FILE_BYTES} bytes; expected the homework's input.json")
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise GradingError(f"{path} cannot be read ({error.strerror}); expected the homework's input.json") from None
-    except (ValueError, RecursionError) as error:
-        raise GradingError(f"{path} is not valid JSON ({error}); mend it") from None
-    if not isinstance(content, dict) or not content:
-        raise GradingError(f"{path} is no JSON object of concepts; expected the homework's input.json")
-    return {concept: _concept(path, concept, entry) for concept, entry in content.items()}
+    content = read_object(path, "the homework's input.json")
+    return {concept: _concept(printable(str(path)), concept, entry) for concept, entry in content.items()}
 
 
-def _concept(path: Path, concept: str, entry: Any) -> Concept:
-    if concept in ("", ".", "..") or "/" in concept or "\0" in concept:
-        raise GradingError(f"{path} has a concept {concept!r}; its name must be that of a folder")
+def _concept(path: str, concept: str, entry: Any) -> Concept:
+    shown = printable(concept)
+    if concept in ("", ".", "..") or len(concept.encode()) > 255 or "/" in concept or "\0" in concept:
+        raise GradingError(f"{path} has a concept '{shown:.80}'; its name must be that of a folder")
     if not isinstance(entry, dict):
-        raise GradingError(f"{path} has no JSON object for concept {concept}; mend it")
-    sentences, thresholds = entry.get("prompt_4_clip_eval"), entry.get("baseline")
+        raise GradingError(f"{path} has no JSON object for concept {shown}; mend it")
+    source, sentences, thresholds = (entry.get(key) for key in ("src_image", "prompt_4_clip_eval", "baseline"))
+    if not isinstance(source, str):
+        raise GradingError(f"{path} has no text under src_image for concept {shown}; mend it")
     if not isinstance(sentences, list) or not sentences or not all(isinstance(s, str) and s for s in sentences):
-        raise GradingError(f"{path} has no list of sentences under prompt_4_clip_eval for concept {concept}")
-    if not isinstance(thresholds, list) or len(thresholds) != len(sentences):
+        raise GradingError(f"{path} has no list of sentences under prompt_4_clip_eval for concept {shown}; mend it")
+    if not isinstance(thresholds, list) or len(thresholds) < len(sentences):
         found = len(thresholds) if isinstance(thresholds, list) else "no"
         raise GradingError(
-            f"{path} has {found} baselines for the {len(sentences)} prompts of concept {concept}; expected one for each"
+            f"{path} has {found} baselines for the {len(sentences)} prompts of concept {shown}; expected one for each"
         )
     if wrong := [t for t in thresholds if not _is_threshold(t)]:
         raise GradingError(
-            f"{path} has the baseline {json.dumps(wrong[0])} for concept {concept}; expected [image, text]"
+            f"{path} has the baseline {json.dumps(wrong[0]):.80} for concept {shown}; expected [image, text]"
         )
-    source = entry.get("src_image")
     pairs = [(float(image), float(text)) for image, text in thresholds]
-    return Concept(source if isinstance(source, str) else "", sentences, pairs)
+    return Concept(source, sentences, pairs)
 
 
 def _is_threshold(found: object) -> bool:
     return (
         isinstance(found, list)
         and len(found) == 2
-        and all(isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x) for x in found)
+        and all(isinstance(x, int | float) and not isinstance(x, bool) and abs(x) <= sys.float_info.max for x in found)
     )
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """A prompt's folder: the names of its images, and of those among them that could be read."""
+
+    key: str
+    listed: list[str]
+    read: list[str] = field(default_factory=list)
 
 
 def grade_concepts(
@@ -90,28 +93,30 @@ def grade_concepts(
     and is scored all the same where five can be. The official script takes images in the order in which the folder
     lists them, which is any; here it is that of their names. Raises GradingError if references are missing.
     """
-    if not output_dir.is_dir():
-        raise GradingError(f"{output_dir} is not a folder; expected the one that holds {', '.join(concepts)}/")
-    known = {concept: _references(references / concept) for concept in concepts}
+    shown = printable(str(output_dir))
+    if output_dir.exists() and not output_dir.is_dir():
+        raise GradingError(f"{shown} is a file; expected the folder with {printable(', '.join(concepts))}")
+    known = {concept: _reference_names(references / concept) for concept in concepts}
     checks: list[Check] = []
+    if not output_dir.exists():
+        checks.append(Check("folder", "fail", f"The folder {shown} does not exist."))
     missing: list[str] = []
     prompts: dict[str, PromptScore] = {}
     for concept, asked in concepts.items():
-        folders = [
-            _read_folder(output_dir, f"{concept}/{index}", checks, missing) for index in range(len(asked.sentences))
-        ]
-        everything = [*known[concept], *(image for images in folders for image in images.values())]
-        features = judge.image_features(everything)  # each image once, in as few calls as can be
+        keys = [f"{concept}/{index}" for index in range(len(asked.sentences))]
+        folders = [_Folder(key, _listed(output_dir, key, checks, missing)) for key in keys]
+        pictures = _pictures(references / concept, known[concept], output_dir, folders, checks)
+        features = judge.image_features(pictures)  # each image once, in as few calls as can be
         of_references, rest = features[: len(known[concept])], features[len(known[concept]) :]
         texts = judge.text_features(asked.sentences)
-        for index, (images, sentence) in enumerate(zip(folders, asked.sentences, strict=True)):
-            key = f"{concept}/{index}"
-            own, rest = rest[: len(images)], rest[len(images) :]
+        for index, folder in enumerate(folders):
+            own, rest = rest[: len(folder.read)], rest[len(folder.read) :]
             scores = clip_scores(own, of_references, texts[index], judge.logit_scale)
-            complete = len(images) == len(image_names(output_dir / key, CLIP_EXTENSIONS)) == IMAGES_PER_PROMPT
-            named = dict(zip(images, scores, strict=True))
-            prompts[key] = score_prompt(named, asked.thresholds[index], complete, asked.src_image, sentence)
-            checks.append(_verdict(key, prompts[key], complete))
+            complete = len(folder.read) == len(folder.listed) == IMAGES_PER_PROMPT
+            named = dict(zip(folder.read, scores, strict=True))
+            score = score_prompt(named, asked.thresholds[index], complete, asked.src_image, asked.sentences[index])
+            checks.append(_verdict(folder.key, score, complete))
+            prompts[folder.key] = score
     passed = sum(score.passed for score in prompts.values())
     return ConceptsResult(
         status="pass" if passed == len(prompts) else "fail",
@@ -165,44 +170,67 @@ def clip_scores(
 
     images (N, D), references (M, D), text (D,): unit vectors.
     """
-    exact = images.astype(np.float64)
-    image_scores = 100 * np.mean(exact @ references.T.astype(np.float64), axis=1)
-    text_scores = logit_scale * (exact @ text.astype(np.float64))
+    exact = images.astype(np.float64)[:, None]  # (N, 1, D)
+    # Sums of products, not a matrix product: that adds up some rows in another order, and equal images would not tie.
+    image_scores = 100 * np.mean((exact * references.astype(np.float64)).sum(axis=2), axis=1)
+    text_scores = logit_scale * (exact * text.astype(np.float64)).sum(axis=2)[:, 0]
     return list(zip(image_scores.tolist(), text_scores.tolist(), strict=True))
 
 
-def _references(folder: Path) -> list[ImageU8]:
+def _reference_names(folder: Path) -> list[str]:
+    shown = printable(str(folder))
     try:
         names = image_names(folder, CLIP_EXTENSIONS)
     except OSError as error:
-        raise GradingError(f"{folder} cannot be listed ({error.strerror}); expected the concept's pictures") from None
+        raise GradingError(f"{shown} cannot be listed ({error.strerror}); expected the concept's pictures") from None
     if not names:
-        raise GradingError(f"{folder} has no images ({' '.join(CLIP_EXTENSIONS)}); expected the concept's pictures")
+        raise GradingError(f"{shown} has no images ({' '.join(CLIP_EXTENSIONS)}); expected the concept's pictures")
+    return names
+
+
+def _read_reference(folder: Path, name: str) -> ImageU8:
+    shown = printable(str(folder / name))
     try:
-        return [read_image(folder, name) for name in names]
+        path = (folder / name).resolve()  # staff may link to their pictures
+        return read_image(path.parent, path.name)
+    except RuntimeError:
+        raise GradingError(f"the reference {shown} is a link to itself; expected a picture") from None
     except ImageRefused as refusal:
-        raise GradingError(f"an image of {folder} {refusal}") from None
+        raise GradingError(f"the reference {shown} {printable(str(refusal))}; expected a picture") from None
 
 
-def _read_folder(output_dir: Path, key: str, checks: list[Check], missing: list[str]) -> dict[str, ImageU8]:
-    """Name -> pixels of a prompt's readable images, in order; what is wrong goes to checks and missing."""
-    folder = output_dir / key
+def _pictures(
+    references: Path, reference_names: list[str], output_dir: Path, folders: list[_Folder], checks: list[Check]
+) -> Iterator[ImageU8]:
+    """References, then each folder's readable images, noting their names. In turn: together they could fill memory."""
+    for name in reference_names:
+        yield _read_reference(references, name)
+    for folder in folders:
+        for name in folder.listed:
+            try:
+                image = read_image(output_dir / folder.key, name)
+            except ImageRefused as refusal:
+                sentence = f"{printable(folder.key)}/{printable(name)} {printable(str(refusal))}."
+                checks.append(Check(f"{folder.key}/{name}", "fail", sentence))
+                continue
+            folder.read.append(name)
+            yield image
+
+
+def _listed(output_dir: Path, key: str, checks: list[Check], missing: list[str]) -> list[str]:
+    """Sorted names of a prompt's images; what is wrong with the folder goes to checks and missing."""
+    folder, shown = output_dir / key, printable(key)
     if not folder.is_dir() or any((output_dir / part).is_symlink() for part in (key, key.split("/")[0])):
+        found = "is a link" if folder.is_symlink() or folder.parent.is_symlink() else "is missing"
+        found = "is no folder" if found == "is missing" and folder.exists() else found
         missing.append(f"{key}/")
-        checks.append(Check(f"{key} folder", "fail", f"{printable(key)}/ is missing; expected 25 images in it."))
-        return {}
+        checks.append(Check(f"{key} folder", "fail", f"{shown}/ {found}; expected a folder with 25 images in it."))
+        return []
     names = image_names(folder, CLIP_EXTENSIONS)
     if len(names) != IMAGES_PER_PROMPT:
-        sentence = f"{printable(key)}/ has {len(names)} images; expected exactly {IMAGES_PER_PROMPT}."
+        sentence = f"{shown}/ has {len(names)} images; expected exactly {IMAGES_PER_PROMPT}."
         checks.append(Check(f"{key} count", "fail", sentence))
-    images = {}
-    for name in names[: 4 * IMAGES_PER_PROMPT]:
-        try:
-            images[name] = read_image(folder, name)
-        except ImageRefused as refusal:
-            sentence = f"{printable(key)}/{printable(name)} {printable(str(refusal))}."
-            checks.append(Check(f"{key}/{name}", "fail", sentence))
-    return images
+    return names[: 4 * IMAGES_PER_PROMPT]  # enough to say what is wrong
 
 
 def _verdict(key: str, score: PromptScore, complete: bool) -> Check:

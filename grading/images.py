@@ -12,11 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from grading.spec import MAX_FILE_BYTES, MAX_PIXELS
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+JPEG_SIGNATURE, JPEG_SCAN = b"\xff\xd8", b"\xff\xda"
+
+MAX_SCANS = 64
+"""Ours: a progressive JPEG has about ten. Each goes over the whole image, and 16 MiB could hold half a million."""
 
 
 class ImageRefused(Exception):  # noqa: N818 - a verdict on the file, not an error of ours
@@ -66,11 +70,13 @@ def read_png(folder: Path, name: str, size: tuple[int, int] | None = None) -> Gr
 def read_image(folder: Path, name: str) -> npt.NDArray[np.uint8]:
     """Read one PNG, JPEG, BMP or GIF of a folder as the official CLIP scripts do: `.convert("RGB")`, (H, W, 3).
 
-    Any size and mode; of a moving picture the first frame. Refused with ImageRefused: links, folders, pipes, devices,
-    files over 16 MiB or changing while they are read, more than 4096x4096 pixels, and what PIL cannot decode as one of
-    the four.
+    Any size and mode; of a moving picture the first frame. The content decides what it is, not the name. Refused with
+    ImageRefused: links, folders, pipes, devices, files over 16 MiB or changing while they are read, more than 4096x4096
+    pixels, a JPEG that would take minutes, and what PIL cannot decode as one of the four.
     """
     content = _read_regular_file(folder, name)
+    if content.startswith(JPEG_SIGNATURE) and (scans := content.count(JPEG_SCAN)) > MAX_SCANS:
+        raise ImageRefused(f"has {scans} scans; at most {MAX_SCANS} are decoded")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -81,6 +87,8 @@ def read_image(folder: Path, name: str) -> npt.NDArray[np.uint8]:
                 return np.asarray(image.convert("RGB"))
     except ImageRefused:
         raise
+    except UnidentifiedImageError:
+        raise ImageRefused("is no PNG, JPEG, BMP or GIF image" if content else "is empty; expected an image") from None
     except Exception as error:
         raise ImageRefused(f"is broken and cannot be decoded ({error or type(error).__name__})") from None
 

@@ -142,7 +142,7 @@ class ConceptsResult:
 class ZeroShotResult:
     """Zero-shot classification. accuracy: share of right predictions, None without any; per_class by class name.
 
-    confusion: class id -> predicted class id -> count, zeros left out.
+    confusion: counts, rows true classes, columns predicted ones, both in the order of the labels' file.
     """
 
     status: Status
@@ -151,7 +151,7 @@ class ZeroShotResult:
     total: int = 0
     wilson_95: tuple[float, float] | None = None
     per_class: dict[str, float] = field(default_factory=dict)
-    confusion: dict[str, dict[str, int]] = field(default_factory=dict)
+    confusion: list[list[int]] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     problem: Literal["zero-shot"] = "zero-shot"
 

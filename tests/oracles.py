@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
+from PIL import Image
 from torch import Tensor
+from transformers import CLIPModel, CLIPTokenizer
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from hw2.faces.network import FaceUNetConfig
 
@@ -282,3 +286,35 @@ def frechet_distance_by_matrix_root(a: np.ndarray, b: np.ndarray) -> float:
     c1, c2 = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
     root = sqrtm(c1 @ c2)
     return float(((m1 - m2) ** 2).sum() + np.trace(c1) + np.trace(c2) - 2 * np.trace(np.real(root)))
+
+
+@torch.no_grad()
+def clip_image_features_twin(image: Image.Image, model: CLIPModel, size: int) -> Tensor:
+    """Features (1, D) of one image: transformers 4's preprocessing for CLIP written out, then the model's own parts."""
+    image = image.convert("RGB")
+    short = min(image.size)
+    image = image.resize([size if s == short else int(size * s / short) for s in image.size], Image.Resampling.BICUBIC)
+    left, top = ((s - size) // 2 for s in image.size)
+    pixels = np.asarray(image)[top : top + size, left : left + size] / 255
+    pixels = (pixels - np.array(OPENAI_CLIP_MEAN)) / np.array(OPENAI_CLIP_STD)
+    vision = model.vision_model(torch.from_numpy(pixels).float().permute(2, 0, 1)[None])
+    return model.visual_projection(vision.pooler_output)
+
+
+@torch.no_grad()
+def clip_scores_twin(
+    images: Sequence[Image.Image], references: Sequence[Image.Image], sentence: str, folder: Path, size: int
+) -> list[tuple[float, float]]:
+    """The official (image score, text score) of each image, one image, reference and cosine at a time."""
+    model, tokenizer = CLIPModel.from_pretrained(folder), CLIPTokenizer.from_pretrained(folder)
+    length = model.config.text_config.max_position_embeddings
+    ids = tokenizer([sentence], truncation=True, max_length=length, return_tensors="pt").input_ids
+    text = model.text_projection(model.text_model(ids).pooler_output)
+    known = [clip_image_features_twin(reference, model, size) for reference in references]
+    scores = []
+    for image in images:
+        features = clip_image_features_twin(image, model, size)
+        cosines = [torch.cosine_similarity(features, reference).item() for reference in known]
+        logit = (model.logit_scale.exp() * torch.cosine_similarity(features, text)).item()
+        scores.append((100 * sum(cosines) / len(cosines), logit))
+    return scores

@@ -1,3 +1,4 @@
+import io
 import os
 import struct
 import threading
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from grading.images import ImageRefused, read_png
+from grading.images import MAX_SCANS, ImageRefused, read_image, read_png
 from grading.spec import MAX_FILE_BYTES
 
 PIXELS = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
@@ -227,3 +228,109 @@ def test_any_bytes_behind_a_valid_header_are_graded_or_refused(tmp_path_factory,
     (folder / "fuzz.png").write_bytes(start + junk)
     with suppress(ImageRefused):
         assert read_png(folder, "fuzz.png", (8, 8)).pixels_u8.shape == (8, 8, 3)
+
+
+RGBA = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 7, 4), dtype=np.uint8), "RGBA")
+
+
+@pytest.mark.filterwarnings("ignore:Palette images")  # PIL's advice on what the test itself opens
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        ("x.png", "RGB"), ("x.png", "RGBA"), ("x.png", "L"), ("x.png", "LA"), ("x.png", "P"), ("x.png", "1"),
+        ("x.png", "I;16"), ("x.jpg", "RGB"), ("x.jpeg", "L"), ("x.jpg", "CMYK"), ("x.bmp", "RGB"), ("x.bmp", "1"),
+        ("x.bmp", "P"), ("x.gif", "P"),
+    ],
+)  # fmt: skip
+def test_any_format_and_mode_is_read_as_pil_converts_it(tmp_path, name, mode):
+    RGBA.convert("L" if mode == "I;16" else mode).convert(mode).save(tmp_path / name)
+    with Image.open(tmp_path / name) as image:
+        assert image.mode == mode
+        expected = np.asarray(image.convert("RGB"))
+    found = read_image(tmp_path, name)
+    assert (found.shape, found.dtype) == ((9, 7, 3), np.uint8)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_transparent_palette_is_read_without_its_transparency(tmp_path):
+    """As the official script: a grader's taste in what lies behind would be another score."""
+    palette = RGBA.convert("RGB").convert("P")
+    palette.save(tmp_path / "x.gif", transparency=palette.getpixel((0, 0)))
+    np.testing.assert_array_equal(read_image(tmp_path, "x.gif"), np.asarray(palette.convert("RGB")))
+
+
+def test_the_content_decides_what_an_image_is(tmp_path):
+    Image.fromarray(PIXELS).save(tmp_path / "x.jpg", format="PNG")
+    np.testing.assert_array_equal(read_image(tmp_path, "x.jpg"), PIXELS)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG"])
+def test_of_a_moving_picture_the_first_frame_is_read(tmp_path, kind):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
+    frames[0].save(tmp_path / "x.gif", format=kind, save_all=True, append_images=frames[1:])
+    assert (read_image(tmp_path, "x.gif") == (255, 0, 0)).all()
+
+
+def refused(folder, name="x.png"):
+    with pytest.raises(ImageRefused) as error:
+        read_image(folder, name)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "WEBP", "PPM", "ICO"])
+def test_other_formats_are_refused_whatever_they_are_called(tmp_path, kind):
+    Image.fromarray(PIXELS).save(tmp_path / "x.png", format=kind)
+    assert refused(tmp_path) == "is no PNG, JPEG, BMP or GIF image"
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF"])
+def test_a_cut_image_is_refused_in_every_format(tmp_path, kind):
+    buffer = io.BytesIO()
+    RGBA.convert("RGB").resize((64, 64)).save(buffer, format=kind)
+    (tmp_path / "x.png").write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
+    assert refused(tmp_path).startswith("is broken and cannot be decoded")
+
+
+def test_what_is_not_a_regular_file_is_refused_in_every_format(tmp_path):
+    Image.fromarray(PIXELS).save(tmp_path / "real.png")
+    (tmp_path / "x.png").symlink_to("real.png")
+    (tmp_path / "x.gif").mkdir()
+    os.mkfifo(tmp_path / "x.bmp")
+    (tmp_path / "x.jpg").write_bytes(b"")
+    assert refused(tmp_path, "x.png") == "is a link; expected the image itself"
+    assert refused(tmp_path, "x.gif") == "is a folder; expected an image"
+    assert refused(tmp_path, "x.bmp") == "is a pipe, socket or device; expected an image"
+    assert refused(tmp_path, "x.jpg") == "is empty; expected an image"
+
+
+def jpeg_of(scans: int) -> bytes:
+    """A progressive JPEG whose last scan is there again and again."""
+    buffer = io.BytesIO()
+    Image.fromarray(PIXELS).convert("L").save(buffer, format="JPEG", progressive=True)
+    content = buffer.getvalue()
+    last = content.rindex(b"\xff\xda")
+    return content[:-2] + content[last:-2] * (scans - content.count(b"\xff\xda")) + content[-2:]
+
+
+def test_a_jpeg_of_endless_scans_is_refused(tmp_path):
+    """500 of them keep PIL busy for half a minute at the largest size, with a file of 80 kB."""
+    (tmp_path / "x.jpg").write_bytes(jpeg_of(MAX_SCANS))
+    assert read_image(tmp_path, "x.jpg").shape == (8, 8, 3)
+    (tmp_path / "x.jpg").write_bytes(jpeg_of(MAX_SCANS + 1))
+    assert refused(tmp_path, "x.jpg") == f"has {MAX_SCANS + 1} scans; at most {MAX_SCANS} are decoded"
+
+
+def test_a_gif_whose_frame_is_larger_than_its_screen_is_refused(tmp_path):
+    screen = b"GIF89a" + struct.pack("<HHBBB", 8, 8, 0, 0, 0)
+    (tmp_path / "x.gif").write_bytes(screen + b"," + struct.pack("<HHHHB", 0, 0, 60_000, 2_000, 0) + b"\x08\x01\0\0;")
+    assert refused(tmp_path, "x.gif") == "claims 60000x2000 pixels; that is too large to be read"
+
+
+@given(st.sampled_from(["PNG", "JPEG", "BMP", "GIF"]), st.integers(0, 400), st.binary(max_size=300))
+def test_any_bytes_after_any_beginning_are_read_or_refused(tmp_path_factory, kind, length, junk):
+    folder = tmp_path_factory.getbasetemp()
+    buffer = io.BytesIO()
+    RGBA.convert("RGB").save(buffer, format=kind)
+    (folder / "fuzz.any").write_bytes(buffer.getvalue()[:length] + junk)
+    with suppress(ImageRefused):
+        assert read_image(folder, "fuzz.any").ndim == 3

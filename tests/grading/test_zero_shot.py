@@ -1,6 +1,10 @@
 import json
+import tempfile
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from grading.results import GradingError
 from grading.zero_shot import grade_zero_shot, read_labels
@@ -25,7 +29,7 @@ def test_accuracy_comes_from_the_file_names_alone(files):
     result = grade(files)
     assert (result.status, result.accuracy, result.correct, result.total) == ("pass", 0.75, 3, 4)
     assert result.per_class == {"apple": 0.5, "sea_horse": 1.0, "cup": 1.0}
-    assert result.confusion == {"0": {"0": 1, "1": 1}, "1": {"1": 1}, "12": {"12": 1}}
+    assert result.confusion == [[1, 1, 0], [0, 1, 0], [0, 0, 1]]
     low, high = result.wilson_95
     assert low == pytest.approx(0.3006, abs=1e-4)
     assert high == pytest.approx(0.9544, abs=1e-4)
@@ -50,7 +54,54 @@ def test_other_columns_and_orders_are_not_looked_at(files):
 def test_rows_that_mean_nothing_count_as_wrong(files, row, sentence):
     result = grade(files, [*ROWS, row])
     assert (result.status, result.correct, result.total) == ("fail", 3, 5)
+    assert result.confusion == grade(files).confusion
+    assert result.checks[-1].status == "fail"
     assert result.checks[0].message.startswith(sentence)
+
+
+def test_the_confusion_is_in_the_labels_own_order(files):
+    (files / "id2label.json").write_text(json.dumps(dict(reversed(LABELS.items()))))
+    assert grade(files).confusion == [[1, 0, 0], [0, 1, 0], [0, 1, 1]]
+
+
+LINES = st.lists(st.tuples(st.sampled_from(list(LABELS)), st.sampled_from(list(LABELS))), min_size=1, max_size=30)
+
+
+@given(LINES)
+def test_accuracy_and_confusion_are_what_counting_gives(pairs):
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [f"{true}_{i}.png,{predicted}" for i, (true, predicted) in enumerate(pairs)]
+        path = Path(folder) / "predictions.csv"
+        path.write_text("\n".join([ROWS[0], *rows]))
+        result = grade_zero_shot(path, LABELS)
+    right = [true == predicted for true, predicted in pairs]
+    assert (result.correct, result.total, result.accuracy) == (sum(right), len(right), sum(right) / len(right))
+    for i, true in enumerate(LABELS):
+        assert result.confusion[i] == [pairs.count((true, predicted)) for predicted in LABELS]
+        of_class = [r for r, (label, _) in zip(right, pairs, strict=True) if label == true]
+        assert result.per_class.get(LABELS[true]) == (sum(of_class) / len(of_class) if of_class else None)
+
+
+def test_classes_without_images_are_named_and_cost_nothing(files):
+    result = grade(files, ROWS[:3])
+    assert (result.status, result.accuracy) == ("pass", 0.5)
+    assert result.checks[0].message == "No image of 2 of 3 classes: sea_horse, cup."
+    assert result.checks[0].status == "warning"
+    assert "cup" not in result.per_class
+    assert [check.name for check in grade(files).checks] == ["accuracy"]
+
+
+def test_a_file_of_bad_lines_does_not_fill_the_report(files):
+    result = grade(files, [*ROWS, *["x,y"] * 1000])
+    assert (result.status, result.correct, result.total) == ("fail", 3, 1004)
+    assert [check.status for check in result.checks] == ["fail"] * 12
+    assert result.checks[10].message == "And 990 more lines of such kinds; they count as wrong."
+
+
+def test_what_spreadsheets_leave_in_a_file_is_read(files):
+    expected = grade(files)
+    (files / "predictions.csv").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(ROWS).encode())
+    assert grade_zero_shot(files / "predictions.csv", LABELS) == expected
 
 
 NO_ROWS, NO_COLUMN = "no rows with a column image_name", "no rows with a column predicted_id"
@@ -65,7 +116,7 @@ def test_other_files_are_refused(files, content, match):
         grade_zero_shot(files / "predictions.csv", LABELS)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"0": 1}'])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"0": 1}', '{"0": "a", "1": "a"}', '{"0": "\\ud800"}'])
 def test_other_labels_are_refused(tmp_path, content):
     (tmp_path / "id2label.json").write_text(content)
     with pytest.raises(GradingError, match=r"id2label\.json"):
