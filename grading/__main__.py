@@ -16,26 +16,74 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from grading.report import Result as AnyResult
-from grading.report import concepts_table, digits_table, faces_table, stdout_console, to_json, zero_shot_table
+from grading.report import (
+    concepts_table,
+    digits_table,
+    faces_table,
+    stdout_console,
+    to_json,
+    zero_shot_table,
+)
 from grading.results import (
     Check,
     ConceptsResult,
     DigitsResult,
     FacesResult,
     GradingError,
+    SubmissionResult,
     ZeroShotResult,
+    failure_sentence,
     printable,
 )
+from grading.sandbox import Sandbox
 from grading.spec import CLIP_MODEL, FACES_THRESHOLD
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Result = TypeVar("Result", FacesResult, DigitsResult, ConceptsResult, ZeroShotResult)
+Result = TypeVar("Result", FacesResult, DigitsResult, ConceptsResult, ZeroShotResult, SubmissionResult)
 
 EXIT_STATUS = {"pass": 0, "fail": 1, "error": 2}
 
 JsonOption = Annotated[str, typer.Option(help="Also write the result as JSON to this file; - for stdout alone.")]
+
+DataOption = Annotated[Path, typer.Option(help="The homework's hw2_data.")]
+OutputOption = Annotated[Path, typer.Option(help="Folder for outputs, results and reports; called again, goes on.")]
+PrivateOption = Annotated[
+    Path | None, typer.Option(help="A folder like hw2_data with the private noises, ground truth and prompts.")
+]
+ProblemsOption = Annotated[str, typer.Option(help="Which problems: some of 1,2,3.")]
+UnetOption = Annotated[Path | None, typer.Option(help="What scripts get as UNet.pt. [default: DATA/face/UNet.pt]")]
+StableDiffusionOption = Annotated[
+    Path | None, typer.Option(help="What scripts get as model.ckpt. [default: DATA/model.ckpt]")
+]
+MnistmOption = Annotated[
+    str, typer.Option(help="The judge: the course's Classifier.pth, or embedded: ours.", metavar="FILE|embedded")
+]
+SvhnOption = Annotated[
+    str,
+    typer.Option(
+        help="The judge: pytorch_model.bin of resnet34_svhn, official: the same from the hub, or embedded: ours.",
+        metavar="FILE|embedded|official",
+    ),
+]
+ClipOption = Annotated[
+    str,
+    typer.Option(
+        help="The judge: a folder of transformers, a name on the hub, or embedded: ours.",
+        metavar="FOLDER|NAME|embedded",
+    ),
+]
+TwiceOption = Annotated[bool, typer.Option("--twice", help="Run each script twice; the files must be the same.")]
+GpuOption = Annotated[bool, typer.Option("--gpu", help="Let scripts use the NVIDIA devices.")]
+TrustOption = Annotated[bool, typer.Option("--trust", help="No sandbox: for your own code only.")]
+PythonOption = Annotated[
+    Path | None, typer.Option(help="Environment whose python3 scripts find. [default: the grader's own]")
+]
+StaffOption = Annotated[
+    Path | None,
+    typer.Option(help="CSV: submission, report_1, report_2, report_3, late_days, staff_fixed (yes or no)."),
+]
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
 
@@ -64,16 +112,8 @@ def faces(
 @app.command("digits")
 def digits(
     output_dir: Annotated[Path, typer.Argument(help="Folder with mnistm/ and svhn/, each 500 images 0_001.png ..")],
-    mnistm_classifier: Annotated[
-        str, typer.Option(help="The judge: the course's Classifier.pth, or embedded: ours.", metavar="FILE|embedded")
-    ] = "embedded",
-    svhn_classifier: Annotated[
-        str,
-        typer.Option(
-            help="The judge: pytorch_model.bin of resnet34_svhn, official: the same from the hub, or embedded: ours.",
-            metavar="FILE|embedded|official",
-        ),
-    ] = "embedded",
+    mnistm_classifier: MnistmOption = "embedded",
+    svhn_classifier: SvhnOption = "embedded",
     json: JsonOption = "",
     real: Annotated[
         Path | None, typer.Option(help="Real images to compare with, for information: the homework's digits folder.")
@@ -105,13 +145,7 @@ def concepts(
     output_dir: Annotated[Path, typer.Argument(help="Folder with 0/0/, 0/1/, .., each 25 images.")],
     prompts: Annotated[Path, typer.Option(help="The homework's input.json.")],
     references: Annotated[Path, typer.Option(help="The homework's textual_inversion, with 0/, 1/ ..")],
-    clip: Annotated[
-        str,
-        typer.Option(
-            help="The judge: a folder of transformers, a name on the hub, or embedded: ours.",
-            metavar="FOLDER|NAME|embedded",
-        ),
-    ] = CLIP_MODEL,
+    clip: ClipOption = CLIP_MODEL,
     json: JsonOption = "",
     style: Annotated[
         Literal["table", "official"], typer.Option("--format", help="Print our table, or the official script's lines.")
@@ -150,6 +184,78 @@ def zero_shot(
     _deliver(_grade(lambda: grade_zero_shot(predictions, read_labels(labels)), failed), json)
 
 
+@app.command("submission")
+def submission(
+    submission_dir: Annotated[Path, typer.Argument(help="Folder with hw2_1.sh, hw2_2.sh, hw2_3.sh.")],
+    data: DataOption,
+    output: OutputOption,
+    private: PrivateOption = None,
+    public_only: Annotated[
+        bool, typer.Option("--public-only", help="No private part: 35 performance points instead of 55.")
+    ] = False,
+    problems: ProblemsOption = "1,2,3",
+    unet: UnetOption = None,
+    stable_diffusion: StableDiffusionOption = None,
+    mnistm_classifier: MnistmOption = "embedded",
+    svhn_classifier: SvhnOption = "embedded",
+    clip: ClipOption = CLIP_MODEL,
+    device: Annotated[str, typer.Option(help="Where the judges think: cpu, cuda, or auto.")] = "auto",
+    twice: TwiceOption = False,
+    gpu: GpuOption = False,
+    trust: TrustOption = False,
+    python: PythonOption = None,
+    staff: StaffOption = None,
+    late_days: Annotated[int, typer.Option(help="Days late beyond the free ones.", min=0)] = 0,
+    staff_fixed: Annotated[bool, typer.Option("--staff-fixed", help="Staff had to mend the code.")] = False,
+    json: JsonOption = "",
+) -> None:
+    """A whole submission: run its scripts safely, score what they make, write the reports."""
+
+    def grade() -> SubmissionResult:
+        from grading.points import StaffEntry, read_staff_file
+        from grading.submission import Assignment, Grader
+
+        if public_only and private:
+            raise GradingError("--public-only and --private contradict each other; give one of them")
+        assignment = Assignment(
+            data, private, unet, stable_diffusion, _problems(problems), mnistm_classifier, svhn_classifier, clip,
+            device, twice, Sandbox(gpu, trust, python or Path(sys.prefix)),
+        )  # fmt: skip
+        entry = StaffEntry()
+        if staff:
+            entry = read_staff_file(staff).get(submission_dir.resolve().name, entry)
+        if late_days or staff_fixed:
+            entry = StaffEntry(entry.report, late_days or entry.late_days, staff_fixed or entry.staff_fixed)
+        with Console(stderr=True).status("preparing") as status:
+            return Grader(assignment).grade(submission_dir, output, entry, status.update)
+
+    def failed(check: Check) -> SubmissionResult:
+        return SubmissionResult(printable(submission_dir.name), "error", 0, 0, 0, warnings=[check])
+
+    _deliver(_grade(grade, failed), json)
+
+
+@app.command("explain")
+def explain_command(
+    check: Annotated[str, typer.Argument(help="A line, figure or stage, such as '1 simple' or mse; else all.")] = "",
+) -> None:
+    """How a number is computed and where its rule comes from."""
+    from grading.explain import EXPLANATIONS, explain
+
+    try:
+        names = [check] if check else [each.name for each in EXPLANATIONS]
+        stdout_console().print("\n\n".join(map(explain, names)), markup=False)
+    except GradingError as error:
+        _complain(f"{error}.")
+        raise typer.Exit(2) from None
+
+
+def _problems(text: str) -> tuple[int, ...]:
+    if not set(text.split(",")) <= {"1", "2", "3"}:
+        raise GradingError(f"--problems is {printable(text)}; expected some of 1,2,3 with commas between them")
+    return tuple(sorted({int(number) for number in text.split(",")}))
+
+
 def _saver(path: Path) -> Callable[[Image], None]:
     """What writes a picture to `path` as PNG, whole or not at all."""
 
@@ -167,12 +273,8 @@ def _grade(grade: Callable[[], Result], failed: Callable[[Check], Result]) -> Re
         return grade()
     except GradingError as error:
         return failed(Check("call", "error", f"{error}."))
-    except OSError as error:
-        name = printable(str(error.filename or "a file"))
-        return failed(Check("call", "error", f"{name} could not be used: {error.strerror}."))
-    except Exception as error:  # a fault of the grader's own
-        said = printable(f"{type(error).__name__}: {error}")
-        return failed(Check("call", "error", f"The grader itself failed, please report it ({said})."))
+    except Exception as error:
+        return failed(Check("call", "error", failure_sentence(error)))
 
 
 def _table(result: AnyResult) -> RenderableType:
@@ -180,12 +282,18 @@ def _table(result: AnyResult) -> RenderableType:
         return faces_table(result)
     if isinstance(result, DigitsResult):
         return digits_table(result)
+    if isinstance(result, SubmissionResult):
+        from grading.report import submission_table
+
+        return submission_table(result)
     return concepts_table(result) if isinstance(result, ConceptsResult) else zero_shot_table(result)
 
 
 def _deliver(result: AnyResult, json: str, lines: str | None = None) -> None:
     """Write the result where it was asked for and leave with its exit status. lines: to print instead of the table."""
-    if result.status == "error":
+    if isinstance(result, SubmissionResult) and result.status == "error" and not result.lines:
+        _complain(result.warnings[0].message)
+    elif not isinstance(result, SubmissionResult) and result.status == "error":
         _complain(result.checks[0].message)
     elif json != "-":
         console = stdout_console()

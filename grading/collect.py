@@ -34,6 +34,9 @@ decode(*sys.argv[2:])
 MAX_BROKEN = 5
 """So many images may break the image reader; then something else is wrong."""
 
+MAX_DECODED_BYTES = 768 * 2**20
+"""Of pixels, of one run; the homework's own have 75 MiB. Less than what the sandbox has room for."""
+
 MAX_SENTENCES = 100
 """So many refusals are told one by one."""
 
@@ -189,16 +192,17 @@ def _open(name: str, folder: int, flags: int) -> int:
         raise _Refused(f"cannot be opened ({error.strerror})") from None
 
 
-def read_pngs(
+def read_images(
     folder: Path,
     names: Sequence[str],
-    size: tuple[int, int] | None = None,
+    only_png: bool = True,
     sandbox: Sandbox | None = None,
     limits: Limits = DECODE_LIMITS,
 ) -> dict[str, GradedImage | ImageRefused]:
-    """What `grading.images.read_png` says of each name (a path below `folder`), from a sandbox of its own.
+    """What `grading.images.read_png` (or `read_image`) says of each path below `folder`, from a sandbox of its own.
 
-    One process reads all of them; an image that breaks it is refused, and the next process goes on behind it.
+    One process reads all of them; an image that breaks it is refused, and the next process goes on behind it. Images
+    beyond MAX_DECODED_BYTES of pixels in all are refused.
     Raises GradingError if images are not what breaks it.
     """
     from grading.images import ImageRefused
@@ -211,7 +215,9 @@ def read_pngs(
             raise GradingError(f"the images in {printable(str(folder))} break the image reader again and again")
         with tempfile.TemporaryDirectory(prefix="hw2-grade-") as scratch:
             request = Path(scratch, "request.json")
-            request.write_text(json.dumps({"names": left, "size": size}))
+            request.write_text(
+                json.dumps({"names": left, "only_png": only_png, "taken": sum(map(_size, results.values()))})
+            )
             request.chmod(0o644)
             package = Path(__file__).parent
             with run_sandboxed(
@@ -229,20 +235,29 @@ def read_pngs(
     return results
 
 
+def _size(image: GradedImage | ImageRefused) -> int:
+    pixels = getattr(image, "pixels_u8", None)
+    return 0 if pixels is None else int(pixels.nbytes)
+
+
 def decode(folder: str, request: str, output: str) -> None:
-    """The part of `read_pngs` that runs in the sandbox: pixels one after the other, and a line about each image."""
-    from grading.images import ImageRefused, read_png
+    """The part of `read_images` that runs in the sandbox: pixels one after the other, and a line about each image."""
+    from grading.images import GradedImage, ImageRefused, read_image, read_png
 
     asked = json.loads(Path(request).read_text())
-    size = tuple(asked["size"]) if asked["size"] else None
+    taken = int(asked["taken"])
     with Path(output, "pixels").open("wb") as pixels, Path(output, "index").open("w", buffering=1) as index:
         index.write(json.dumps("ready") + "\n")
         for name in asked["names"]:
             try:
-                image = read_png(Path(folder), name, size)
+                if taken > MAX_DECODED_BYTES:
+                    raise ImageRefused(f"is not read any more: the images before it have {taken} bytes of pixels")
+                where = Path(folder)
+                image = read_png(where, name) if asked["only_png"] else GradedImage(read_image(where, name))
             except ImageRefused as refusal:
                 line: dict[str, object] = {"refused": str(refusal)}
             else:
+                taken += image.pixels_u8.nbytes
                 pixels.write(image.pixels_u8.tobytes())
                 pixels.flush()
                 line = {"shape": image.pixels_u8.shape, "note": image.note}

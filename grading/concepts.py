@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,13 +85,18 @@ class _Folder:
 
 
 def grade_concepts(
-    output_dir: Path, concepts: Mapping[str, Concept], references: Path, judge: ClipJudge
+    output_dir: Path,
+    concepts: Mapping[str, Concept],
+    references: Path,
+    judge: ClipJudge,
+    read: Callable[[Path, str], ImageU8] = read_image,
 ) -> ConceptsResult:
     """Score OUTPUT/{concept}/{prompt index}/*.png against REFERENCES/{concept}/ and the concepts' sentences.
 
     Passes if every prompt does. A folder with other than 25 images, or with one that cannot be read, fails its prompt
     and is scored all the same where five can be. The official script takes images in the order in which the folder
-    lists them, which is any; here it is that of their names. Raises GradingError if references are missing.
+    lists them, which is any; here it is that of their names.
+    read: what reads the output. Raises GradingError if references are missing.
     """
     shown = printable(str(output_dir))
     if output_dir.exists() and not output_dir.is_dir():
@@ -105,7 +110,7 @@ def grade_concepts(
     for concept, asked in concepts.items():
         keys = [f"{concept}/{index}" for index in range(len(asked.sentences))]
         folders = [_Folder(key, _listed(output_dir, key, checks, missing)) for key in keys]
-        pictures = _pictures(references / concept, known[concept], output_dir, folders, checks)
+        pictures = _pictures(references / concept, known[concept], output_dir, folders, checks, read)
         features = judge.image_features(pictures)  # each image once, in as few calls as can be
         of_references, rest = features[: len(known[concept])], features[len(known[concept]) :]
         texts = judge.text_features(asked.sentences)
@@ -200,7 +205,12 @@ def _read_reference(folder: Path, name: str) -> ImageU8:
 
 
 def _pictures(
-    references: Path, reference_names: list[str], output_dir: Path, folders: list[_Folder], checks: list[Check]
+    references: Path,
+    reference_names: list[str],
+    output_dir: Path,
+    folders: list[_Folder],
+    checks: list[Check],
+    read: Callable[[Path, str], ImageU8],
 ) -> Iterator[ImageU8]:
     """References, then each folder's readable images, noting their names. In turn: together they could fill memory."""
     for name in reference_names:
@@ -208,7 +218,7 @@ def _pictures(
     for folder in folders:
         for name in folder.listed:
             try:
-                image = read_image(output_dir / folder.key, name)
+                image = read(output_dir / folder.key, name)
             except ImageRefused as refusal:
                 sentence = f"{printable(folder.key)}/{printable(name)} {printable(str(refusal))}."
                 checks.append(Check(f"{folder.key}/{name}", "fail", sentence))

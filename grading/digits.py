@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from grading.images import ImageRefused, read_png
+from grading.images import ImageRefused, PngReader, read_png
 from grading.layout import check_layout
 from grading.metrics import ImageU8, wilson_interval
 from grading.models import DigitJudge
@@ -43,6 +43,7 @@ def grade_digits(
     judges: Mapping[str, DigitJudge],
     real: Path | None = None,
     show_neighbours: Callable[[Image.Image], None] | None = None,
+    read: PngReader = read_png,
 ) -> DigitsResult:
     """Score `output/{mnistm,svhn}/{digit}_{001..050}.png` with one judge for each data set.
 
@@ -50,7 +51,7 @@ def grade_digits(
     the score is the plain mean of the two accuracies. Unlike it, whatever is missing, unreadable or not asked for is
     named; only a complete folder can pass, and it passes at the simple baseline.
     real: a folder with real images of both data sets in the homework's layout, to compare with, for information.
-    show_neighbours: given a picture of the images that are most similar to real ones.
+    show_neighbours: given a picture of the images that are most similar to real ones. read: what reads images.
     Raises GradingError if output is no folder or real is not such a folder.
     """
     if output.exists() and not output.is_dir():
@@ -62,7 +63,7 @@ def grade_digits(
     try:
         stray = check_layout(output, DATASETS).unexpected
         scored = {
-            dataset: _grade_dataset(output / dataset, dataset, judges[dataset], references[dataset], checks)
+            dataset: _grade_dataset(output / dataset, dataset, judges[dataset], references[dataset], checks, read)
             for dataset in DATASETS
         }
     except OSError as error:
@@ -97,7 +98,12 @@ def grade_digits(
 
 
 def _grade_dataset(
-    folder: Path, dataset: str, judge: DigitJudge, real: RealDigits | None, checks: list[Check]
+    folder: Path,
+    dataset: str,
+    judge: DigitJudge,
+    real: RealDigits | None,
+    checks: list[Check],
+    read: PngReader,
 ) -> _Dataset:
     layout = check_layout(folder, EXPECTED)
     images: list[ImageU8] = []
@@ -106,7 +112,7 @@ def _grade_dataset(
     extra = [name for name in layout.unexpected if name[0] in "0123456789" and name.lower().endswith(".png")]
     for name in sorted([*layout.found, *extra]):
         try:
-            image = read_png(folder, name)
+            image = read(folder, name)
         except ImageRefused as refusal:
             sentence = f"{dataset}/{printable(name)} {printable(str(refusal))}."
             checks.append(Check(f"{dataset}/{name}", "fail", sentence))

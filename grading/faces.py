@@ -5,18 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from statistics import fmean
 
-from grading.images import ImageRefused, read_png
+from grading.images import ImageRefused, PngReader, read_png
 from grading.layout import check_layout, png_names
 from grading.metrics import ImageU8, mse, psnr, ssim
 from grading.results import Check, FacesResult, GradingError, printable
 from grading.spec import FACES_THRESHOLD
 
 
-def grade_faces(output: Path, ground_truth: Path, threshold: float = FACES_THRESHOLD) -> FacesResult:
+def grade_faces(
+    output: Path, ground_truth: Path, threshold: float = FACES_THRESHOLD, read: PngReader = read_png
+) -> FacesResult:
     """Score `output/NAME.png` against every `ground_truth/NAME.png`.
 
     Passes if every expected image is there and readable and the mean over images of the mean squared error is below
     `threshold` (slides p12). An image that is missing or refused fails its own check and is left out of the mean.
+    read: what reads the output.
     Raises GradingError if the ground truth is missing, empty or unreadable, or threshold is not a positive number.
     """
     if not threshold > 0 or threshold == float("inf"):
@@ -41,7 +44,7 @@ def grade_faces(output: Path, ground_truth: Path, threshold: float = FACES_THRES
             continue
         reference = references[name]
         try:
-            image = read_png(output, name, size=(reference.shape[1], reference.shape[0]))
+            image = read(output, name, size=(reference.shape[1], reference.shape[0]))
         except ImageRefused as refusal:
             checks.append(Check(name, "fail", f"{printable(name)} {printable(str(refusal))}."))
             continue

@@ -6,9 +6,11 @@ import os
 import stat
 import struct
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +37,13 @@ class GradedImage:
     note: str = ""
 
 
+class PngReader(Protocol):
+    """`read_png`, or what stands in for it."""
+
+    def __call__(self, folder: Path, name: str, size: tuple[int, int] | None = None) -> GradedImage:
+        """As `read_png`."""
+
+
 def read_png(folder: Path, name: str, size: tuple[int, int] | None = None) -> GradedImage:
     """Read one PNG of a folder as 8-bit RGB. size: the (width, height) it must have, if known.
 
@@ -45,8 +54,7 @@ def read_png(folder: Path, name: str, size: tuple[int, int] | None = None) -> Gr
     """
     content = _read_regular_file(folder, name)
     width, height, bit_depth = _png_header(content)
-    if size is not None and (width, height) != size:
-        raise ImageRefused(f"is {width}x{height} pixels; expected {size[0]}x{size[1]}")
+    _check_size((width, height), size)
     if width * height > MAX_PIXELS:
         raise ImageRefused(f"claims {width}x{height} pixels; that is too large to be read")
     if bit_depth > 8:
@@ -91,6 +99,35 @@ def read_image(folder: Path, name: str) -> npt.NDArray[np.uint8]:
         raise ImageRefused("is no PNG, JPEG, BMP or GIF image" if content else "is empty; expected an image") from None
     except Exception as error:
         raise ImageRefused(f"is broken and cannot be decoded ({error or type(error).__name__})") from None
+
+
+class DecodedImages:
+    """Stands in for `read_png` and `read_image` where the images below a folder were decoded elsewhere.
+
+    decoded: what they said, by path below `root`.
+    """
+
+    def __init__(self, root: Path, decoded: Mapping[str, GradedImage | ImageRefused]) -> None:
+        self.root, self.decoded = root, decoded
+
+    def read_png(self, folder: Path, name: str, size: tuple[int, int] | None = None) -> GradedImage:
+        """As `read_png`. Raises ImageRefused for an image that it would refuse, or that is not among those decoded."""
+        path = str((folder / name).relative_to(self.root))
+        found = self.decoded.get(path, ImageRefused("could not be taken over; expected a plain file"))
+        if isinstance(found, ImageRefused):
+            raise found
+        height, width, _ = found.pixels_u8.shape
+        _check_size((width, height), size)
+        return found
+
+    def read_image(self, folder: Path, name: str) -> npt.NDArray[np.uint8]:
+        """As `read_image`. Raises ImageRefused likewise."""
+        return self.read_png(folder, name).pixels_u8
+
+
+def _check_size(found: tuple[int, int], size: tuple[int, int] | None) -> None:
+    if size is not None and found != size:
+        raise ImageRefused(f"is {found[0]}x{found[1]} pixels; expected {size[0]}x{size[1]}")
 
 
 def _read_regular_file(folder: Path, name: str) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Status = Literal["pass", "fail", "error"]
 """error: could not be done, which is nobody's zero."""
@@ -154,6 +154,79 @@ class ZeroShotResult:
     confusion: list[list[int]] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     problem: Literal["zero-shot"] = "zero-shot"
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What became of one stage. message: a sentence for the student; log: beginning and end of what the script printed.
+
+    status: "error" where we could not do our part. files: sha256 by path of what the stage leaves behind. refused: what
+    it does not, a sentence each.
+    """
+
+    stage: str
+    status: Status
+    message: str
+    log: str = ""
+    seconds: float = 0.0
+    exit_status: int | None = None
+    limit: str = ""
+    files: dict[str, str] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ScoreLine:
+    """One line of a submission's score.
+
+    name: unique, such as "2 public" or "3 private 0/1" or "late". points: None where it could not be checked, which is
+    nobody's zero; negative for a deduction, whose max_points is 0. private: not to be shown before grades are
+    published. message: what was expected and what was found, for the student.
+    """
+
+    name: str
+    title: str
+    points: float | None
+    max_points: float
+    status: Status
+    message: str
+    private: bool = False
+
+
+@dataclass(frozen=True)
+class SubmissionResult:
+    """One whole submission.
+
+    status: "pass" if every line of the homework has its full points, "error" if any could not be checked. points: sum
+    over the lines that could be, never below 0, of max_points; unchecked: how many of max_points could not be.
+    stages: in the order in which they ran; logs of scripts are in them. digits, faces, concepts: None, or without the
+    key "public" or "private", where not graded. warnings: for staff. record: what is needed to get the same again;
+    times are in stages[].seconds and record["times"] alone.
+    """
+
+    submission: str
+    status: Status
+    points: float
+    max_points: float
+    unchecked: float
+    lines: list[ScoreLine] = field(default_factory=list)
+    stages: list[StageResult] = field(default_factory=list)
+    digits: DigitsResult | None = None
+    faces: dict[str, FacesResult] = field(default_factory=dict)
+    concepts: dict[str, ConceptsResult] = field(default_factory=dict)
+    warnings: list[Check] = field(default_factory=list)
+    record: dict[str, Any] = field(default_factory=dict)
+    problem: Literal["submission"] = "submission"
+
+
+def failure_sentence(error: Exception) -> str:
+    """Why something could not be done, as a sentence: our failures must never look like the submission's."""
+    if isinstance(error, GradingError):
+        return f"The grader could not do its part: {error}."
+    if isinstance(error, OSError):
+        name = printable(str(error.filename or "a file"))
+        return f"The grader could not do its part: {name} could not be used: {error.strerror}."
+    return f"The grader itself failed, please report it ({printable(f'{type(error).__name__}: {error}')})."
 
 
 def printable(text: str) -> str:

@@ -160,7 +160,7 @@ def run_sandboxed(
     try:
         run: _Trusted | _Bubble
         if sandbox.trust:
-            run = _Trusted(folders, cleanup)
+            run = _Trusted(folders, sandbox, cleanup)
         else:
             run = _Bubble(folders, set(writable or ()), limits, network, sandbox, cleanup)
         run.start(command)
@@ -207,8 +207,10 @@ class _Log:
 class _Trusted:
     """A command of our own, run as it is, in a process group that is killed at the end."""
 
-    def __init__(self, folders: Mapping[str, Path], resources: ExitStack) -> None:
+    def __init__(self, folders: Mapping[str, Path], sandbox: Sandbox, resources: ExitStack) -> None:
         self.resources = resources
+        path = f"{sandbox.python.absolute() / 'bin'}:{os.environ.get('PATH', os.defpath)}"
+        self.environment = {**os.environ, "PATH": path, **sandbox.environment}
         output = tempfile.TemporaryDirectory(prefix="hw2-grade-", ignore_cleanup_errors=True)
         self.outside = {inside: str(path.resolve()) for inside, path in folders.items()}
         self.outside[OUTPUT] = self.resources.enter_context(output)
@@ -221,7 +223,7 @@ class _Trusted:
         self.log = _Log(reader)
         self.process = subprocess.Popen(  # noqa: S603 - running it is what we are for
             arguments, cwd=self.outside[SUBMISSION], stdin=subprocess.DEVNULL, stdout=writer, stderr=writer,
-            start_new_session=True,
+            start_new_session=True, env=self.environment,
         )  # fmt: skip
         self.resources.callback(self.kill)
 

@@ -34,3 +34,19 @@ IMAGES_PER_PROMPT = 25
 
 SELECTED, TEXT_WEIGHT = 5, 2.5
 """The five images with the largest image + 2.5 * text score are averaged (grade_hw2_3.py)."""
+
+DIGITS_SIMPLE_POINTS, DIGITS_STRONG_POINTS = 10.0, 5.0
+"""Of Problem 1 (slides p8)."""
+
+FACES_POINTS = 10.0
+"""Of Problem 2, for the public noises, and again for the private ones (slides p12)."""
+
+PROMPT_POINTS, CONCEPTS_POINTS = 2.5, 20.0
+"""Of Problem 3: for each public prompt, and in all; what is left over is shared by the private prompts."""
+
+REPORT_POINTS = 15.0
+"""At most, for each problem's part of the written report."""
+
+STAFF_FIXED_SHARE, LATE_SHARE_PER_DAY = 0.30, 0.30
+"""Taken off the performance points if staff had to mend the code, and off all points for each day late beyond the three
+free days of a term (slides p44-45)."""

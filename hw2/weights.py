@@ -24,6 +24,17 @@ def save_weights(path: Path, tensors: dict[str, Tensor], config: dict[str, Any])
     write_file(path, save(tensors, metadata={"config": json.dumps(config)}))
 
 
+def is_safetensors(path: Path) -> bool:
+    """Whether a file is to be read as safetensors: by its name, or by its content (a length of 8 bytes, then JSON)."""
+    if path.suffix.lower() == ".safetensors":
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(9)[8:] == b"{"
+    except OSError:
+        return False
+
+
 def read_weights(path: Path) -> tuple[dict[str, Any] | None, dict[str, Tensor]]:
     """(config, tensors) of a safetensors file; config None where it says none. JSON lists come back as tuples.
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from hw2.errors import InputError
 from hw2.output import write_file
 from hw2.torch_file import read_torch_file
+from hw2.weights import is_safetensors
 
 TOKEN = re.compile(r"[^\s,]+")
 
@@ -40,7 +41,7 @@ def read_embeddings(path: Path, token: str | None = None) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise InputError(f"{path} is not a file; expected a learned embedding, such as learned_embeds.safetensors")
-    if path.suffix.lower() == ".safetensors":
+    if is_safetensors(path):
         try:
             found: Any = load(path.read_bytes())
         except SafetensorError as error:

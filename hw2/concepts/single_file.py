@@ -24,7 +24,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from hw2.errors import InputError
 from hw2.torch_file import read_torch_file
-from hw2.weights import assign_weights, describe_keys, read_weights
+from hw2.weights import assign_weights, describe_keys, is_safetensors, read_weights
 
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."
 UNUSED = re.compile(r"[^.]+|model_ema\..*|cond_stage_model\.transformer\.text_model\.embeddings\.position_ids")
@@ -199,7 +199,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a v1 file that inference needs, by their original names."""
     if not path.is_file():
         raise InputError(f"{path} is not a file; expected Stable Diffusion v1 in one file, e.g. sd-v1-4.ckpt")
-    if path.suffix == ".safetensors":
+    if is_safetensors(path):
         loaded: Any = read_weights(path)[1]
     else:
         allowed: list[Any] = [(_ModelCheckpoint, LIGHTNING)]

@@ -11,7 +11,7 @@ from torch import Tensor
 from hw2.errors import InputError
 from hw2.faces.network import FaceUNet, FaceUNetConfig
 from hw2.torch_file import read_torch_file
-from hw2.weights import assign_weights, describe_keys, read_weights, save_weights
+from hw2.weights import assign_weights, describe_keys, is_safetensors, read_weights, save_weights
 
 
 def save_face_unet(network: FaceUNet, path: Path) -> None:
@@ -22,7 +22,7 @@ def save_face_unet(network: FaceUNet, path: Path) -> None:
 def load_face_unet(path: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> FaceUNet:
     """A `FaceUNet` with the weights in `path`, on `device`, in `dtype`, ready for inference.
 
-    A `.safetensors` file may say its configuration (as `save_face_unet` does); any other file is read as a PyTorch
+    A safetensors file may say its configuration (as `save_face_unet` does); any other file is read as a PyTorch
     state dict with `weights_only`, from whatever device it was saved on, for the default configuration.
     Raises InputError if the file is missing, is not such a file, would run code, or has missing, extra, misshapen,
     non-floating or non-finite entries; the message names them.
@@ -30,7 +30,7 @@ def load_face_unet(path: Path, *, device: torch.device | str = "cpu", dtype: tor
     if not path.is_file():
         raise InputError(f"{path} is not a file; expected the face network's weights, e.g. the official UNet.pt")
     config = FaceUNetConfig()
-    if path.suffix == ".safetensors":
+    if is_safetensors(path):
         found, tensors = read_weights(path)
         if found is not None:
             try:

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import os
 import socket
 import subprocess
@@ -11,8 +12,8 @@ import pytest
 from PIL import Image
 
 import grading.collect
-from grading.collect import DECODE_LIMITS, Caps, collect_folder, read_pngs
-from grading.images import GradedImage, ImageRefused, read_png
+from grading.collect import DECODE_LIMITS, Caps, collect_folder, read_images
+from grading.images import DecodedImages, GradedImage, ImageRefused, read_image, read_png
 from grading.results import GradingError
 from grading.sandbox import Sandbox
 from tests.grading.sandboxed import needs_sandbox
@@ -118,33 +119,65 @@ def several(folder: Path) -> list[str]:
     Image.fromarray(PIXELS).save(folder / "sub" / "rgb.png")
     Image.fromarray(PIXELS).convert("L").save(folder / "grey.png")
     Image.fromarray(PIXELS).resize((9, 7)).save(folder / "size.png")
+    Image.fromarray(PIXELS).save(folder / "jpeg.png", format="JPEG")
     (folder / "text.png").write_text("no image")
     (folder / "bomb.png").write_bytes(png(50_000, 50_000, pixels=bytes(1000)))
-    return ["sub/rgb.png", "grey.png", "size.png", "text.png", "bomb.png", "missing.png", "sub"]
+    return ["sub/rgb.png", "grey.png", "size.png", "jpeg.png", "text.png", "bomb.png", "missing.png", "sub"]
 
 
 @BOTH
-@pytest.mark.parametrize("size", [None, (8, 8)])
-def test_images_are_what_the_reader_says_they_are(source, sandbox, size):
+@pytest.mark.parametrize("only_png", [True, False])
+def test_images_are_what_the_reader_says_they_are(source, sandbox, only_png):
     names = several(source)
-    results = read_pngs(source, names, size, sandbox)
+    results = read_images(source, names, only_png, sandbox)
     assert list(results) == names
     for name, result in results.items():
         if isinstance(result, GradedImage):
-            expected = read_png(source, name, size)
+            expected = read_png(source, name) if only_png else GradedImage(read_image(source, name))
             np.testing.assert_array_equal(result.pixels_u8, expected.pixels_u8)
             assert result.note == expected.note
         else:
             with pytest.raises(ImageRefused) as refusal:
-                read_png(source, name, size)
+                (read_png if only_png else read_image)(source, name)
             assert str(result) == str(refusal.value)
     assert isinstance(results["sub/rgb.png"], GradedImage)
+    assert isinstance(results["jpeg.png"], ImageRefused if only_png else GradedImage)
     assert isinstance(results["text.png"], ImageRefused)
+
+
+def test_decoded_images_stand_in_for_the_files(source):
+    """What grades a submission's images never opens them itself."""
+    stand_in = DecodedImages(source, read_images(source, several(source)))
+    np.testing.assert_array_equal(stand_in.read_png(source / "sub", "rgb.png").pixels_u8, PIXELS)
+    np.testing.assert_array_equal(stand_in.read_image(source, "sub/rgb.png"), PIXELS)
+    assert stand_in.read_png(source, "size.png", (9, 7)).pixels_u8.shape == (7, 9, 3)
+    Image.fromarray(PIXELS).save(source / "later.png")
+    for name, size in (("size.png", (7, 9)), ("text.png", None), ("later.png", None)):
+        with pytest.raises(ImageRefused) as refusal:
+            stand_in.read_png(source, name, size)
+        if name != "later.png":
+            with pytest.raises(ImageRefused) as same:
+                read_png(source, name, size)
+            assert str(refusal.value) == str(same.value)
+
+
+def test_images_together_are_bounded(source, monkeypatch):
+    for name in "abc":
+        Image.fromarray(PIXELS).save(source / f"{name}.png")
+    monkeypatch.setattr(grading.collect, "run_sandboxed", None)  # the part that runs in the sandbox, run here
+    monkeypatch.setattr(grading.collect, "MAX_DECODED_BYTES", PIXELS.nbytes)
+    request, output = source / "request.json", source / "output"
+    output.mkdir()
+    request.write_text(json.dumps({"names": ["a.png", "b.png", "c.png"], "only_png": True, "taken": 0}))
+    grading.collect.decode(str(source), str(request), str(output))
+    _ready, *lines = [json.loads(line) for line in (output / "index").read_text().splitlines()]
+    assert ["refused" in line for line in lines] == [False, False, True]
+    assert (output / "pixels").stat().st_size == 2 * PIXELS.nbytes
 
 
 def test_no_names_start_no_process(source, monkeypatch):
     monkeypatch.setattr(grading.collect, "run_sandboxed", lambda *a, **o: 1 / 0)
-    assert read_pngs(source, []) == {}
+    assert read_images(source, []) == {}
 
 
 def test_a_bomb_explodes_in_an_ordinary_reader(source):
@@ -161,7 +194,7 @@ def test_an_image_that_breaks_the_reader_is_refused_and_the_others_are_graded(so
     for name in ("a.png", "c.png"):
         Image.fromarray(PIXELS).save(source / name)
     limits = replace(DECODE_LIMITS, memory_bytes=100 * 2**20)
-    results = read_pngs(source, ["a.png", "b.png", "c.png"], limits=limits)
+    results = read_images(source, ["a.png", "b.png", "c.png"], limits=limits)
     assert str(results["b.png"]) == "breaks the image reader; expected a plain PNG image"
     assert all(isinstance(results[name], GradedImage) for name in ("a.png", "c.png"))
 
@@ -170,12 +203,12 @@ def test_an_image_that_breaks_the_reader_is_refused_and_the_others_are_graded(so
 def test_a_reader_that_breaks_by_itself_is_not_the_images_fault(source, monkeypatch):
     names = several(source)
     with pytest.raises(GradingError, match="the image reader did not start or spoke nonsense"):
-        read_pngs(source, names, limits=replace(DECODE_LIMITS, memory_bytes=2**20))
+        read_images(source, names, limits=replace(DECODE_LIMITS, memory_bytes=2**20))
     monkeypatch.setattr(
         grading.collect, "DECODE", "open('/output/pixels', 'w'); open('/output/index', 'w').write('1\\n')"
     )
     with pytest.raises(GradingError, match="break the image reader again and again"):
-        read_pngs(source, names)
+        read_images(source, names)
 
 
 @needs_sandbox
@@ -197,7 +230,7 @@ def test_a_reader_taken_over_by_an_image_cannot_harm_us(source, monkeypatch, lin
     code = f"open('/output/pixels', 'w').write('x' * 300); open('/output/index', 'w').write('1\\n' + {line!r} + '\\n')"
     monkeypatch.setattr(grading.collect, "DECODE", code)
     with pytest.raises(GradingError, match="spoke nonsense"):
-        read_pngs(source, ["grey.png"])
+        read_images(source, ["grey.png"])
 
 
 @needs_sandbox
@@ -206,7 +239,7 @@ def test_a_reader_taken_over_cannot_make_us_read_something_else(source, monkeypa
     code = "import os; os.symlink('/etc/passwd', '/output/index'); os.mkfifo('/output/pixels')"
     monkeypatch.setattr(grading.collect, "DECODE", code)
     with pytest.raises(GradingError, match="spoke nonsense"):
-        read_pngs(source, ["grey.png"])
+        read_images(source, ["grey.png"])
 
 
 @BOTH
@@ -219,5 +252,5 @@ def test_modules_among_the_images_are_not_loaded(source, sandbox, tmp_path):
     (own / "numpy.py").write_text((source / "numpy.py").read_text())
     subprocess.run([sys.executable, "-c", "import numpy"], cwd=own, capture_output=True)
     assert (own / "owned").exists()
-    assert isinstance(read_pngs(source, ["a.png"], sandbox=sandbox)["a.png"], GradedImage)
+    assert isinstance(read_images(source, ["a.png"], sandbox=sandbox)["a.png"], GradedImage)
     assert not (source / "owned").exists()

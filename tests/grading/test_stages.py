@@ -121,7 +121,7 @@ EXPECTED: dict[str, tuple[Callable[[World], bool], str]] = {
         lambda w: bool(w.written("done")),
         r"hw2_1\.sh was stopped: it made more than 1000 files in one place\.",
     ),
-    "sleeper": (lambda w: bool(w.sleepers()), r"hw2_1\.sh ended after 0\.\d s\."),
+    "sleeper": (lambda w: bool(w.sleepers()), r"hw2_1\.sh ran to its end\."),
     "read_ground_truth": (lambda w: w.written("stolen") == b"the ground truth", "ended with exit status 1"),
     "write_results": (lambda w: "100" in w.results.read_text(), "ended with exit status 1"),
     "network": (lambda w: w.written("heard") == b"hello", "ended with exit status 1"),
@@ -130,7 +130,7 @@ EXPECTED: dict[str, tuple[Callable[[World], bool], str]] = {
     "startup_files": (lambda w: (w.site / "sitecustomize.py").exists(), "ended with exit status 1"),
     "rewrite_itself": (lambda w: (w.workplace.submission / "answers.txt").exists(), "ended with exit status 1"),
     "new_namespaces": (lambda w: bool(w.written("done")), "ended with exit status 1"),
-    "pickle_checkpoint": (lambda w: "owned" in w.results.read_text(), r"hw2_1\.sh ended after"),
+    "pickle_checkpoint": (lambda w: "owned" in w.results.read_text(), r"hw2_1\.sh ran to its end"),
 }
 
 
@@ -155,7 +155,7 @@ def test_an_attack_succeeds_where_it_is_trusted_and_not_in_the_sandbox(world, mo
     held = world.run(attack, Sandbox(python=world.python) if attack == "startup_files" else Sandbox())
     world.refused = held.refused
     assert not succeeded(world)
-    assert held.status == ("pass" if "ended after" in sentence else "fail")
+    assert held.status == ("pass" if "ran to its end" in sentence.replace("\\", "") else "fail")
     assert re.search(sentence, held.message)
 
     usual = world.run("harmless", Sandbox())

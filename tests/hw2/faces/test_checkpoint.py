@@ -119,3 +119,10 @@ def test_hostile_metadata_is_refused(tmp_path, config):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"UNet\.pt is not a file; expected the face network's weights"):
         load_face_unet(tmp_path / "UNet.pt")
+
+
+def test_the_content_tells_safetensors_not_the_name(tmp_path, tiny_network):
+    """The homework's scripts are given UNet.pt, whatever it is."""
+    save_face_unet(tiny_network, tmp_path / "tiny.safetensors")
+    (tmp_path / "tiny.safetensors").rename(tmp_path / "UNet.pt")
+    assert load_face_unet(tmp_path / "UNet.pt").config == tiny_network.config

@@ -1,0 +1,506 @@
+"""One whole submission: its scripts run, what they leave behind scored, the points added up, and reports written.
+
+Finished stages are in a journal, so a grading that was killed goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from grading import gaming
+from grading.clip import ClipJudge, load_clip
+from grading.collect import read_images
+from grading.concepts import grade_concepts, read_concepts
+from grading.digits import grade_digits
+from grading.faces import grade_faces
+from grading.images import DecodedImages, GradedImage, ImageRefused
+from grading.metrics import ImageU8
+from grading.models import LoadedJudge, choose_digit_judge, chosen_device
+from grading.points import StaffEntry, score_lines, total, verdict
+from grading.record import data_hashes, hardware, listing_hash, versions
+from grading.results import (
+    Check,
+    ConceptsResult,
+    DigitsResult,
+    FacesResult,
+    GradingError,
+    StageResult,
+    SubmissionResult,
+    failure_sentence,
+    printable,
+)
+from grading.sandbox import Limits, Sandbox, run_sandboxed
+from grading.spec import CLIP_MODEL, FACES_THRESHOLD
+from grading.stages import TIME_LIMITS, Workplace, compare_runs, copy_submission, fetch, freeze, run_script
+
+PREPARED = ("copy", "fetch", "freeze")
+"""Stages that are one: a grading that stopped among them begins anew."""
+
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
+
+MAX_OWN_PICTURES = 5000
+"""Pictures of a submission that are compared with its outputs."""
+
+Result = TypeVar("Result", bound=DigitsResult | FacesResult | ConceptsResult)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What staff grade with. data, private: folders in the layout of the homework's hw2_data.
+
+    private: with noises, ground truth and prompts that nobody knows; without it, public points only. unet,
+    stable_diffusion: what scripts are given as UNet.pt and model.ckpt, by default those in `data`. twice: run each
+    script a second time. The judges as in `hw2-grade digits` and `hw2-grade concepts`.
+    """
+
+    data: Path
+    private: Path | None = None
+    unet: Path | None = None
+    stable_diffusion: Path | None = None
+    problems: tuple[int, ...] = (1, 2, 3)
+    mnistm_classifier: str = "embedded"
+    svhn_classifier: str = "embedded"
+    clip: str = CLIP_MODEL
+    device: str = "cpu"
+    twice: bool = False
+    sandbox: Sandbox = field(default_factory=Sandbox)
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a script. part: public or private, "" for Problem 1. data: its inputs, see `stages.ARGUMENTS`."""
+
+    problem: int
+    part: str
+    data: Mapping[str, Path]
+    root: Path
+
+    @property
+    def name(self) -> str:
+        """Of its stage."""
+        return f"hw2_{self.problem}.sh {self.part}".rstrip()
+
+    @property
+    def folder(self) -> str:
+        """Below outputs/, where its files are."""
+        return f"problem_{self.problem}_{self.part}".rstrip("_")
+
+
+class Grader:
+    """Grades submissions of one assignment, one after the other; judges are loaded when first needed, and kept."""
+
+    def __init__(self, assignment: Assignment) -> None:
+        """Raises GradingError if something that the assignment names is missing, or no sandbox can be made."""
+        self.assignment = assignment
+        self.runs = list(_runs(assignment))
+        self.sandbox = replace(assignment.sandbox, hidden=(*assignment.sandbox.hidden, *_hidden(assignment)))
+        named = {f"{run.folder}/{name}": path for run in self.runs for name, path in run.data.items()}
+        named |= {f"{run.folder}/expected": path for run in self.runs if (path := _expected(run)) is not None}
+        for path in named.values():
+            if not path.exists():
+                raise GradingError(f"{printable(str(path))} is missing; expected the homework's data there")
+        run_sandboxed(["true"], submission=Path("/usr"), sandbox=assignment.sandbox).close()
+        self.hashes = data_hashes(named)
+
+    def grade(
+        self,
+        source: Path,
+        folder: Path,
+        staff: StaffEntry | None = None,
+        on_stage: Callable[[str], None] = lambda _name: None,
+    ) -> SubmissionResult:
+        """The result of the submission in `source`, with all that belongs to it in `folder`.
+
+        There: journal.jsonl, grade.json, the reports, and outputs/ with what the scripts wrote. Called again, it keeps
+        what is finished, as long as submission and assignment are the same; what could not be done is tried again.
+        on_stage is told the name of each stage when it begins.
+        Raises GradingError if source is no folder, or folder is in use or cannot be written.
+        """
+        if source.is_symlink() or not source.is_dir():
+            raise GradingError(f"{printable(str(source))} is no folder; expected a submission")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with _locked(folder):
+                return _Grading(self, source, folder, staff or StaffEntry(), on_stage).result()
+        except OSError as error:
+            name = printable(str(error.filename or folder))
+            reason = f"({error.strerror}); make room or choose another folder"
+            raise GradingError(f"{name} cannot be used {reason}") from None
+
+    @functools.cached_property
+    def device(self) -> str:
+        """Where judges think."""
+        return chosen_device(self.assignment.device)
+
+    @functools.cached_property
+    def digit_judges(self) -> dict[str, LoadedJudge]:
+        """By data set."""
+        return {
+            "mnistm": choose_digit_judge("mnistm", self.assignment.mnistm_classifier, self.device),
+            "svhn": choose_digit_judge("svhn", self.assignment.svhn_classifier, self.device),
+        }
+
+    @functools.cached_property
+    def clip_judge(self) -> ClipJudge:
+        """Of Problem 3."""
+        return load_clip(self.assignment.clip, self.device)
+
+    def record(self) -> dict[str, Any]:
+        """What the numbers depend on, times and judges aside; judges are in the problems' results."""
+        asked = self.assignment
+        return {
+            "versions": versions(),
+            "hardware": hardware(),
+            "data_sha256": self.hashes,
+            "seeds": "grading draws nothing at random",
+            "problems": list(asked.problems),
+            "limits": asdict(asked.limits) | {"seconds": {str(n): TIME_LIMITS[n] for n in asked.problems}},
+            "options": {
+                "mnistm_classifier": asked.mnistm_classifier,
+                "svhn_classifier": asked.svhn_classifier,
+                "clip": asked.clip,
+                "device": asked.device,
+                "twice": asked.twice,
+                "private": asked.private is not None,
+                "sandbox": "none, the code is trusted" if asked.sandbox.trust else "bubblewrap",
+                "gpu": asked.sandbox.gpu,
+            },
+        }
+
+
+class _Grading:
+    """One call of `Grader.grade`."""
+
+    def __init__(
+        self, grader: Grader, source: Path, folder: Path, staff: StaffEntry, on_stage: Callable[[str], None]
+    ) -> None:
+        self.grader, self.source, self.folder, self.staff, self.on_stage = grader, source, folder, staff, on_stage
+        self.workplace = Workplace(folder / "work")
+        self.outputs = folder / "outputs"
+        self.record = grader.record()
+        self.record["fingerprint"] = _fingerprint(self.record, source)
+        self.decoded: dict[str, dict[str, GradedImage | ImageRefused]] = {}
+
+    def result(self) -> SubmissionResult:
+        found = self.earlier_result() or self.graded()
+        lines = score_lines(found.digits, found.faces, found.concepts, self.staff)
+        points, max_points, unchecked = total(lines)
+        found = replace(
+            found, status=verdict(lines), points=points, max_points=max_points, unchecked=unchecked, lines=lines
+        )
+        _write(self.folder / "grade.json", _RESULT.dump_json(found, indent=2) + b"\n")
+        self.on_stage("report")
+        write_reports(found, self.folder, self.pixels_of_run)
+        return found
+
+    def earlier_result(self) -> SubmissionResult | None:
+        """Of an earlier call, if nothing has changed since and there was nothing that we could not do."""
+        try:
+            found = _RESULT.validate_json((self.folder / "grade.json").read_bytes())
+        except (OSError, ValidationError):
+            return None
+        same = found.record.get("fingerprint") == self.record["fingerprint"]
+        undone = [stage for stage in found.stages if stage.status == "error"]
+        return found if same and not undone and verdict(found.lines) != "error" else None
+
+    def graded(self) -> SubmissionResult:
+        started = time.time()
+        journal = _Journal(self.folder / "journal.jsonl", self.record["fingerprint"])
+        stages = {stage.stage: stage for stage in self.stages(journal)}
+        result = SubmissionResult(self.source.name, "error", 0, 0, 0, stages=list(stages.values()), record=self.record)
+        for run in self.grader.runs:
+            self.on_stage(f"score {run.name}")
+            stage = stages[run.name]
+            if run.problem == 1:
+                result = replace(result, digits=self.scored(run, stage, _no_digits, self.digits))
+            elif run.problem == 2:
+                result.faces[run.part] = self.scored(run, stage, _no_faces, self.faces)
+            else:
+                result.concepts[run.part] = self.scored(run, stage, _no_concepts, self.concepts)
+            result.warnings.extend(self.warnings(run, stage, stages["freeze"].files))
+            again = stages.get(f"{run.name} twice")
+            if again and again.status == "fail":
+                result.warnings.append(Check(again.stage, "warning", again.message))
+        shutil.rmtree(self.workplace.path, ignore_errors=True)
+        self.record["times"] = {"started": started, "finished": time.time()}
+        return result
+
+    # --- stages
+
+    def stages(self, journal: _Journal) -> Iterator[StageResult]:
+        """All stages in order, those that the journal has not yet run now."""
+        prepared = [journal.done.get(name) for name in PREPARED]
+        if any(stage is None or stage.status == "error" for stage in prepared) or not self.workplace.path.exists():
+            journal.clear()
+            for name, work in zip(PREPARED, (self.copy, self.fetch, self.freeze), strict=True):
+                self.on_stage(name)
+                journal.add(work())
+        yield from (journal.done[name] for name in PREPARED)
+        unprepared = next((journal.done[name] for name in PREPARED if journal.done[name].status == "error"), None)
+        for run in self.grader.runs:
+            if unprepared:
+                yield StageResult(run.name, "error", unprepared.message)
+                continue
+            yield self.stage(journal, run.name, functools.partial(self.run, run, run.folder))
+            if self.grader.assignment.twice:
+                again = functools.partial(self.run_again, run, journal.done[run.name])
+                yield self.stage(journal, f"{run.name} twice", again)
+
+    def stage(self, journal: _Journal, name: str, work: Callable[[], StageResult]) -> StageResult:
+        earlier = journal.done.get(name)
+        if earlier is None or earlier.status == "error":
+            self.on_stage(name)
+            journal.add(replace(work(), stage=name))
+        return journal.done[name]
+
+    def copy(self) -> StageResult:
+        return copy_submission(self.source, self.workplace)
+
+    def fetch(self) -> StageResult:
+        return fetch(self.workplace, self.grader.sandbox)
+
+    def freeze(self) -> StageResult:
+        return freeze(self.workplace)
+
+    def run(self, run: Run, folder: str) -> StageResult:
+        output = self.outputs / folder
+        if output.exists():
+            shutil.rmtree(output)
+        done = run_script(
+            self.workplace, run.problem, run.data, output, self.grader.sandbox, self.grader.assignment.limits
+        )
+        output.mkdir(parents=True, exist_ok=True)
+        return done
+
+    def run_again(self, run: Run, first: StageResult) -> StageResult:
+        folder = f"{run.folder}_again"
+        second = self.run(run, folder)
+        compared = compare_runs(first, second)
+        if compared.status == "pass":
+            shutil.rmtree(self.outputs / folder)
+        return replace(compared, seconds=second.seconds, log=second.log if compared.status == "fail" else "")
+
+    # --- scores
+
+    def scored(
+        self, run: Run, stage: StageResult, failed: Callable[[Check], Result], work: Callable[[Run], Result]
+    ) -> Result:
+        """The result of one run's output. failed: makes one of an error of ours."""
+        if stage.status == "error":
+            return failed(Check("run", "error", stage.message))
+        try:
+            result = work(run)
+        except Exception as error:
+            return failed(Check("score", "error", failure_sentence(error)))
+        before = [Check("run", "warning", stage.message)] if stage.status == "fail" else []
+        refused = [Check("collect", "warning", sentence) for sentence in stage.refused]
+        return replace(result, checks=[*before, *result.checks, *refused])
+
+    def digits(self, run: Run) -> DigitsResult:
+        return grade_digits(self.outputs / run.folder, self.grader.digit_judges, read=self.images(run).read_png)
+
+    def faces(self, run: Run) -> FacesResult:
+        return grade_faces(self.outputs / run.folder, run.root / "face" / "GT", read=self.images(run).read_png)
+
+    def concepts(self, run: Run) -> ConceptsResult:
+        asked = read_concepts(run.data["input.json"])
+        references = _references(run.root, self.grader.assignment)
+        folder = self.outputs / run.folder
+        return grade_concepts(folder, asked, references, self.grader.clip_judge, self.images(run).read_image)
+
+    def images(self, run: Run) -> DecodedImages:
+        """A run's pictures, decoded in a sandbox when first asked for."""
+        root = self.outputs / run.folder
+        if run.folder not in self.decoded:
+            names = [str(path.relative_to(root)) for path in sorted(root.rglob("*")) if _is_picture(path)]
+            self.decoded[run.folder] = read_images(root, names, run.problem != 3, self.grader.sandbox)
+        return DecodedImages(root, self.decoded[run.folder])
+
+    def pixels_of_run(self, run: str, name: str) -> ImageU8 | None:
+        """(H, W, 3) of a picture of outputs/{run}, None if there is none that could be read."""
+        owner = next(each for each in self.grader.runs if each.folder == run)
+        root = self.outputs / run
+        try:
+            return self.images(owner).read_image(root, name)
+        except (ImageRefused, GradingError):
+            return None
+
+    def warnings(self, run: Run, stage: StageResult, submitted: Mapping[str, str]) -> list[Check]:
+        """For staff: what does not look like a network's work."""
+        try:
+            images = {name: image.pixels_u8 for name, image in self.images_read(run)}
+            parts = {run.name: images}
+            if run.problem == 1:
+                parts = {f"{run.name} {part}": _below(part, images) for part in ("mnistm", "svhn")}
+            found = [check for where, of_part in parts.items() for check in gaming.repeated_images(where, of_part)]
+            if run.problem == 1:
+                for where, of_part in parts.items():
+                    found += gaming.near_duplicates_across_digits(where, of_part)
+                found += gaming.too_fast(run.name, stage.seconds, len(images))
+            truth = _truth(run)
+            found += gaming.copied_files(run.name, stage.files, submitted, truth)
+            found += gaming.copied_pixels(run.name, images, self.own_pictures)
+        except Exception as error:
+            return [Check(f"{run.name} warnings", "warning", failure_sentence(error))]
+        return found
+
+    def images_read(self, run: Run) -> Iterator[tuple[str, GradedImage]]:
+        self.images(run)
+        for name, image in self.decoded[run.folder].items():
+            if isinstance(image, GradedImage):
+                yield name, image
+
+    @functools.cached_property
+    def own_pictures(self) -> dict[str, ImageU8]:
+        """Pictures that the submission came with, its downloads included."""
+        root = self.workplace.submission
+        names = [
+            str(path.relative_to(root))
+            for path in sorted(root.rglob("*"))
+            if _is_picture(path) and not path.is_symlink() and path.name.isprintable()
+        ]
+        decoded = read_images(root, names[:MAX_OWN_PICTURES], False, self.grader.sandbox)
+        return {name: image.pixels_u8 for name, image in decoded.items() if isinstance(image, GradedImage)}
+
+
+_RESULT = TypeAdapter(SubmissionResult)
+_STAGE = TypeAdapter(StageResult)
+
+
+class _Journal:
+    """Finished stages, one JSON line each after a first one with the fingerprint; what is torn is not believed."""
+
+    def __init__(self, path: Path, fingerprint: str) -> None:
+        self.path, self.fingerprint = path, fingerprint
+        self.done: dict[str, StageResult] = {}
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        whole = [line for line in lines if line.endswith(b"\n")]
+        if not whole or whole[0] != self.first_line():
+            self.clear()
+            return
+        with path.open("r+b") as file:
+            file.truncate(sum(map(len, whole)))
+        for line in whole[1:]:
+            stage = _STAGE.validate_json(line)
+            self.done[stage.stage] = stage
+
+    def first_line(self) -> bytes:
+        return json.dumps({"fingerprint": self.fingerprint}).encode() + b"\n"
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.done = {}
+        _write(self.path, self.first_line())
+
+    def add(self, stage: StageResult) -> None:
+        """Once this returns, the stage is never run again."""
+        with self.path.open("ab") as file:
+            file.write(_STAGE.dump_json(stage) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.done[stage.stage] = stage
+
+
+def write_reports(result: SubmissionResult, folder: Path, pixels: Callable[[str, str], ImageU8 | None]) -> None:
+    """Write the reports of one submission into its folder. pixels(run, name): a picture of outputs/{run}/{name}."""
+
+
+def _no_digits(check: Check) -> DigitsResult:
+    return DigitsResult("error", checks=[check])
+
+
+def _no_faces(check: Check) -> FacesResult:
+    return FacesResult("error", FACES_THRESHOLD, checks=[check])
+
+
+def _no_concepts(check: Check) -> ConceptsResult:
+    return ConceptsResult("error", checks=[check])
+
+
+def _runs(asked: Assignment) -> Iterator[Run]:
+    if 1 in asked.problems:
+        yield Run(1, "", {}, asked.data)
+    parts = {"public": asked.data} | ({"private": asked.private} if asked.private else {})
+    unet = asked.unet or asked.data / "face" / "UNet.pt"
+    model = asked.stable_diffusion or asked.data / "model.ckpt"
+    if 2 in asked.problems:
+        for part, root in parts.items():
+            yield Run(2, part, {"noise": root / "face" / "noise", "UNet.pt": unet}, root)
+    if 3 in asked.problems:
+        for part, root in parts.items():
+            prompts = root / "textual_inversion" / "input.json"
+            yield Run(3, part, {"input.json": prompts, "model.ckpt": model}, root)
+
+
+def _expected(run: Run) -> Path | None:
+    """What a run's output is compared with."""
+    return {2: run.root / "face" / "GT"}.get(run.problem)
+
+
+def _references(root: Path, asked: Assignment) -> Path:
+    """The concepts' pictures; private prompts may be about the public concepts."""
+    own = root / "textual_inversion"
+    return own if any(path.is_dir() for path in own.iterdir()) else asked.data / "textual_inversion"
+
+
+def _hidden(asked: Assignment) -> Iterator[Path]:
+    for root in (asked.data, asked.private):
+        if root is not None and (root / "face" / "GT").exists():
+            yield root / "face" / "GT"
+    if asked.private is not None:
+        yield asked.private
+    for judge in (asked.mnistm_classifier, asked.svhn_classifier):
+        if Path(judge).is_file():
+            yield Path(judge)
+
+
+def _truth(run: Run) -> dict[str, str]:
+    folder = _expected(run)
+    if folder is None:
+        return {}
+    return data_hashes({f"{folder.name}/{path.name}": path for path in sorted(folder.glob("*.png"))})
+
+
+def _is_picture(path: Path) -> bool:
+    return path.name.lower().endswith(PICTURES) and not path.is_dir()
+
+
+def _below(folder: str, images: Mapping[str, ImageU8]) -> dict[str, ImageU8]:
+    return {name.removeprefix(f"{folder}/"): pixels for name, pixels in images.items() if name.startswith(f"{folder}/")}
+
+
+def _fingerprint(record: Mapping[str, Any], source: Path) -> str:
+    """Of all that a result depends on; the machine aside."""
+    content = {name: value for name, value in record.items() if name != "hardware"}
+    return hashlib.sha256(json.dumps([content, listing_hash(source)], sort_keys=True).encode()).hexdigest()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Nobody else grades into this folder. The lock goes with the process, however it ends."""
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise GradingError(f"another grading works in {printable(str(folder))}; wait for it or stop it") from None
+        yield
+
+
+def _write(path: Path, content: bytes) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(content)
+    partial.replace(path)
