@@ -152,7 +152,8 @@ def run_sandboxed(
     Raises GradingError if the sandbox cannot be made or the machine itself runs short.
     """
     limits, sandbox = limits or Limits(), sandbox or Sandbox()
-    folders = {SUBMISSION: submission, **(inputs or {}), **(writable or {})}
+    given = {SUBMISSION: submission, **(inputs or {}), **(writable or {})}
+    folders = {inside: path.absolute() for inside, path in given.items()}
     for path in folders.values():
         if not path.exists():
             raise GradingError(f"{printable(str(path))} does not exist; expected something to give to the run")

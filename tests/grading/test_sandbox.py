@@ -106,6 +106,14 @@ def test_a_trusted_commands_paths_become_those_outside_and_nothing_else_does(fol
 
 
 @needs_sandbox
+def test_relative_paths_are_those_of_the_caller(folder, monkeypatch):
+    (folder / "sub").mkdir()
+    (folder / "sub" / "here").touch()
+    monkeypatch.chdir(folder)
+    assert run("ls", Path("sub")).log == "here"
+
+
+@needs_sandbox
 def test_the_sandbox_shows_nothing_else_of_the_host(folder):
     hidden = [
         folder.parent / "secret",

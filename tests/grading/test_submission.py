@@ -137,6 +137,7 @@ def test_a_missing_or_failing_script_costs_its_own_points_only(tmp_path, assignm
 
 
 def test_a_failure_of_ours_is_no_zero_and_is_tried_again(tmp_path, assignment, student, monkeypatch):
+    (student / "hw2_1.sh").write_text(f"echo ran >> {tmp_path}/ran")
     grader = Grader(assignment)
     with monkeypatch.context() as broken:
         broken.setattr(grading.submission, "grade_faces", lambda *a, **o: 1 / 0)
@@ -146,6 +147,8 @@ def test_a_failure_of_ours_is_no_zero_and_is_tried_again(tmp_path, assignment, s
     assert (line.points, line.status, result.unchecked) == (None, "error", 10)
     assert "The grader itself failed, please report it (ZeroDivisionError: division by zero)." in line.message
     assert points(grader.grade(student, tmp_path / "out"))["2 public"] == 10
+    assert (tmp_path / "ran").read_text() == "ran\n"  # what was finished is not run again
+    assert not (tmp_path / "out" / "work").exists()
 
 
 def test_a_full_disk_while_copying_is_no_missing_script(tmp_path, assignment, student, monkeypatch):
