@@ -12,12 +12,25 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from grading.results import Check, ConceptsResult, DigitsResult, FacesResult, ZeroShotResult, printable
+from grading.excerpt import OUTCOMES, is_deduction, log_tail, shown_points, shown_seconds, unchecked_sentence
+from grading.results import (
+    Check,
+    ConceptsResult,
+    DigitsResult,
+    FacesResult,
+    ScoreLine,
+    StageResult,
+    SubmissionResult,
+    ZeroShotResult,
+    printable,
+)
 
 STYLES = {"pass": "green", "fail": "red", "warning": "yellow", "error": "magenta"}
 
+STAGE_LINES = 8
+"""Of a failed script's log; all of it is in the JSON."""
 
-Result = FacesResult | DigitsResult | ConceptsResult | ZeroShotResult
+Result = FacesResult | DigitsResult | ConceptsResult | ZeroShotResult | SubmissionResult
 
 
 def to_json(result: Result) -> str:
@@ -93,6 +106,44 @@ def zero_shot_table(result: ZeroShotResult) -> RenderableType:
     table.add_row("95 % interval", low_high)
     table.add_row(Text(f"{result.correct} of {result.total}", "bold"), Text(_number(result.accuracy, ".2%"), "bold"))
     return Group(table, *(_line(check) for check in result.checks), _verdict(result.status))
+
+
+def submission_table(result: SubmissionResult) -> RenderableType:
+    """A whole submission for the terminal: points, a sentence per line, what went wrong, warnings, the verdict."""
+    table = Table(title=Text(f"Submission {printable(result.submission)}"), title_justify="left")
+    for column, justify in (("line", "left"), ("", "left"), ("points", "right"), ("of", "right"), ("", "left")):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for line in result.lines:
+        most = "" if is_deduction(line) else shown_points(line.max_points)
+        outcome = Text("") if is_deduction(line) else Text(OUTCOMES[line.status], STYLES[line.status])
+        title = Text(printable(line.title) + (" (private)" if line.private else ""))
+        table.add_row(Text(printable(line.name)), title, shown_points(line.points), most, outcome)
+    table.add_section()
+    total, most = shown_points(result.points), shown_points(result.max_points)
+    table.add_row(Text("total", "bold"), "", Text(total, "bold"), Text(most, "bold"), "")
+    said = [_sentence(line) for line in result.lines]
+    failed = [text for stage in result.stages if stage.status != "pass" for text in _stage(stage)]
+    unchecked = unchecked_sentence(result)
+    return Group(
+        table,
+        *said,
+        *([Text("Stages that did not pass", "bold"), *failed] if failed else []),
+        *([Text("Warnings for staff", "bold"), *map(_line, result.warnings)] if result.warnings else []),
+        *([_line(Check("unchecked", "error", unchecked))] if unchecked else []),
+        _verdict(result.status),
+    )
+
+
+def _sentence(line: ScoreLine) -> Text:
+    if is_deduction(line):
+        return Text.assemble(("minus".rjust(7), STYLES["warning"]), "  ", printable(f"{line.title}: {line.message}"))
+    return _line(Check(line.name, line.status, f"{line.title}: {line.message}"))
+
+
+def _stage(stage: StageResult) -> list[Text]:
+    """What a stage says, and the last lines that its script printed."""
+    head = _line(Check(stage.stage, stage.status, f"{stage.stage} ({shown_seconds(stage.seconds)}): {stage.message}"))
+    return [head, *(Text(f"         | {line}", "dim") for line in log_tail(stage.log, STAGE_LINES))]
 
 
 def _realism_table(result: DigitsResult) -> Table:
