@@ -161,6 +161,15 @@ def test_what_could_not_be_checked_is_told_and_no_zero(pages):
     assert "could not be checked (" not in pages["public"]
 
 
+def test_private_lines_parts_and_stages_are_marked_as_such(pages):
+    badge = ' <span class="badge">private</span>'
+    for named in ("Problem 2, private noises</bdi>", "faces, private noises", "<bdi>hw2_2.sh private</bdi>"):
+        assert named + badge in pages["staff"]
+    for named in ("Problem 2, public noises</bdi>", "faces, public noises", "<bdi>hw2_2.sh public</bdi>"):
+        assert named in pages["staff"]
+        assert named + badge not in pages["staff"]
+
+
 def test_a_low_digit_stands_out(pages):
     assert re.search(r"<b><span class=\"hidden\">digit 8: </span>70%</b>", pages["staff"])
 

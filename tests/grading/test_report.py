@@ -48,6 +48,10 @@ def test_no_hostile_text_steers_the_terminal():
     text = printed(hostile_result())
     assert all(character.isprintable() or character == "\n" for character in text)
     assert "[bold]markup[/bold]" in text
+    result = submission_result("[red]n[/red]")
+    result = replace(result, lines=[replace(result.lines[0], name="[red]l[/red]", title="[red]t[/red]")])
+    assert "│ [red]l[/red] │ [red]t[/red] │" in printed(result)
+    assert "Submission [red]n[/red]" in printed(result)
 
 
 def test_json_survives_every_name():
