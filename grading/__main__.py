@@ -6,8 +6,8 @@ import io
 import math
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
@@ -15,6 +15,7 @@ import typer
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from grading.folder import write_whole
 from grading.report import Result as AnyResult
 from grading.report import (
     concepts_table,
@@ -52,6 +53,10 @@ OutputOption = Annotated[Path, typer.Option(help="Folder for outputs, results an
 PrivateOption = Annotated[
     Path | None, typer.Option(help="A folder like hw2_data with the private noises, ground truth and prompts.")
 ]
+PublicOnlyOption = Annotated[
+    bool, typer.Option("--public-only", help="No private part: 35 performance points instead of 55.")
+]
+DeviceOption = Annotated[str, typer.Option(help="Where the judges think: cpu, cuda, or auto.")]
 ProblemsOption = Annotated[str, typer.Option(help="Which problems: some of 1,2,3.")]
 UnetOption = Annotated[Path | None, typer.Option(help="What scripts get as UNet.pt. [default: DATA/face/UNet.pt]")]
 StableDiffusionOption = Annotated[
@@ -190,16 +195,14 @@ def submission(
     data: DataOption,
     output: OutputOption,
     private: PrivateOption = None,
-    public_only: Annotated[
-        bool, typer.Option("--public-only", help="No private part: 35 performance points instead of 55.")
-    ] = False,
+    public_only: PublicOnlyOption = False,
     problems: ProblemsOption = "1,2,3",
     unet: UnetOption = None,
     stable_diffusion: StableDiffusionOption = None,
     mnistm_classifier: MnistmOption = "embedded",
     svhn_classifier: SvhnOption = "embedded",
     clip: ClipOption = CLIP_MODEL,
-    device: Annotated[str, typer.Option(help="Where the judges think: cpu, cuda, or auto.")] = "auto",
+    device: DeviceOption = "auto",
     twice: TwiceOption = False,
     gpu: GpuOption = False,
     trust: TrustOption = False,
@@ -215,11 +218,9 @@ def submission(
         from grading.points import StaffEntry, read_staff_file
         from grading.submission import Assignment, Grader
 
-        if public_only and private:
-            raise GradingError("--public-only and --private contradict each other; give one of them")
         assignment = Assignment(
-            data, private, unet, stable_diffusion, _problems(problems), mnistm_classifier, svhn_classifier, clip,
-            device, twice, Sandbox(gpu, trust, python or Path(sys.prefix)),
+            data, _private(private, public_only), unet, stable_diffusion, _problems(problems), mnistm_classifier,
+            svhn_classifier, clip, device, twice, Sandbox(gpu, trust, python or Path(sys.prefix)),
         )  # fmt: skip
         entry = StaffEntry()
         if staff:
@@ -248,6 +249,59 @@ def explain_command(
     except GradingError as error:
         _complain(f"{error}.")
         raise typer.Exit(2) from None
+
+
+@app.command("cohort")
+def cohort(
+    submissions: Annotated[Path, typer.Argument(help="Folder with one folder for each submission.")],
+    data: DataOption,
+    output: OutputOption,
+    private: PrivateOption = None,
+    public_only: PublicOnlyOption = False,
+    problems: ProblemsOption = "1,2,3",
+    unet: UnetOption = None,
+    stable_diffusion: StableDiffusionOption = None,
+    mnistm_classifier: MnistmOption = "embedded",
+    svhn_classifier: SvhnOption = "embedded",
+    clip: ClipOption = CLIP_MODEL,
+    device: DeviceOption = "auto",
+    twice: TwiceOption = False,
+    gpu: GpuOption = False,
+    trust: TrustOption = False,
+    python: PythonOption = None,
+    staff: StaffOption = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Submissions at a time. [default: one for each GPU, or one]", min=1)
+    ] = None,
+    address: Annotated[str, typer.Option(help="Of a Ray cluster: auto, or HOST:PORT. [default: this machine]")] = "",
+) -> None:
+    """A whole class. Exit status: 0 all graded, whatever their points, 2 something could not be checked."""
+    try:
+        from grading.cohort import grade_cohort
+        from grading.points import read_staff_file
+        from grading.submission import Assignment
+
+        assignment = Assignment(
+            data, _private(private, public_only), unet, stable_diffusion, _problems(problems), mnistm_classifier,
+            svhn_classifier, clip, device, twice, Sandbox(gpu, trust, python or Path(sys.prefix)),
+        )  # fmt: skip
+        results = grade_cohort(
+            submissions, assignment, output, read_staff_file(staff) if staff else {}, workers, address
+        )
+    except GradingError as error:
+        _complain(f"{error}.")
+        raise typer.Exit(2) from None
+    counts = Counter(result.status for result in results)
+    unchecked = f"; {counts['error']} could not be checked whole: grade again" if counts["error"] else ""
+    stdout_console().print(f"{len(results)} submissions graded, {counts['pass']} with full points{unchecked}.")
+    stdout_console().print(printable(f"{output / 'index.html'} and {output / 'scores.csv'}"))
+    raise typer.Exit(2 if counts["error"] else 0)
+
+
+def _private(private: Path | None, public_only: bool) -> Path | None:
+    if public_only and private:
+        raise GradingError("--public-only and --private contradict each other; give one of them")
+    return private
 
 
 def _problems(text: str) -> tuple[int, ...]:
@@ -315,14 +369,7 @@ def _write(path: Path, content: bytes) -> None:
     if path.exists() and not path.is_file():
         path.write_bytes(content)
         return
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
+    write_whole(path, content)
 
 
 def _complain(sentence: str) -> None:

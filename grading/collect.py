@@ -194,13 +194,14 @@ def _open(name: str, folder: int, flags: int) -> int:
 
 def read_images(
     folder: Path,
-    names: Sequence[str],
-    only_png: bool = True,
+    pngs: Sequence[str],
+    others: Sequence[str] = (),
     sandbox: Sandbox | None = None,
     limits: Limits = DECODE_LIMITS,
 ) -> dict[str, GradedImage | ImageRefused]:
-    """What `grading.images.read_png` (or `read_image`) says of each path below `folder`, from a sandbox of its own.
+    """What `grading.images` says of each path below `folder`, from a sandbox of its own.
 
+    pngs are read by `read_png`, others by `read_image`.
     One process reads all of them; an image that breaks it is refused, and the next process goes on behind it. Images
     beyond MAX_DECODED_BYTES of pixels in all are refused.
     Raises GradingError if images are not what breaks it.
@@ -210,13 +211,14 @@ def read_images(
     sandbox = replace(sandbox or Sandbox(), python=Path(sys.prefix), gpu=False, environment={"OMP_NUM_THREADS": "1"})
     results: dict[str, GradedImage | ImageRefused] = {}
     broken = 0
+    names = [*pngs, *others]
     while left := [name for name in names if name not in results]:
         if broken > MAX_BROKEN:
             raise GradingError(f"the images in {printable(str(folder))} break the image reader again and again")
         with tempfile.TemporaryDirectory(prefix="hw2-grade-") as scratch:
             request = Path(scratch, "request.json")
             request.write_text(
-                json.dumps({"names": left, "only_png": only_png, "taken": sum(map(_size, results.values()))})
+                json.dumps({"names": left, "others": list(others), "taken": sum(map(_size, results.values()))})
             )
             request.chmod(0o644)
             package = Path(__file__).parent
@@ -245,7 +247,7 @@ def decode(folder: str, request: str, output: str) -> None:
     from grading.images import GradedImage, ImageRefused, read_image, read_png
 
     asked = json.loads(Path(request).read_text())
-    taken = int(asked["taken"])
+    taken, others = int(asked["taken"]), set(asked["others"])
     with Path(output, "pixels").open("wb") as pixels, Path(output, "index").open("w", buffering=1) as index:
         index.write(json.dumps("ready") + "\n")
         for name in asked["names"]:
@@ -253,7 +255,7 @@ def decode(folder: str, request: str, output: str) -> None:
                 if taken > MAX_DECODED_BYTES:
                     raise ImageRefused(f"is not read any more: the images before it have {taken} bytes of pixels")
                 where = Path(folder)
-                image = read_png(where, name) if asked["only_png"] else GradedImage(read_image(where, name))
+                image = GradedImage(read_image(where, name)) if name in others else read_png(where, name)
             except ImageRefused as refusal:
                 line: dict[str, object] = {"refused": str(refusal)}
             else:

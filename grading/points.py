@@ -160,7 +160,7 @@ def _line(
     result: DigitsResult | FacesResult | ConceptsResult,
     checks: Sequence[Check] | None = None,
 ) -> ScoreLine:
-    private = " private" in name
+    private = name.split()[1] == "private"
     checks = result.checks if checks is None else checks
     if result.status == "error":
         reasons = [check.message for check in result.checks if check.status == "error"]

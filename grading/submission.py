@@ -5,7 +5,6 @@ Finished stages are in a journal, so a grading that was killed goes on where it 
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import hashlib
 import json
@@ -13,7 +12,6 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,9 +24,14 @@ from grading.collect import read_images
 from grading.concepts import grade_concepts, read_concepts
 from grading.digits import grade_digits
 from grading.faces import grade_faces
-from grading.images import DecodedImages, GradedImage, ImageRefused
+from grading.folder import locked, write_whole
+from grading.gradescope import gradescope_results
+from grading.images import DecodedImages, GradedImage, ImageRefused, read_png
+from grading.junit import junit_xml
 from grading.metrics import ImageU8
 from grading.models import LoadedJudge, choose_digit_judge, chosen_device
+from grading.page import submission_page
+from grading.pictures import Pictures, make_pictures
 from grading.points import StaffEntry, score_lines, total, verdict
 from grading.record import data_hashes, hardware, listing_hash, versions
 from grading.results import (
@@ -134,7 +137,7 @@ class Grader:
             raise GradingError(f"{printable(str(source))} is no folder; expected a submission")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with _locked(folder):
+            with locked(folder):
                 return _Grading(self, source, folder, staff or StaffEntry(), on_stage).result()
         except OSError as error:
             name = printable(str(error.filename or folder))
@@ -193,7 +196,6 @@ class _Grading:
         self.outputs = folder / "outputs"
         self.record = grader.record()
         self.record["fingerprint"] = _fingerprint(self.record, source)
-        self.decoded: dict[str, dict[str, GradedImage | ImageRefused]] = {}
 
     def result(self) -> SubmissionResult:
         found = self.earlier_result() or self.graded()
@@ -202,9 +204,9 @@ class _Grading:
         found = replace(
             found, status=verdict(lines), points=points, max_points=max_points, unchecked=unchecked, lines=lines
         )
-        _write(self.folder / "grade.json", _RESULT.dump_json(found, indent=2) + b"\n")
+        write_whole(self.folder / "grade.json", _RESULT.dump_json(found, indent=2) + b"\n")
         self.on_stage("report")
-        write_reports(found, self.folder, self.pixels_of_run)
+        write_reports(found, self.folder, make_pictures(found, self.picture, self.truth))
         return found
 
     def earlier_result(self) -> SubmissionResult | None:
@@ -221,7 +223,9 @@ class _Grading:
         started = time.time()
         journal = _Journal(self.folder / "journal.jsonl", self.record["fingerprint"])
         stages = {stage.stage: stage for stage in self.stages(journal)}
-        result = SubmissionResult(self.source.name, "error", 0, 0, 0, stages=list(stages.values()), record=self.record)
+        result = SubmissionResult(
+            printable(self.source.name), "error", 0, 0, 0, stages=list(stages.values()), record=self.record
+        )
         for run in self.grader.runs:
             self.on_stage(f"score {run.name}")
             stage = stages[run.name]
@@ -313,38 +317,52 @@ class _Grading:
         return replace(result, checks=[*before, *result.checks, *refused])
 
     def digits(self, run: Run) -> DigitsResult:
-        return grade_digits(self.outputs / run.folder, self.grader.digit_judges, read=self.images(run).read_png)
+        return grade_digits(self.outputs / run.folder, self.grader.digit_judges, read=self.images.read_png)
 
     def faces(self, run: Run) -> FacesResult:
-        return grade_faces(self.outputs / run.folder, run.root / "face" / "GT", read=self.images(run).read_png)
+        return grade_faces(self.outputs / run.folder, run.root / "face" / "GT", read=self.images.read_png)
 
     def concepts(self, run: Run) -> ConceptsResult:
         asked = read_concepts(run.data["input.json"])
         references = _references(run.root, self.grader.assignment)
         folder = self.outputs / run.folder
-        return grade_concepts(folder, asked, references, self.grader.clip_judge, self.images(run).read_image)
+        return grade_concepts(folder, asked, references, self.grader.clip_judge, self.images.read_image)
 
-    def images(self, run: Run) -> DecodedImages:
-        """A run's pictures, decoded in a sandbox when first asked for."""
-        root = self.outputs / run.folder
-        if run.folder not in self.decoded:
-            names = [str(path.relative_to(root)) for path in sorted(root.rglob("*")) if _is_picture(path)]
-            self.decoded[run.folder] = read_images(root, names, run.problem != 3, self.grader.sandbox)
-        return DecodedImages(root, self.decoded[run.folder])
+    @functools.cached_property
+    def decoded(self) -> dict[str, GradedImage | ImageRefused]:
+        """All pictures below outputs/, read in one sandbox; Problem 3 takes other kinds than PNG, too."""
+        names: dict[bool, list[str]] = {True: [], False: []}
+        for run in self.grader.runs:
+            found = sorted((self.outputs / run.folder).rglob("*"))
+            names[run.problem != 3] += [str(path.relative_to(self.outputs)) for path in found if _is_picture(path)]
+        return read_images(self.outputs, names[True], names[False], self.grader.sandbox)
 
-    def pixels_of_run(self, run: str, name: str) -> ImageU8 | None:
-        """(H, W, 3) of a picture of outputs/{run}, None if there is none that could be read."""
-        owner = next(each for each in self.grader.runs if each.folder == run)
-        root = self.outputs / run
+    @property
+    def images(self) -> DecodedImages:
+        """What stands in for reading files of outputs/."""
+        return DecodedImages(self.outputs, self.decoded)
+
+    def picture(self, path: str) -> ImageU8 | None:
+        """(H, W, 3) of a picture below outputs/, None if there is none that could be read."""
         try:
-            return self.images(owner).read_image(root, name)
+            return self.images.read_image(self.outputs, path)
         except (ImageRefused, GradingError):
+            return None
+
+    def truth(self, path: str) -> ImageU8 | None:
+        """The face that public/NAME or private/NAME should be."""
+        part, name = path.split("/", 1)
+        root = next(run.root for run in self.grader.runs if (run.problem, run.part) == (2, part))
+        try:
+            return read_png(root / "face" / "GT", name).pixels_u8
+        except ImageRefused:
             return None
 
     def warnings(self, run: Run, stage: StageResult, submitted: Mapping[str, str]) -> list[Check]:
         """For staff: what does not look like a network's work."""
         try:
-            images = {name: image.pixels_u8 for name, image in self.images_read(run)}
+            read = {name: image.pixels_u8 for name, image in self.decoded.items() if isinstance(image, GradedImage)}
+            images = _below(run.folder, read)
             parts = {run.name: images}
             if run.problem == 1:
                 parts = {f"{run.name} {part}": _below(part, images) for part in ("mnistm", "svhn")}
@@ -360,12 +378,6 @@ class _Grading:
             return [Check(f"{run.name} warnings", "warning", failure_sentence(error))]
         return found
 
-    def images_read(self, run: Run) -> Iterator[tuple[str, GradedImage]]:
-        self.images(run)
-        for name, image in self.decoded[run.folder].items():
-            if isinstance(image, GradedImage):
-                yield name, image
-
     @functools.cached_property
     def own_pictures(self) -> dict[str, ImageU8]:
         """Pictures that the submission came with, its downloads included."""
@@ -375,7 +387,7 @@ class _Grading:
             for path in sorted(root.rglob("*"))
             if _is_picture(path) and not path.is_symlink() and path.name.isprintable()
         ]
-        decoded = read_images(root, names[:MAX_OWN_PICTURES], False, self.grader.sandbox)
+        decoded = read_images(root, [], names[:MAX_OWN_PICTURES], self.grader.sandbox)
         return {name: image.pixels_u8 for name, image in decoded.items() if isinstance(image, GradedImage)}
 
 
@@ -406,7 +418,7 @@ class _Journal:
     def clear(self) -> None:
         """Begin anew."""
         self.done = {}
-        _write(self.path, self.first_line())
+        write_whole(self.path, self.first_line())
 
     def add(self, stage: StageResult) -> None:
         """Once this returns, the stage is never run again."""
@@ -417,8 +429,15 @@ class _Journal:
         self.done[stage.stage] = stage
 
 
-def write_reports(result: SubmissionResult, folder: Path, pixels: Callable[[str, str], ImageU8 | None]) -> None:
-    """Write the reports of one submission into its folder. pixels(run, name): a picture of outputs/{run}/{name}."""
+def write_reports(result: SubmissionResult, folder: Path, pictures: Pictures) -> None:
+    """Write a submission's reports into its folder.
+
+    report.html is for staff, student.html the same without anything private; results.json is Gradescope's.
+    """
+    write_whole(folder / "report.html", submission_page(result, pictures).encode())
+    write_whole(folder / "student.html", submission_page(result, pictures, public_only=True).encode())
+    write_whole(folder / "results.json", json.dumps(gradescope_results(result), indent=2).encode() + b"\n")
+    write_whole(folder / "junit.xml", junit_xml(result).encode())
 
 
 def _no_digits(check: Check) -> DigitsResult:
@@ -489,20 +508,3 @@ def _fingerprint(record: Mapping[str, Any], source: Path) -> str:
     """Of all that a result depends on; the machine aside."""
     content = {name: value for name, value in record.items() if name != "hardware"}
     return hashlib.sha256(json.dumps([content, listing_hash(source)], sort_keys=True).encode()).hexdigest()
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Nobody else grades into this folder. The lock goes with the process, however it ends."""
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise GradingError(f"another grading works in {printable(str(folder))}; wait for it or stop it") from None
-        yield
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)

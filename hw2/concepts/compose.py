@@ -4,6 +4,7 @@ A word learned alone knows nothing of the others: in one prompt, one concept oft
 from the same noise (its figure 3). First with ordinary words in the concepts' places: that fixes the layout, and its
 cross-attention maps are kept (section 3.2). Then each concept predicts the noise for its own region and the predictions
 are blended by the concepts' masks (section 3.3, "concept noise blending"), while the kept maps hold the layout.
+A concept's own prompt has its word in every concept's place: what is not said cannot be drawn in its region.
 OMG finds its masks by a detector in the first picture; here they are given boxes, or come from the kept maps.
 """
 
@@ -64,13 +65,9 @@ class Composition:
         """In order of the prompt."""
         return PLACEHOLDER.findall(self.prompt)
 
-    def prompt_with(self, kept: str | None) -> str:
-        """The prompt with every token but `kept` replaced by its word; all of them for None: the layout's prompt."""
-        prompt = self.prompt
-        for token, word in self.words.items():
-            if token != kept:
-                prompt = prompt.replace(token, word)
-        return prompt
+    def prompt_of(self, token: str | None) -> str:
+        """The prompt in which everything is `token`, so that its region cannot be given away; None: the layout's."""
+        return PLACEHOLDER.sub(lambda found: token or self.words[found[0]], self.prompt)
 
 
 def blend(
@@ -81,32 +78,30 @@ def blend(
 ) -> Iterator[StepOutput]:
     """The second walk of one batch, latents (B, 4, h, w); see the module. The first happens before it starts."""
     model, tokens, B = sampler.model, composition.tokens, len(names)
-    layout = model.encode_prompts([composition.prompt_with(None)]).expand(B, -1, -1)
-    own = [model.encode_prompts([composition.prompt_with(token)]).expand(B, -1, -1) for token in tokens]
+    layout = model.encode_prompts([composition.prompt_of(None)]).expand(B, -1, -1)
+    own = [model.encode_prompts([composition.prompt_of(token)]).expand(B, -1, -1) for token in tokens]
     empty = model.encode_prompts([""]).expand(B, -1, -1)
-    store = MapStore(rows=B)
-    noise = sampler.noise(names)
+    noise, store = sampler.noise(names), MapStore(rows=B)
     with model.attention(store.keep):
         for _ in walk(sampler.step(), sampler.guided(layout), noise, model.schedule, sampler.pairs()):
             on_layout("layout")
     masks = region_masks(sampler, composition, store).to(noise.device)  # (B or 1, concepts, h, w)
     outside = 1 - masks.sum(1, keepdim=True)
-    places = [_layout_places(sampler, composition, token) for token in tokens]
-    calls = iter(store.calls)
-    held = round(composition.hold * len(store.calls))
+    held_maps = [_held_maps(sampler, composition, token) for token in tokens]
+    calls = iter([*store.calls[: round(composition.hold * len(store.calls))], *[{}] * len(store.calls)])
     states = torch.cat([*own, layout, empty])
 
     def prediction(sample: Tensor, timesteps: Tensor) -> Tensor:
-        nonlocal held
-        kept = next(calls) if held > 0 else {}
-        held -= 1
+        kept = next(calls)
 
         def replace(name: str, weights: Tensor) -> Tensor:
             if name not in kept:
                 return weights
-            rows = [*(kept[name][..., place] * share for place, share in places), kept[name]]
-            known = torch.cat(rows)  # (concepts + 1) B rows; those of the empty prompt and beyond stay
-            return torch.cat([known, weights[len(known) :]])
+            rows = list(weights.split(B))  # of each concept and the layout; the empty prompt's and beyond stay
+            for i, held in enumerate(held_maps):
+                rows[i] = held(kept[name], rows[i])
+            rows[len(held_maps)] = kept[name]
+            return torch.cat(rows)
 
         times = len(tokens) + 2
         with model.attention(replace):
@@ -139,7 +134,7 @@ def draw_blended(
 def region_masks(sampler: ConceptSampler, composition: Composition, store: MapStore) -> Tensor:
     """(B or 1, concepts, h, w) of 0 and 1, no pixel in two: the given boxes, or where each word was listened to most.
 
-    A pixel belongs to the concept whose word it listens to most, if that is at least half of what the word's strongest
+    A pixel belongs to the concept whose word it listens to most, if that is at least 0.3 of what the word's strongest
     pixel does, after smoothing.
     """
     _, side, _ = sampler.model.latent_shape
@@ -155,7 +150,7 @@ def region_masks(sampler: ConceptSampler, composition: Composition, store: MapSt
     low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
     maps = (maps - low) / (high - low).clamp(min=1e-8)
     strongest = F.one_hot(maps.argmax(1), len(tokens)).permute(0, 3, 1, 2)
-    return (strongest * (maps >= 0.5)).float()
+    return (strongest * (maps >= 0.3)).float()
 
 
 def _pieces(sampler: ConceptSampler, text: str) -> list[int]:
@@ -172,17 +167,31 @@ def _word_places(sampler: ConceptSampler, composition: Composition, token: str) 
     return list(range(first, first + len(_pieces(sampler, composition.words[token]))))
 
 
-def _layout_places(sampler: ConceptSampler, composition: Composition, token: str) -> tuple[Tensor, Tensor]:
-    """How to read a layout map as one of `token`'s own prompt: for each of its places, the layout's and its share.
+def _held_maps(
+    sampler: ConceptSampler, composition: Composition, token: str
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """(layout's map, own map) -> the map that `token`'s own prompt is drawn with; all (rows, heads, pixels, places).
 
-    The word's attention is dealt out evenly over the token's vectors; everything behind moves along.
+    Everything is where the layout has it. What the layout's words are given goes to the token in their places, shared
+    among its vectors as its own prompt shares it: the vectors have parts of their own.
     """
-    word = _word_places(sampler, composition, token)
-    vectors = len(_pieces(sampler, token))
-    length = sampler.model.tokenizer.model_max_length
-    places = [*range(word[0]), *[word[0]] * vectors, *range(word[-1] + 1, length)]
-    places = (places + [length - 1] * length)[:length]
-    share = torch.ones(length)
-    share[word[0] : word[0] + vectors] = len(word) / vectors
-    device = sampler.model.device
-    return torch.tensor(places, device=device), share.to(device)
+    vectors, length = len(_pieces(sampler, token)), sampler.model.tokenizer.model_max_length
+    order: list[int] = []  # for each place of the own prompt, the layout's
+    pairs: list[tuple[slice, slice]] = []
+    end = 0
+    for word in (_word_places(sampler, composition, other) for other in composition.tokens):
+        order += range(end, word[0])
+        pairs.append((slice(word[0], word[-1] + 1), slice(len(order), len(order) + vectors)))
+        order += [word[0]] * vectors
+        end = word[-1] + 1
+    order = ([*order, *range(end, length)] + [length - 1] * length)[:length]
+    places = torch.tensor(order, device=sampler.model.device)
+
+    def held(layout: Tensor, weights: Tensor) -> Tensor:
+        found = layout[..., places]
+        for word, own in pairs:
+            given, shares = layout[..., word].sum(-1, keepdim=True), weights[..., own]
+            found[..., own] = given * shares / shares.sum(-1, keepdim=True).clamp(min=1e-8)
+        return found
+
+    return held

@@ -139,11 +139,12 @@ class StableDiffusion:
     def _expanded(self, prompt: str) -> str:
         """A prompt with every token of several vectors spelled out, as diffusers does: <x> is <x> <x>_1 <x>_2 .."""
         vocabulary = self.tokenizer.get_added_vocab()
-        for token in PLACEHOLDER.findall(prompt):
-            if f"{token}_1" in vocabulary:
-                count = next(n for n in range(1, len(vocabulary) + 1) if f"{token}_{n}" not in vocabulary)
-                prompt = prompt.replace(token, " ".join(token_pieces(token, count)))
-        return prompt
+
+        def spelled(found: re.Match[str]) -> str:
+            count = next(n for n in range(1, len(vocabulary) + 2) if f"{found[0]}_{n}" not in vocabulary)
+            return " ".join(token_pieces(found[0], count))
+
+        return PLACEHOLDER.sub(spelled, prompt)
 
     def encode_tokens(self, ids: Tensor) -> Tensor:
         """encoder_hidden_states (B, 77, D) of token ids: the text encoder's last layer, as v1 takes it."""

@@ -129,7 +129,7 @@ def several(folder: Path) -> list[str]:
 @pytest.mark.parametrize("only_png", [True, False])
 def test_images_are_what_the_reader_says_they_are(source, sandbox, only_png):
     names = several(source)
-    results = read_images(source, names, only_png, sandbox)
+    results = read_images(source, *((names, []) if only_png else ([], names)), sandbox)
     assert list(results) == names
     for name, result in results.items():
         if isinstance(result, GradedImage):
@@ -168,7 +168,7 @@ def test_images_together_are_bounded(source, monkeypatch):
     monkeypatch.setattr(grading.collect, "MAX_DECODED_BYTES", PIXELS.nbytes)
     request, output = source / "request.json", source / "output"
     output.mkdir()
-    request.write_text(json.dumps({"names": ["a.png", "b.png", "c.png"], "only_png": True, "taken": 0}))
+    request.write_text(json.dumps({"names": ["a.png", "b.png", "c.png"], "others": [], "taken": 0}))
     grading.collect.decode(str(source), str(request), str(output))
     _ready, *lines = [json.loads(line) for line in (output / "index").read_text().splitlines()]
     assert ["refused" in line for line in lines] == [False, False, True]

@@ -1,5 +1,6 @@
 """Whole submissions, from their scripts to their points: small ones, written here."""
 
+import csv
 import json
 import os
 import shutil
@@ -276,6 +277,38 @@ def test_the_command_grades_and_exits_with_the_verdict(tmp_path, hw2_grade, stud
         assert said in run.stdout + run.stderr
         assert "Traceback" not in run.stderr
     assert os.listdir(tmp_path / "out")
+
+
+def test_the_command_leaves_reports_for_staff_and_students(tmp_path, hw2_grade, student, course):
+    options = ["--data", course / "public", "--private", course / "private", "--clip", course / "clip", "--trust"]
+    assert hw2_grade("submission", student, *options, "--output", tmp_path / "out").returncode == 1
+    staff, own = ((tmp_path / "out" / name).read_text() for name in ("report.html", "student.html"))
+    assert "hw2_2.sh private" in staff
+    assert "hw2_2.sh private" not in own
+    assert staff.count("data:image") > own.count("data:image") > 0
+    tests = json.loads((tmp_path / "out" / "results.json").read_text())["tests"]
+    assert "visible" not in {test["visibility"] for test in tests if "private" in test["name"].lower()}
+    assert (tmp_path / "out" / "junit.xml").read_text().count("<testcase") == 8
+
+
+@pytest.mark.slow
+def test_the_command_grades_a_class(tmp_path, hw2_grade, student, course):
+    pytest.importorskip("ray")
+    (tmp_path / "class").mkdir()
+    for name in ("b01", "b02"):
+        shutil.copytree(student, tmp_path / "class" / name)
+    (tmp_path / "class" / "b02" / "hw2_2.sh").unlink()
+    (tmp_path / "staff.csv").write_text("submission,report_1\nb02,7\n")
+    options = ["--data", course / "public", "--problems", "2", "--trust", "--output", tmp_path / "out"]
+    run = hw2_grade("cohort", tmp_path / "class", *options, "--staff", tmp_path / "staff.csv")
+    assert run.returncode == 0, run.stderr
+    assert "2 submissions graded, 1 with full points" in run.stdout
+    first, second = csv.DictReader((tmp_path / "out" / "scores.csv").read_text().splitlines())
+    assert (float(first["points"]), float(second["points"])) == (10, 7)
+    assert "students/b02/report.html" in (tmp_path / "out" / "index.html").read_text()
+    run = hw2_grade("cohort", tmp_path / "none", *options)
+    assert run.returncode == 2
+    assert "none cannot be read" in run.stderr
 
 
 def test_without_bubblewrap_strangers_code_is_refused(assignment, monkeypatch):

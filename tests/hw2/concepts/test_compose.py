@@ -3,7 +3,7 @@ import torch
 from torch.testing import assert_close
 
 from hw2.concepts.attention import CrossAttention, MapStore
-from hw2.concepts.compose import Composition, blend, region_masks
+from hw2.concepts.compose import Composition, _held_maps, blend, region_masks
 from hw2.concepts.generate import ConceptSampler
 from hw2.concepts.stable_diffusion import load_stable_diffusion
 from hw2.errors import InputError
@@ -39,16 +39,34 @@ def latents(sampler, prompt):
 @pytest.mark.parametrize("hold", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("boxes", [None, {"<new1>": (0, 0, 0.5, 1), "<new2>": (0.5, 0.25, 1, 1)}])
 def test_words_that_learned_nothing_leave_the_layout_as_it_is(tiny_sd, hold, boxes):
-    model = model_with(tiny_sd, {"<new1>": word(tiny_sd, "dog"), "<new2>": word(tiny_sd, "cat")})
+    model = model_with(tiny_sd, {"<new1>": word(tiny_sd, "dog"), "<new2>": word(tiny_sd, "dog")})
     sampler = ConceptSampler(model, num_inference_steps=4, guidance_scale=3.0)
-    blended = last_sample(blend(sampler, Composition(PROMPT, WORDS, boxes, hold), ["x", "y"]))
-    assert_close(blended, latents(sampler, "a dog and a cat on the beach"), rtol=0, atol=1e-3)
+    words = {"<new1>": "dog", "<new2>": "dog"}
+    blended = last_sample(blend(sampler, Composition(PROMPT, words, boxes, hold), ["x", "y"]))
+    assert_close(blended, latents(sampler, "a dog and a dog on the beach"), rtol=0, atol=1e-3)
+
+
+def test_the_layouts_attention_is_shared_among_a_tokens_vectors_as_its_own_prompt_does(sampler):
+    """Checked place by place: "a dog and a cat on the beach" held for "a <new1> <new1>_1 and a <new1> <new1>_1 .."."""
+    composition = Composition(PROMPT, WORDS)
+    g = torch.Generator().manual_seed(3)
+    length = sampler.model.tokenizer.model_max_length
+    layout, own = (torch.rand(2, 1, 4, length, generator=g) for _ in range(2))
+    found = _held_maps(sampler, composition, "<new1>")(layout, own)
+    # start 0, a 1, dog 2, and 3, a 4, cat 5, on 6 .. against start 0, a 1, <new1> 2 3, and 4, a 5, <new1> 6 7, on 8 ..
+    assert_close(found[..., :2], layout[..., :2])
+    assert_close(found[..., 2:4].sum(-1), layout[..., 2])
+    assert_close(found[..., 2] / found[..., 3], own[..., 2] / own[..., 3])
+    assert_close(found[..., 4:6], layout[..., 3:5])
+    assert_close(found[..., 6:8].sum(-1), layout[..., 5])
+    assert_close(found[..., 6] / found[..., 7], own[..., 6] / own[..., 7])
+    assert_close(found[..., 8:], layout[..., 6 : length - 2])
 
 
 def test_a_box_over_everything_is_that_concepts_own_picture(sampler):
     composition = Composition(PROMPT, WORDS, {"<new1>": EVERYWHERE, "<new2>": NOWHERE}, hold=0)
     blended = last_sample(blend(sampler, composition, ["x", "y"]))
-    assert_close(blended, latents(sampler, "a <new1> and a cat on the beach"), rtol=0, atol=1e-3)
+    assert_close(blended, latents(sampler, "a <new1> and a <new1> on the beach"), rtol=0, atol=1e-3)
     assert not torch.allclose(blended, latents(sampler, PROMPT), atol=0.1)
 
 

@@ -118,6 +118,8 @@ def test_a_token_of_several_vectors_takes_several_places(tiny_sd):
     V = len(tiny_tokenizer())
     assert ids[:7].tolist() == [plain[0], plain[1], V, V + 1, V + 2, plain[3], plain[4]]
     assert token_pieces("<x>", 3) == ["<x>", "<x>_1", "<x>_2"]
+    twice = model.tokenize(["a <new1> and <new1>"])[0].tolist()
+    assert (twice[2:5], twice[6:9], twice[9]) == ([V, V + 1, V + 2], [V, V + 1, V + 2], plain[4])
 
 
 def refused(match, call, *args, **options):
