@@ -62,7 +62,7 @@ def test_every_bundled_file_is_the_one_that_the_readme_describes():
         [sys.executable, "-m", "fixtures.regenerate", "checksums"], capture_output=True, text=True, check=True, cwd=ROOT
     )
     readme = (ROOT / "fixtures" / "README.md").read_text()
-    assert len(run.stdout.splitlines()) == 24
+    assert len(run.stdout.splitlines()) == 31
     for line in run.stdout.splitlines():
         assert line in readme
 
