@@ -167,9 +167,7 @@ def _word_places(sampler: ConceptSampler, composition: Composition, token: str) 
     return list(range(first, first + len(_pieces(sampler, composition.words[token]))))
 
 
-def _held_maps(
-    sampler: ConceptSampler, composition: Composition, token: str
-) -> Callable[[Tensor, Tensor], Tensor]:
+def _held_maps(sampler: ConceptSampler, composition: Composition, token: str) -> Callable[[Tensor, Tensor], Tensor]:
     """(layout's map, own map) -> the map that `token`'s own prompt is drawn with; all (rows, heads, pixels, places).
 
     Everything is where the layout has it. What the layout's words are given goes to the token in their places, shared
