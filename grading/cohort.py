@@ -46,6 +46,7 @@ OWN_RAY = {
     "RAY_AUTH_MODE": "token",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # what makes Ray listen on 127.0.0.1 only
     "RAY_DEDUP_LOGS": "0",
+    "RAY_TQDM_PATCH_PRINT": "0",  # or it replaces builtins.print
     "RAY_memory_monitor_refresh_ms": "0",  # the sandbox watches memory; a worker must not die for what it runs
 }
 

@@ -168,7 +168,7 @@ def test_noises_are_named_after_their_files_in_order(noise_folder):
         (torch.zeros(1, 3, 8, 8, device="meta"), "on meta; expected plain numbers"),
         (torch.zeros(1).expand(1, 3, 10**6, 10**6), "1000000x1000000 pixels; at most 4096 a side"),
         ({"noise": torch.zeros(1, 3, 8, 8)}, "holds a dict; expected a tensor"),
-        (print, "could run code"),
+        (len, "could run code"),
     ],
 )
 def test_a_noise_that_is_none_is_named_with_what_was_found(noise_folder, content, sentence):
