@@ -115,7 +115,10 @@ class Grader:
         named |= {f"{run.folder}/expected": path for run in self.runs if (path := _expected(run)) is not None}
         for path in named.values():
             if not path.exists():
-                raise GradingError(f"{printable(str(path))} is missing; expected the homework's data there")
+                raise GradingError(
+                    f"{printable(str(path))} is missing; expected the homework's data there: "
+                    "name its folder with --data or --private, or leave the problem out with --problems"
+                )
         run_sandboxed(["true"], submission=Path("/usr"), sandbox=assignment.sandbox).close()
         self.hashes = data_hashes(named)
 
