@@ -115,9 +115,10 @@ class Grader:
         named |= {f"{run.folder}/expected": path for run in self.runs if (path := _expected(run)) is not None}
         for path in named.values():
             if not path.exists():
+                option = _option(assignment, path)
                 raise GradingError(
                     f"{printable(str(path))} is missing; expected the homework's data there: "
-                    "name its folder with --data or --private, or leave the problem out with --problems"
+                    f"name another place with {option}, or leave the problem out with --problems"
                 )
         run_sandboxed(["true"], submission=Path("/usr"), sandbox=assignment.sandbox).close()
         self.hashes = data_hashes(named)
@@ -468,6 +469,15 @@ def _runs(asked: Assignment) -> Iterator[Run]:
         for part, root in parts.items():
             prompts = root / "textual_inversion" / "input.json"
             yield Run(3, part, {"input.json": prompts, "model.ckpt": model}, root)
+
+
+def _option(asked: Assignment, path: Path) -> str:
+    """What names the place of one of the data."""
+    if path.name == "UNet.pt" or path == asked.unet:
+        return "--unet"
+    if path.name == "model.ckpt" or path == asked.stable_diffusion:
+        return "--stable-diffusion"
+    return "--private" if asked.private is not None and path.is_relative_to(asked.private) else "--data"
 
 
 def _expected(run: Run) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,10 @@ TINY_DIGITS = DigitUNetConfig(
 )
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+# A shell ignores Ctrl-C for what it starts in its background, and so would every command that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

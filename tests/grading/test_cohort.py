@@ -1,5 +1,6 @@
 """A class graded by Ray's workers: all of it, once, whatever dies meanwhile."""
 
+import builtins
 import csv
 import io
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -163,6 +165,15 @@ def test_without_ray_one_sentence_says_how_to_get_it(monkeypatch):
 def test_no_worker_at_all_is_refused():
     with pytest.raises(GradingError, match="0 workers were asked for"), ray_engine("", 0):
         pass
+
+
+def test_ray_leaves_print_as_it_was(engine, monkeypatch):
+    from ray.experimental import tqdm_ray
+
+    monkeypatch.setattr(builtins, "print", print)  # for other tests, should this one fail
+    monkeypatch.setattr(tqdm_ray, "_manager", None)
+    tqdm_ray.instance()  # as Ray does before it shows a line
+    assert isinstance(print, types.BuiltinFunctionType), "what pickles print would find another function"
 
 
 # --- all of it, once

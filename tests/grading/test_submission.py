@@ -237,9 +237,10 @@ def test_a_link_in_place_of_a_submission_is_refused(tmp_path, assignment, studen
 
 def test_missing_data_are_said_before_any_work(tmp_path, assignment, course):
     for change, said in (
-        ({"data": tmp_path}, "face/noise is missing"),
-        ({"private": tmp_path / "none"}, "none/face/noise is missing"),
-        ({"unet": tmp_path / "UNet.pt"}, "UNet.pt is missing"),
+        ({"data": tmp_path}, "face/noise is missing.* another place with --data, or leave"),
+        ({"private": tmp_path / "none"}, "none/face/noise is missing.* another place with --private,"),
+        ({"unet": tmp_path / "face.pt"}, "face.pt is missing.* another place with --unet,"),
+        ({"stable_diffusion": tmp_path / "sd"}, "sd is missing.* another place with --stable-diffusion,"),
     ):
         with pytest.raises(GradingError, match=said):
             Grader(replace(assignment, **change))
