@@ -69,9 +69,18 @@ def learn(
     vectors: Annotated[int, typer.Option(help="How many places of a prompt the word takes.")] = 1,
     num_steps: Annotated[int, typer.Option(help="At most; see --patience.")] = 2000,
     learning_rate: Annotated[float, typer.Option(help="Of AdamW.")] = 5e-3,
+    lr_scheduler: Annotated[
+        Literal["constant", "cosine"], typer.Option(help="cosine: it falls to 0 at the last step.")
+    ] = "constant",
     batch_size: Annotated[int, typer.Option(help="Pictures in a step, over all processes.")] = 4,
     accumulation: Annotated[int, typer.Option(help="Parts that a step is worked off in, to save memory.")] = 1,
     flip: Annotated[bool, typer.Option("--flip/--no-flip", help="Mirror half of the pictures.")] = True,
+    pairs: Annotated[
+        bool,
+        typer.Option(
+            "--pairs", help="Half of each batch shows the object twice, smaller: for prompts with two things."
+        ),
+    ] = False,
     keep_norm: Annotated[
         bool,
         typer.Option(
@@ -109,7 +118,7 @@ def learn(
     try:
         config = InversionConfig(
             token, initializer, vectors, kind, num_steps, learning_rate, batch_size, accumulation, flip, keep_norm,
-            validate_every, patience, seed,
+            validate_every, patience, seed, pairs, lr_scheduler,
         )  # fmt: skip
     except ValueError as error:
         raise InputError(f"these options cannot be trained with: {error}") from None

@@ -9,7 +9,8 @@ import dataclasses
 import hashlib
 import io
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +34,8 @@ from hw2.torch_file import read_torch_file
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 VALIDATION = 16
 """Fixed (image, noise, timestep, sentence) tuples behind the validation loss."""
+PAIRS_OF_EACH = 6
+"""Pictures of an image beside itself, each of another size."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,15 @@ class InversionConfig:
     """What to learn and how.
 
     vectors: how many positions the token takes. kind: which sentences surround it. num_steps: at most; batch_size: of a
-    step over all processes, worked off in `accumulation` parts. learning_rate: of AdamW, held (no weight decay: it
+    step over all processes, worked off in `accumulation` parts. learning_rate: of AdamW (no weight decay: it
     would pull the word to zero). flip: mirror half of the images. keep_norm: hold each vector at its initializer's
     length and learn its direction; free vectors grow to many times any word's length, which drowns the rest of the
     prompt (Kim et al. 2025, arXiv 2512.13672). validate_every, patience: stop when the validation loss, which is the
     same few losses each time (Voronov et al. 2023, arXiv 2302.04841), has not improved in so many validations.
+    pairs: half of each batch shows the object twice, side by side and smaller, for prompts with more than one thing in
+    them: a word learned from single objects in the middle is weak in a corner (after the cut and mixed pictures of
+    SVDiff, Han et al. 2023, arXiv 2303.11305). lr_scheduler: "cosine" lets the learning rate fall to 0 at num_steps;
+    such a run is not ended early, and its last vectors are the ones to keep.
     Raises ValueError for numbers that no training can use.
     """
 
@@ -61,6 +68,8 @@ class InversionConfig:
     validate_every: int = 50
     patience: int = 6
     seed: int = 0
+    pairs: bool = False
+    lr_scheduler: Literal["constant", "cosine"] = "constant"
 
     def __post_init__(self) -> None:
         for name in ("vectors", "num_steps", "batch_size", "accumulation", "validate_every", "patience"):
@@ -70,6 +79,16 @@ class InversionConfig:
             raise ValueError(f"batch_size {self.batch_size} must be a multiple of accumulation {self.accumulation}")
         if not 0 < self.learning_rate < float("inf"):
             raise ValueError(f"learning_rate must be a positive number, got {self.learning_rate}")
+        if self.pairs and self.kind == "style":
+            raise ValueError("pairs show an object beside itself, a style has none")
+        if self.pairs and self.batch_size < 2:
+            raise ValueError("pairs are every second picture of a batch, batch_size must be 2 or more")
+
+    def learning_rate_at(self, step: int) -> float:
+        """Of the step with this number, from 0."""
+        if self.lr_scheduler == "constant":
+            return self.learning_rate
+        return self.learning_rate * (1 + math.cos(math.pi * step / self.num_steps)) / 2
 
 
 @dataclass(frozen=True)
@@ -104,6 +123,29 @@ def read_images(folder: Path, size: int) -> Tensor:
     return torch.stack(images)
 
 
+def paired_images(images_pm1: Tensor, cell: int, generator: torch.Generator, mirror: bool) -> tuple[Tensor, Tensor]:
+    """(N, 3, H, W) with every image twice, side by side, and the share (N, 1, H / cell, W / cell) of it to learn from.
+
+    An image is made smaller to between 0.66 and 0.76 of its size, its middle half as wide as the picture; both stand
+    on the lower edge. What fills the rest above them is not to be learned from: 0 there, else such that the mean is 1.
+    cell: pixels that make one latent. mirror: the right one is mirrored in half of the pictures.
+    """
+    H, W = images_pm1.shape[-2:]
+    pictures, shares = [], []
+    for image in images_pm1:
+        size, turned = torch.rand(2, generator=generator).tolist()
+        side = round((0.66 + 0.1 * size) * H / cell) * cell
+        small = F.interpolate(image[None], size=(side, side), mode="area")
+        cut = (side - W // 2) // 2
+        left = small[..., cut : cut + W // 2]
+        right = left.flip(-1) if mirror and turned < 0.5 else left
+        pictures.append(F.pad(torch.cat([left, right], -1), (0, 0, H - side, 0), mode="replicate"))
+        share = torch.zeros(1, 1, H // cell, W // cell)
+        share[:, :, (H - side) // cell :] = H / side
+        shares.append(share)
+    return torch.cat(pictures), torch.cat(shares)
+
+
 class Inversion:
     """The new word's vectors inside a frozen model, and the loss that they are learned by."""
 
@@ -122,15 +164,33 @@ class Inversion:
         self._norm = start.norm()
         sides = [images_pm1, images_pm1.flip(-1)] if config.flip else [images_pm1]
         distributions = [model.latent_distribution(side) for side in sides]  # once: (N, 4, h, w) each
+        sentences: Sequence[str] = templates.OBJECT if config.kind == "object" else templates.STYLE
+        self._singles = len(sides) * len(images_pm1), len(sentences)
+        shares = [torch.ones(self._singles[0], 1, *model.latent_shape[1:])]
+        if config.pairs:
+            pixels, share = paired_images(
+                torch.cat(sides).repeat(PAIRS_OF_EACH, 1, 1, 1),
+                model.image_size // model.latent_shape[1],
+                image_generator(config.seed, "pairs"),
+                config.flip,
+            )
+            distributions.append(model.latent_distribution(pixels))
+            shares.append(share)
+            sentences = [*sentences, *templates.PAIR]
         self._mean, self._std = (torch.cat(parts) for parts in zip(*distributions, strict=True))
-        sentences = templates.OBJECT if config.kind == "object" else templates.STYLE
+        self._share = torch.cat(shares).to(model.device)
         self._ids = model.tokenize([sentence.format(config.token) for sentence in sentences])
 
     def loss(self, generator: torch.Generator, count: int, part: slice) -> Tensor:
         """Mean squared error of what the network says about `part` of `count` noisy latents drawn from generator."""
         model, T = self.model, self.model.schedule.num_train_timesteps
-        index = torch.randint(len(self._mean), (count,), generator=generator)[part]
-        said = torch.randint(len(self._ids), (count,), generator=generator)[part]
+        images, sentences = self._singles
+        index = torch.randint(images, (count,), generator=generator)
+        said = torch.randint(sentences, (count,), generator=generator)
+        if self.config.pairs:
+            index[1::2] = torch.randint(images, len(self._mean), (count // 2,), generator=generator)
+            said[1::2] = torch.randint(sentences, len(self._ids), (count // 2,), generator=generator)
+        index, said = index[part], said[part]
         order = torch.randperm(count, generator=generator)  # one timestep from each of `count` equal parts
         timesteps = ((order + torch.rand(count, generator=generator)) / count * T).long().clamp(max=T - 1)[part]
         shape = (count, *model.latent_shape)
@@ -139,10 +199,11 @@ class Inversion:
         timesteps = timesteps.to(model.device)
         noisy = model.schedule.add_noise(latents, noise, timesteps)
         output = model.predict(noisy, timesteps, model.encode_tokens(self._ids[said]))
-        if model.prediction_type == "epsilon":
-            return F.mse_loss(output, noise)
-        abar = model.schedule.alphas_cumprod.to(model.device)[timesteps].float().view(-1, 1, 1, 1)
-        return F.mse_loss(output, abar.sqrt() * noise - (1 - abar).sqrt() * latents)
+        target = noise
+        if model.prediction_type == "v_prediction":
+            abar = model.schedule.alphas_cumprod.to(model.device)[timesteps].float().view(-1, 1, 1, 1)
+            target = abar.sqrt() * noise - (1 - abar).sqrt() * latents
+        return ((output - target).square() * self._share[index]).mean()
 
     @torch.no_grad()
     def validation_loss(self) -> float:
@@ -178,9 +239,10 @@ def learn_word(
     save_every: int = 50,
     watch: Callable[[Progress], None] = lambda progress: None,
 ) -> Tensor:
-    """Learn `config.token` and write it to `output`; returns its vectors (n, D), those with the best validation loss.
+    """Learn `config.token` and write it to `output`; returns its vectors (n, D).
 
-    Checkpoints lie beside the output, in a folder of its name that ends in .training. watch: called at validations.
+    They are those with the best validation loss, or the last of a run whose learning rate falls. Checkpoints lie
+    beside the output, in a folder of its name that ends in .training. watch: called at validations.
     Raises InputError as `Inversion` does, or if there is an earlier run that was not asked to be resumed.
     """
     accelerator = Accelerator(mixed_precision="no", cpu=model.device.type == "cpu")
@@ -216,6 +278,7 @@ def learn_word(
                 assert vectors.grad is not None
                 vectors.grad = accelerator.reduce(vectors.grad, "mean")
                 total = float(accelerator.reduce(torch.tensor(total, device=accelerator.device), "mean"))
+            optimizer.param_groups[0]["lr"] = config.learning_rate_at(step)
             optimizer.step()
             optimizer.zero_grad()
             if config.keep_norm:
@@ -225,7 +288,7 @@ def learn_word(
             last = step + 1 == config.num_steps
             if (step + 1) % config.validate_every == 0 or last:
                 found = inversion.validation_loss()
-                if found < best:
+                if found < best or config.lr_scheduler == "cosine":
                     best, best_at, best_vectors = found, step + 1, vectors.detach().clone()
                 last = last or step + 1 - best_at >= config.patience * config.validate_every
                 if accelerator.is_main_process:
@@ -283,7 +346,8 @@ class _Run:
         if saved["images"] != self._images:
             raise InputError(f"{self._path} was trained on other images; go on with those, or use another --output")
         before, now = json.loads(saved["config"]), dataclasses.asdict(self._config)
-        if changed := sorted(key for key in now if key != "num_steps" and before.get(key) != now[key]):
+        free = {"num_steps"} if self._config.lr_scheduler == "constant" else set()
+        if changed := sorted(key for key in now if key not in free and before.get(key) != now[key]):
             raise InputError(
                 f"{self._path} was trained with other options ({', '.join(changed)}); "
                 "resume with the same, or use another --output"

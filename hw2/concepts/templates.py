@@ -17,6 +17,15 @@ OBJECT = (
     "a clear picture of the {}",
 )
 
+PAIR = (
+    "a {0} and a {0}",
+    "a picture of a {0} and a {0}",
+    "a photo of a {0} and a {0}",
+    "a drawing of a {0} and a {0}",
+    "a {0} beside a {0}",
+)
+"""Around a token that is said twice: the same thing stands beside itself."""
+
 STYLE = (
     "a picture in the style of {}",
     "a painting in the style of {}",

@@ -9,8 +9,15 @@ from torch.testing import assert_close
 
 from hw2.concepts import templates
 from hw2.concepts.embeddings import read_embeddings
-from hw2.concepts.inversion import Inversion, InversionConfig, learn_word, read_images, training_folder
-from hw2.concepts.stable_diffusion import load_stable_diffusion
+from hw2.concepts.inversion import (
+    Inversion,
+    InversionConfig,
+    learn_word,
+    paired_images,
+    read_images,
+    training_folder,
+)
+from hw2.concepts.stable_diffusion import StableDiffusion, load_stable_diffusion
 from hw2.errors import InputError
 from tests.tiny_sd import tiny_parts
 
@@ -123,6 +130,7 @@ def test_a_stopped_run_goes_on_to_the_same_vectors(tiny_sd, images, tmp_path):
 
 
 CHANGES = [{"seed": 1}, {"kind": "style"}, {"flip": False}, {"keep_norm": True}, {"learning_rate": 0.01}]
+CHANGES += [{"pairs": True}, {"lr_scheduler": "cosine"}]
 
 
 @pytest.mark.parametrize("change", [*CHANGES, {"initializer": "cat"}], ids=str)
@@ -161,11 +169,96 @@ def test_words_that_cannot_start_are_refused(tiny_sd, images, change, match):
 
 @pytest.mark.parametrize(
     "options",
-    [{"num_steps": 0}, {"vectors": 0}, {"learning_rate": 0.0}, {"learning_rate": float("nan")}, {"accumulation": 3}],
+    [
+        {"num_steps": 0},
+        {"vectors": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": float("nan")},
+        {"accumulation": 3},
+        {"pairs": True, "kind": "style"},
+        {"pairs": True, "batch_size": 1},
+    ],
 )
 def test_numbers_that_cannot_train_are_refused(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         changed(**options)
+
+
+@pytest.mark.parametrize("mirror", [True, False])
+def test_a_pair_is_the_image_beside_itself_on_the_lower_edge(mirror):
+    ramp = torch.linspace(-1, 1, 64).expand(20, 3, 64, 64).clone()  # brighter to the right
+    ramp[:, :, :2] = 0  # and grey at the top
+    pictures, shares = paired_images(ramp, 4, torch.Generator().manual_seed(0), mirror)
+    assert pictures.shape == ramp.shape
+    assert shares.shape == (20, 1, 16, 16)
+    assert_close(shares.mean((1, 2, 3)), torch.ones(20))
+    heights = shares[:, 0, :, 0].bool().sum(1) * 4  # how much is learned from, in pixels
+    assert 0.6 * 64 < heights.min() < heights.max() < 0.8 * 64
+    left, right = pictures[:, 0, -1].split(32, dim=-1)
+    assert bool((left.diff() > 0).all())  # the middle, made smaller: so steeper than the original
+    assert_close(left.mean(1), torch.zeros(20), rtol=0, atol=0.02)
+    assert_close((left[:, -1] - left[:, 0]) / 31, 2 / 63 * 64 / heights, rtol=0.02, atol=0)
+    mirrored = (right - left.flip(-1)).abs().amax(1) < 1e-6
+    assert bool((mirrored | ((right - left).abs().amax(1) < 1e-6)).all())
+    assert (0 < mirrored.sum() < 20) if mirror else not mirrored.any()
+    for picture, height in zip(pictures, heights.tolist(), strict=True):
+        assert picture[:, : 64 - height].abs().max() < 0.7  # only the (partly) grey row, repeated upwards
+        assert torch.equal(picture[:, 0], picture[:, 64 - height])
+
+
+def test_every_second_picture_is_a_pair_named_twice_whose_filling_is_not_learned(tiny_sd, images, monkeypatch):
+    model, said, wrong = load_stable_diffusion(tiny_sd), [], torch.zeros(8, 8)
+    new = len(model.words.weight)
+    inversion = Inversion(model, images, changed(pairs=True))
+    encode = StableDiffusion.encode_tokens
+
+    def listen(self, ids):
+        said.append((ids == new).sum(1).tolist())
+        return encode(self, ids)
+
+    monkeypatch.setattr(StableDiffusion, "encode_tokens", listen)
+    monkeypatch.setattr(StableDiffusion, "predict", lambda self, x, t, states: torch.zeros_like(x) + wrong)
+
+    def loss(part):
+        return float(inversion.loss(torch.Generator().manual_seed(3), 6, part))
+
+    singles, pairs = loss(slice(0, None, 2)), loss(slice(1, None, 2))
+    assert said == [[1, 1, 1], [2, 2, 2]]
+    assert_close(pairs, 1.0, rtol=0, atol=0.3)  # the noise's variance: shares have the mean 1
+    wrong[0] = 100.0
+    assert loss(slice(1, None, 2)) == pairs
+    assert loss(slice(0, None, 2)) > singles + 100
+    wrong[0], wrong[-1] = 0.0, 100.0
+    assert loss(slice(1, None, 2)) > pairs + 100
+
+
+def test_the_cosine_falls_as_pytorchs_does():
+    config = changed(num_steps=40, lr_scheduler="cosine")
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], config.learning_rate)
+    oracle = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 40)
+    for step in range(40):
+        assert_close(config.learning_rate_at(step), oracle.get_last_lr()[0])
+        optimizer.step()
+        oracle.step()
+
+
+@pytest.mark.parametrize(("lr_scheduler", "length", "kept_at"), [("cosine", 8, 8), ("constant", 3, 1)])
+def test_only_a_run_at_a_constant_rate_ends_early_and_keeps_its_best(
+    tiny_sd, images, tmp_path, monkeypatch, lr_scheduler, length, kept_at
+):
+    seen, losses = [], iter(range(8))
+    monkeypatch.setattr(Inversion, "validation_loss", lambda self: float(next(losses)))  # worse each time
+    config = changed(validate_every=1, patience=2, num_steps=8, lr_scheduler=lr_scheduler)
+    kept = learn(tiny_sd, images, tmp_path / "e.safetensors", config, watch=seen.append)
+    assert len(seen) == length
+    assert torch.equal(kept, seen[kept_at - 1].vectors)
+
+
+def test_a_run_whose_rate_falls_to_its_last_step_keeps_that_step(tiny_sd, images, tmp_path):
+    config = changed(num_steps=4, lr_scheduler="cosine")
+    learn(tiny_sd, images, tmp_path / "e.safetensors", config)
+    with pytest.raises(InputError, match=r"other options \(num_steps\)"):
+        learn(tiny_sd, images, tmp_path / "e.safetensors", dataclasses.replace(config, num_steps=6), resume=True)
 
 
 def test_a_run_that_was_not_asked_for_is_left_alone(tiny_sd, images, tmp_path):
