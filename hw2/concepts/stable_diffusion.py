@@ -54,7 +54,7 @@ class WordTable(nn.Module):
         words = F.embedding(ids.clamp(max=V - 1), self.weight)
         if len(self.vectors) == 0:
             return words
-        learned = self.vectors[(ids - V).clamp(min=0)].to(words.dtype)
+        learned = F.embedding((ids - V).clamp(min=0), self.vectors).to(words.dtype)
         return torch.where((ids < V)[..., None], words, learned)
 
 

@@ -110,6 +110,15 @@ def test_only_learned_rows_get_a_gradient():
     assert not table.weight.requires_grad
 
 
+def test_gradients_are_the_same_bits_each_time():
+    table = WordTable(torch.zeros(100, 128))
+    table.vectors = torch.nn.Parameter(torch.zeros(6, 128))
+    ids = 100 + torch.randint(6, (64, 32), generator=torch.Generator().manual_seed(0))
+    upstream = torch.randn(64, 32, 128, generator=torch.Generator().manual_seed(1))
+    grads = [torch.autograd.grad(table(ids), table.vectors, upstream)[0] for _ in range(20)]
+    assert all(torch.equal(grad, grads[0]) for grad in grads)
+
+
 def test_a_token_of_several_vectors_takes_several_places(tiny_sd):
     model = load_stable_diffusion(tiny_sd)
     plain = model.tokenize(["a dog on"])[0]
