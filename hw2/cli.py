@@ -30,8 +30,11 @@ class Commands(TyperGroup):
         except InputError as error:
             err.print(f"hw2: {error}", style="red", markup=False)
             raise typer.Exit(2) from None
+        except BrokenPipeError:  # `| head` has read enough: no fault, and click goes quietly
+            raise
         except OSError as error:
-            err.print(f"hw2: {error.filename} could not be used: {error.strerror}", style="red", markup=False)
+            name = error.filename or "a file"
+            err.print(f"hw2: {name} could not be used: {error.strerror}", style="red", markup=False)
             raise typer.Exit(2) from None
         except (MemoryError, RuntimeError) as error:
             if not isinstance(error, MemoryError) and "memory" not in str(error):

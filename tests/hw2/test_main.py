@@ -170,6 +170,24 @@ def test_an_output_folder_with_other_files_is_left_alone(tmp_path, hw2, options)
     assert contents(tmp_path / "out") == {"thesis.doc": b"mine"}
 
 
+def test_a_reader_that_has_seen_enough_is_no_fault():
+    command = [sys.executable, "-m", "hw2", "concepts", "learn", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0, cwd=ROOT) as run:
+        for _ in range(10):
+            run.stdout.readline()
+        run.stdout.close()  # as `| head` does
+        assert run.stderr.read() == b""
+    assert run.returncode != 2
+
+
+def test_a_full_disk_behind_stdout_is_told():
+    with open("/dev/full", "w") as full:
+        run = subprocess.run(
+            [sys.executable, "-m", "hw2", "digits", "info"], stdout=full, stderr=subprocess.PIPE, cwd=ROOT
+        )
+    assert (run.returncode, run.stderr) == (2, b"hw2: a file could not be used: No space left on device\n")
+
+
 @pytest.mark.parametrize(("picture", "size"), [("eta-grid", (490, 572)), ("interpolate", (1190, 572))])
 def test_pictures_are_written_alone_and_the_same_again(tmp_path, hw2, options, picture, size):
     pngs = []
