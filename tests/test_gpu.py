@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from hw2.concepts.compose import Composition, draw_blended
 from hw2.concepts.generate import ConceptSampler, fitting_batch_size
 from hw2.concepts.stable_diffusion import load_stable_diffusion
 from hw2.digits.checkpoint import load_digit_model
@@ -106,6 +107,17 @@ def test_stable_diffusion_of_the_real_size_fits_the_homeworks_gpu_and_time(dtype
     list(sampler.sample(names))
     torch.cuda.reset_peak_memory_stats()
     images = dict(sampler.sample(names))
+    assert torch.cuda.max_memory_allocated() < 20 * 2**30
+    assert all(image.shape == (3, 512, 512) and bool(image.isfinite().all()) for image in images.values())
+
+
+def test_blending_at_the_real_size_fits_the_homeworks_gpu():
+    sampler = random_sd_v1(torch.float16)
+    words = {"<new1>": "dog", "<new2>": "cat"}
+    sampler.model.add_words({token: torch.randn(1, 768) * 0.01 for token in words})
+    composition = Composition("a <new1> and a <new2> on the beach", words)
+    torch.cuda.reset_peak_memory_stats()
+    images = dict(draw_blended(sampler, composition, [str(i) for i in range(5)]))
     assert torch.cuda.max_memory_allocated() < 20 * 2**30
     assert all(image.shape == (3, 512, 512) and bool(image.isfinite().all()) for image in images.values())
 

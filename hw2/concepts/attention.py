@@ -33,7 +33,7 @@ class CrossAttention:
             x.view(B, -1, heads, x.shape[-1] // heads).transpose(1, 2)  # (B, heads, length, d)
             for x in (attn.to_q(hidden_states), attn.to_k(encoder_hidden_states), attn.to_v(encoder_hidden_states))
         )
-        weights = ((q @ k.transpose(-1, -2)).float() * attn.scale).softmax(-1)
+        weights = ((q * attn.scale) @ k.transpose(-1, -2)).float().softmax(-1)  # scaled first: float16 ends at 65504
         if weights.shape[2] <= FINEST:
             weights = self.handler(self.name, weights)
         mixed: Tensor = (weights.to(v.dtype) @ v).transpose(1, 2).reshape(B, -1, heads * v.shape[-1])
@@ -42,28 +42,43 @@ class CrossAttention:
 
 
 class MapStore:
-    """The cross-attention maps of the first `rows` images of every network call, in order."""
+    """What the first `rows` images of every network call listened to: the words' mean maps, and the first maps whole.
 
-    def __init__(self, rows: int) -> None:
-        self._rows = rows
-        self.calls: list[dict[str, Tensor]] = []
+    places: of each word whose map is wanted, its places in the prompt.
+    calls: the maps of the first `kept` network calls, by layer, each (rows, heads, pixels, tokens) in `dtype`.
+    """
+
+    def __init__(
+        self, rows: int, places: Sequence[Sequence[int]] = (), kept: int = 0, dtype: torch.dtype = torch.float32
+    ) -> None:
+        self.calls: list[dict[str, Tensor]] = [{} for _ in range(kept)]
+        self._rows, self._places, self._dtype = rows, places, dtype
+        self._call, self._seen = -1, set[str]()
+        self._sums: dict[int, Tensor] = {}
+        self._count = 0
 
     def keep(self, name: str, weights: Tensor) -> Tensor:
-        """A handler that keeps every map and changes none; a layer that comes again begins the next call."""
-        if not self.calls or name in self.calls[-1]:
-            self.calls.append({})
-        self.calls[-1][name] = weights[: self._rows]
+        """A handler that changes no map; a layer that comes again begins the next call."""
+        if not self._seen or name in self._seen:
+            self._call += 1
+            self._seen.clear()
+        self._seen.add(name)
+        own = weights[: self._rows]
+        if self._call < len(self.calls):
+            self.calls[self._call][name] = own.to(self._dtype, copy=True)  # a view would keep the other rows too
+        if self._places:
+            seen = torch.stack([own[..., list(places)].sum(-1).mean(1) for places in self._places], dim=1)
+            edge = round(seen.shape[2] ** 0.5)
+            self._sums[edge] = self._sums.get(edge, 0) + seen.unflatten(2, (edge, edge))
+            self._count += 1
         return weights
 
-    def word_maps(self, positions: Sequence[Sequence[int]], side: int) -> Tensor:
+    def word_maps(self, side: int) -> Tensor:
         """(rows, words, side, side): how much each pixel listened to each word, mean over calls, layers and heads.
 
-        positions: each word's places in the prompt. Coarse maps are enlarged (bilinear).
+        Coarse maps are enlarged (bilinear). Raises ValueError if no map was seen.
         """
-        grids = []
-        for weights in (w for call in self.calls for w in call.values()):
-            edge = round(weights.shape[2] ** 0.5)
-            seen = torch.stack([weights[..., list(places)].sum(-1).mean(1) for places in positions], dim=1)
-            grid = seen.unflatten(2, (edge, edge))  # (rows, words, edge, edge)
-            grids.append(F.interpolate(grid, (side, side), mode="bilinear"))
-        return torch.stack(grids).mean(0)
+        if not self._count:
+            raise ValueError("no map of a word was seen")
+        grids = [F.interpolate(grid, (side, side), mode="bilinear") for grid in self._sums.values()]
+        return torch.stack(grids).sum(0) / self._count

@@ -154,7 +154,7 @@ def generate(
     batch_size: ImagesAtOnceOption = None,
 ) -> None:
     """Draw every prompt of an input.json with learned words, in the official layout."""
-    from hw2.concepts.generate import image_to_u8, official_names
+    from hw2.concepts.generate import fitting_batch_size, image_to_u8, official_names
     from hw2.concepts.prompts import read_prompts
     from hw2.output import OutputFolder, png_bytes
     from hw2.progress import progress_bar
@@ -166,6 +166,8 @@ def generate(
     )
     for concept in prompts.values():
         drawing.model.tokenize(concept.prompts)
+    if batch_size is None:
+        drawing = dataclasses.replace(drawing, batch_size=fitting_batch_size(drawing.model))
     names = official_names({key: concept.prompts for key, concept in prompts.items()}, per_prompt)
     folder = OutputFolder(output, list(names), (settings, sorted(names.items())))
     missing = {name: names[name] for name in folder.missing()}
@@ -202,7 +204,7 @@ def compose(
     batch_size: ImagesAtOnceOption = None,
 ) -> None:
     """Picture: several learned words in one prompt as they are, and blended by regions (after OMG, ECCV 2024)."""
-    from hw2.concepts.compose import Composition, draw_blended
+    from hw2.concepts.compose import Composition, draw_blended, fitting_batch_size
     from hw2.concepts.generate import image_to_u8
     from hw2.figures import image_grid_png
     from hw2.output import write_file
@@ -216,7 +218,9 @@ def compose(
     drawing, _ = _sampler(
         model, embeddings, sampler, num_inference_steps, guidance_scale, seed, device, dtype, batch_size
     )
-    drawing.model.tokenize([prompt])
+    drawing.model.tokenize([prompt, *composition.prompts()])
+    if batch_size is None:
+        drawing = dataclasses.replace(drawing, batch_size=fitting_batch_size(drawing, composition))
     names = [f"compose {i}" for i in range(count)]
     with progress_bar("pictures", 3 * -(-count // drawing.batch_size) * drawing.num_inference_steps) as advance:
         naive = [image for _, image in drawing.sample(dict.fromkeys(names, prompt), advance)]
@@ -383,7 +387,7 @@ def _sampler(
     import math
 
     from hw2.concepts.embeddings import read_embeddings
-    from hw2.concepts.generate import ConceptSampler, fitting_batch_size
+    from hw2.concepts.generate import ConceptSampler
 
     if batch_size is not None:
         check_at_least("--batch-size", batch_size)
@@ -401,11 +405,12 @@ def _sampler(
     loaded.add_words(learned)
     steps = DEFAULT_STEPS[sampler] if num_inference_steps is None else num_inference_steps
     drawing = ConceptSampler(loaded, sampler, steps, guidance_scale, seed)
+    if batch_size is not None:
+        drawing = dataclasses.replace(drawing, batch_size=batch_size)
     try:
         drawing.pairs()
     except ValueError as error:
         raise InputError(f"--num-inference-steps cannot be used: {error}") from None
-    drawing = dataclasses.replace(drawing, batch_size=batch_size or fitting_batch_size(loaded))
     words = sorted((name, hashlib.sha256(v.numpy().tobytes()).hexdigest()) for name, v in learned.items())
     settings = (weights, words, sampler, steps, guidance_scale, seed, dtype, loaded.device.type)
     return drawing, settings

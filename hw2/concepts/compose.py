@@ -11,12 +11,14 @@ OMG finds its masks by a detector in the first picture; here they are given boxe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hw2.concepts import generate
 from hw2.concepts.attention import MapStore
 from hw2.concepts.generate import ConceptSampler
 from hw2.concepts.stable_diffusion import PLACEHOLDER
@@ -65,6 +67,10 @@ class Composition:
         """In order of the prompt."""
         return PLACEHOLDER.findall(self.prompt)
 
+    def prompts(self) -> list[str]:
+        """All that are said while blending: each concept's own, and last the layout's."""
+        return [self.prompt_of(token) for token in [*self.tokens, None]]
+
     def prompt_of(self, token: str | None) -> str:
         """The prompt in which everything is `token`, so that its region cannot be given away; None: the layout's."""
         return PLACEHOLDER.sub(lambda found: token or self.words[found[0]], self.prompt)
@@ -78,33 +84,32 @@ def blend(
 ) -> Iterator[StepOutput]:
     """The second walk of one batch, latents (B, 4, h, w); see the module. The first happens before it starts."""
     model, tokens, B = sampler.model, composition.tokens, len(names)
-    layout = model.encode_prompts([composition.prompt_of(None)]).expand(B, -1, -1)
-    own = [model.encode_prompts([composition.prompt_of(token)]).expand(B, -1, -1) for token in tokens]
-    empty = model.encode_prompts([""]).expand(B, -1, -1)
-    noise, store = sampler.noise(names), MapStore(rows=B)
+    *own, layout, empty = (
+        states.expand(B, -1, -1) for states in model.encode_prompts([*composition.prompts(), ""]).split(1)
+    )
+    noise, store = sampler.noise(names), map_store(sampler, composition, B)
     with model.attention(store.keep):
         for _ in walk(sampler.step(), sampler.guided(layout), noise, model.schedule, sampler.pairs()):
             on_layout("layout")
     masks = region_masks(sampler, composition, store).to(noise.device)  # (B or 1, concepts, h, w)
     outside = 1 - masks.sum(1, keepdim=True)
     held_maps = [_held_maps(sampler, composition, token) for token in tokens]
-    calls = iter([*store.calls[: round(composition.hold * len(store.calls))], *[{}] * len(store.calls)])
+    calls = iter([*store.calls, *[{}] * len(sampler.pairs())])
     states = torch.cat([*own, layout, empty])
 
     def prediction(sample: Tensor, timesteps: Tensor) -> Tensor:
         kept = next(calls)
 
         def replace(name: str, weights: Tensor) -> Tensor:
-            if name not in kept:
-                return weights
+            held = kept[name].to(weights.dtype)
             rows = list(weights.split(B))  # of each concept and the layout; the empty prompt's and beyond stay
-            for i, held in enumerate(held_maps):
-                rows[i] = held(kept[name], rows[i])
-            rows[len(held_maps)] = kept[name]
+            for i, held_by_own in enumerate(held_maps):
+                rows[i] = held_by_own(held, rows[i])
+            rows[len(held_maps)] = held
             return torch.cat(rows)
 
         times = len(tokens) + 2
-        with model.attention(replace):
+        with model.attention(replace) if kept else nullcontext():
             parts = model.predict(sample.repeat(times, 1, 1, 1), timesteps.repeat(times), states).split(B)
         *concepts, base = (classifier_free_guidance(p, parts[-1], sampler.guidance_scale) for p in parts[:-1])
         blended = outside * base
@@ -128,7 +133,27 @@ def draw_blended(
         for state in blend(sampler, composition, batch, on_step):
             latents = state.sample
             on_step(batch[0])
-        yield from zip(batch, sampler.model.decode(latents).cpu(), strict=True)
+        yield from zip(batch, sampler.decode(batch, latents), strict=True)
+
+
+def map_store(sampler: ConceptSampler, composition: Composition, rows: int) -> MapStore:
+    """What the layout's walk of `rows` pictures has to keep: no more than is used, since it fills a GPU."""
+    kept = round(composition.hold * len(sampler.pairs()))
+    found = composition.boxes is None
+    places = [_word_places(sampler, composition, token) for token in composition.tokens] if found else []
+    return MapStore(rows, places, kept, sampler.model.dtype)
+
+
+@torch.no_grad()
+def fitting_batch_size(sampler: ConceptSampler, composition: Composition) -> int:
+    """How many pictures to blend at once: as `generate.fitting_batch_size`, with all that a picture needs here."""
+    model, store = sampler.model, map_store(sampler, composition, rows=1)
+    sample = torch.zeros(1, *model.latent_shape, device=model.device)
+    with model.attention(store.keep):
+        model.predict(sample, torch.zeros(1, dtype=torch.int64, device=model.device), model.encode_prompts([""]))
+    kept = len(store.calls) * sum(weights.nbytes for weights in store.calls[0].values()) if store.calls else 0
+    with model.attention(lambda name, weights: weights):
+        return generate.fitting_batch_size(model, rows=len(composition.tokens) + 2, kept=kept)
 
 
 def region_masks(sampler: ConceptSampler, composition: Composition, store: MapStore) -> Tensor:
@@ -145,7 +170,7 @@ def region_masks(sampler: ConceptSampler, composition: Composition, store: MapSt
             left, top, right, bottom = (round(edge * side) for edge in composition.boxes[token])
             masks[:, i, top:bottom, left:right] = 1
         return masks * (masks.cumsum(1) == 1)  # where boxes overlap, the first one's
-    maps = store.word_maps([_word_places(sampler, composition, token) for token in tokens], side)
+    maps = store.word_maps(side)
     maps = F.avg_pool2d(F.pad(maps, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
     maps = (maps - low) / (high - low).clamp(min=1e-8)

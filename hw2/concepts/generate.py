@@ -87,7 +87,7 @@ class ConceptSampler:
     ) -> Iterator[tuple[str, Tensor]]:
         """Yield (name, image) for name -> prompt, in order; an image is (3, H, W) float32 on the CPU, unclamped.
 
-        Raises InputError if the arithmetic overflows.
+        Raises InputError as `decode` does.
         """
         everything = list(names)
         for start in range(0, len(everything), self.batch_size):
@@ -96,36 +96,42 @@ class ConceptSampler:
             for state in self.states(batch, [names[name] for name in batch]):
                 latents = state.sample
                 on_step(batch[0])
-            images = self.model.decode(latents).cpu()
-            if not bool(images.isfinite().all()):
-                raise InputError(f"{batch[0]} and others came out as NaN or infinity; use --dtype float32")
-            yield from zip(batch, images, strict=True)
+            yield from zip(batch, self.decode(batch, latents), strict=True)
+
+    def decode(self, names: Sequence[str], latents: Tensor) -> Tensor:
+        """The images (B, 3, H, W) of latents, on the CPU. Raises InputError if the arithmetic has overflowed."""
+        images = self.model.decode(latents).cpu()
+        if not bool(images.isfinite().all()):
+            raise InputError(f"{names[0]} and others came out as NaN or infinity; use --dtype float32")
+        return images
 
 
 @torch.no_grad()
-def fitting_batch_size(model: StableDiffusion) -> int:
+def fitting_batch_size(model: StableDiffusion, rows: int = 2, kept: int = 0) -> int:
     """How many images to draw at once: on a GPU as many as its free memory holds, at most a prompt's 25; else 5.
 
-    A guided step of one and of two images are tried, and what the second adds is taken to be what each one needs.
+    A step of one and of two images is tried, and what the second adds is taken to be what each one needs.
+    rows: of the network's batch, for each image; 2 where a prediction is guided. kept: bytes that an image's walk
+    piles up beside that.
     """
     if model.device.type != "cuda":
         return 5
     states = model.encode_prompts([""])
 
     def peak(images: int) -> int:
-        rows = 2 * images
+        B = rows * images
         torch.cuda.reset_peak_memory_stats(model.device)
-        sample = torch.zeros(rows, *model.latent_shape, device=model.device)
-        timesteps = torch.zeros(rows, dtype=torch.int64, device=model.device)
-        model.predict(sample, timesteps, states.expand(rows, -1, -1))
+        sample = torch.zeros(B, *model.latent_shape, device=model.device)
+        timesteps = torch.zeros(B, dtype=torch.int64, device=model.device)
+        model.predict(sample, timesteps, states.expand(B, -1, -1))
         return torch.cuda.max_memory_allocated(model.device)
 
     peak(1)  # whatever the first call sets up is there now
     one, two = peak(1), peak(2)
     free, _ = torch.cuda.mem_get_info(model.device)
     reusable = torch.cuda.memory_reserved(model.device) - torch.cuda.memory_allocated(model.device)
-    room = 0.8 * (free + reusable) - (one - torch.cuda.memory_allocated(model.device))
-    return max(1, min(PER_PROMPT, 1 + int(room / max(two - one, 1))))
+    room = 0.8 * (free + reusable) - (one - torch.cuda.memory_allocated(model.device)) - kept
+    return max(1, min(PER_PROMPT, 1 + int(room / max(two - one + kept, 1))))
 
 
 def image_to_u8(image_pm1: Tensor) -> npt.NDArray[np.uint8]:

@@ -3,7 +3,7 @@ import torch
 from torch.testing import assert_close
 
 from hw2.concepts.attention import CrossAttention, MapStore
-from hw2.concepts.compose import Composition, _held_maps, blend, region_masks
+from hw2.concepts.compose import Composition, _held_maps, blend, fitting_batch_size, map_store, region_masks
 from hw2.concepts.generate import ConceptSampler
 from hw2.concepts.stable_diffusion import load_stable_diffusion
 from hw2.errors import InputError
@@ -91,7 +91,8 @@ def test_regions_are_the_boxes_and_the_first_wins_where_they_overlap(sampler):
 
 
 def test_regions_follow_the_words_that_pixels_listen_to(sampler):
-    store, composition = MapStore(1), Composition(PROMPT, WORDS)
+    composition = Composition(PROMPT, WORDS)
+    store = map_store(sampler, composition, rows=1)
     weights = torch.full((1, 2, 64, 77), 1e-3)
     left = torch.arange(64) % 8 < 4
     weights[0, :, left, 2] = 0.9  # <s> a dog and a cat: 2 and 5
@@ -106,16 +107,61 @@ def test_regions_follow_the_words_that_pixels_listen_to(sampler):
 
 def test_watching_attention_changes_nothing_and_maps_are_shares(tiny_sd):
     sampler = ConceptSampler(load_stable_diffusion(tiny_sd), num_inference_steps=3)
-    plain, store = latents(sampler, "a red dog"), MapStore(rows=2)
+    plain, store = latents(sampler, "a red dog"), MapStore(rows=2, kept=3)
     with sampler.model.attention(store.keep):
         watched = latents(sampler, "a red dog")
     assert_close(watched, plain, rtol=1e-3, atol=1e-3)
-    assert len(store.calls) == 3
-    for weights in store.calls[0].values():
+    for weights in (weights for call in store.calls for weights in call.values()):
         assert weights.shape[::3] == (2, 77)
         assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
-    assert store.word_maps([[1], [2, 3]], side=8).shape == (2, 2, 8, 8)
     assert not any(isinstance(p, CrossAttention) for p in sampler.model.unet.attn_processors.values())
+
+
+def test_only_the_maps_that_are_used_are_kept_and_no_others_memory_with_them(tiny_sd):
+    """Equal to a store of every map, from which words' maps are worked out at the end."""
+    sampler = ConceptSampler(load_stable_diffusion(tiny_sd), num_inference_steps=3)
+    store, everything = MapStore(rows=2, places=[[1], [2, 3]], kept=2, dtype=torch.float16), []
+
+    def keep(name, weights):
+        everything.append((name, weights[:2].clone()))
+        return store.keep(name, weights)
+
+    with sampler.model.attention(keep):
+        latents(sampler, "a red dog")
+    layers = len(everything) // 3
+    for number, call in enumerate(store.calls):
+        own = dict(everything[number * layers : (number + 1) * layers])
+        assert list(call) == list(own)
+        for name, weights in call.items():
+            assert torch.equal(weights, own[name].half())
+            assert weights.untyped_storage().nbytes() == weights.nbytes
+    assert len(store.calls) == 2
+    for word, places in enumerate([[1], [2, 3]]):
+        grids = []
+        for _, weights in everything:
+            edge = round(weights.shape[2] ** 0.5)
+            seen = weights[..., places].sum(-1).mean(1).view(2, 1, edge, edge)
+            grids.append(torch.nn.functional.interpolate(seen, (8, 8), mode="bilinear")[:, 0])
+        assert_close(store.word_maps(side=8)[:, word], torch.stack(grids).mean(0))
+
+
+def test_without_a_map_there_is_no_words_map():
+    with pytest.raises(ValueError, match="no map"):
+        MapStore(rows=1, places=[[1]]).word_maps(side=8)
+
+
+def test_a_composition_counts_what_its_pictures_need_of_a_gpu(sampler, monkeypatch):
+    """Four rows a picture for two concepts, and the maps that are held until the second walk."""
+    asked = []
+    monkeypatch.setattr(
+        "hw2.concepts.generate.fitting_batch_size", lambda model, rows, kept: asked.append((rows, kept))
+    )
+    for hold in (0.0, 0.5, 1.0):
+        fitting_batch_size(sampler, Composition(PROMPT, WORDS, None, hold))
+    with sampler.model.attention((store := MapStore(rows=1, kept=4)).keep):
+        latents(sampler, PROMPT)
+    whole = sum(weights.nbytes for call in store.calls for weights in call.values())
+    assert asked == [(4, 0), (4, whole // 2), (4, whole)]
 
 
 @pytest.mark.parametrize(

@@ -82,8 +82,18 @@ class _Gpu:
             monkeypatch.setattr(torch.cuda, name, fake)
 
 
-@pytest.mark.parametrize(("total", "images"), [(20e9, 14), (80e9, 25), (3e9, 1)])
-def test_as_many_images_are_drawn_at_once_as_memory_holds(model, monkeypatch, total, images):
+@pytest.mark.parametrize(
+    ("total", "needs", "images"),
+    [
+        (20e9, {}, 14),
+        (20e9, {"rows": 4}, 7),
+        (20e9, {"kept": int(1e9)}, 7),
+        (20e9, {"rows": 4, "kept": int(1e9)}, 4),
+        (80e9, {}, 25),
+        (3e9, {}, 1),
+    ],
+)
+def test_as_many_images_are_drawn_at_once_as_memory_holds(model, monkeypatch, total, needs, images):
     gpu = _Gpu(total)
     gpu.install(monkeypatch)
 
@@ -97,8 +107,8 @@ def test_as_many_images_are_drawn_at_once_as_memory_holds(model, monkeypatch, to
             gpu.peak = 2e9 + len(sample) / 2 * 1e9
 
     monkeypatch.setattr(torch, "zeros", lambda *shape, device=None, dtype=None: torch.empty(shape))
-    assert fitting_batch_size(OnGpu) == images
-    assert fitting_batch_size(model) == 5
+    assert fitting_batch_size(OnGpu, **needs) == images
+    assert fitting_batch_size(model, **needs) == 5
 
 
 def test_pixels_are_rounded_and_clamped():
