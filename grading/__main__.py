@@ -215,8 +215,9 @@ def submission(
     """A whole submission: run its scripts safely, score what they make, write the reports."""
 
     def grade() -> SubmissionResult:
+        from grading.assignment import Assignment
         from grading.points import StaffEntry, read_staff_file
-        from grading.submission import Assignment, Grader
+        from grading.submission import Grader
 
         assignment = Assignment(
             data, _private(private, public_only), unet, stable_diffusion, _problems(problems), mnistm_classifier,
@@ -277,9 +278,9 @@ def cohort(
 ) -> None:
     """A whole class. Exit status: 0 all graded, whatever their points, 2 something could not be checked."""
     try:
+        from grading.assignment import Assignment
         from grading.cohort import grade_cohort
         from grading.points import read_staff_file
-        from grading.submission import Assignment
 
         assignment = Assignment(
             data, _private(private, public_only), unet, stable_diffusion, _problems(problems), mnistm_classifier,

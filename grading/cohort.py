@@ -27,7 +27,7 @@ from grading.results import Check, GradingError, SubmissionResult, failure_sente
 from grading.screen import Running, Screen
 
 if TYPE_CHECKING:
-    from grading.submission import Assignment
+    from grading.assignment import Assignment
 
 MAX_TRIES = 3
 """Workers that may die over one submission, and in a row before they can begin."""

@@ -1,4 +1,4 @@
-"""One whole submission: its scripts run, what they leave behind scored, the points added up, and reports written.
+"""The grading of one whole submission, stage by stage, from its scripts to its reports.
 
 Finished stages are in a journal, so a grading that was killed goes on where it stopped.
 """
@@ -8,17 +8,17 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from grading import gaming
+from grading.assignment import Assignment, Run
 from grading.clip import ClipJudge, load_clip
 from grading.collect import read_images
 from grading.concepts import grade_concepts, read_concepts
@@ -27,6 +27,7 @@ from grading.faces import grade_faces
 from grading.folder import locked, write_whole
 from grading.gradescope import gradescope_results
 from grading.images import DecodedImages, GradedImage, ImageRefused, read_png
+from grading.journal import Journal
 from grading.junit import junit_xml
 from grading.metrics import ImageU8
 from grading.models import LoadedJudge, choose_digit_judge, chosen_device
@@ -45,8 +46,8 @@ from grading.results import (
     failure_sentence,
     printable,
 )
-from grading.sandbox import Limits, Sandbox, run_sandboxed
-from grading.spec import CLIP_MODEL, FACES_THRESHOLD
+from grading.sandbox import run_sandboxed
+from grading.spec import FACES_THRESHOLD
 from grading.stages import TIME_LIMITS, Workplace, compare_runs, copy_submission, fetch, freeze, run_script
 
 PREPARED = ("copy", "fetch", "freeze")
@@ -60,62 +61,19 @@ MAX_OWN_PICTURES = 5000
 Result = TypeVar("Result", bound=DigitsResult | FacesResult | ConceptsResult)
 
 
-@dataclass(frozen=True)
-class Assignment:
-    """What staff grade with. data, private: folders in the layout of the homework's hw2_data.
-
-    private: with noises, ground truth and prompts that nobody knows; without it, public points only. unet,
-    stable_diffusion: what scripts are given as UNet.pt and model.ckpt, by default those in `data`. twice: run each
-    script a second time. The judges as in `hw2-grade digits` and `hw2-grade concepts`.
-    """
-
-    data: Path
-    private: Path | None = None
-    unet: Path | None = None
-    stable_diffusion: Path | None = None
-    problems: tuple[int, ...] = (1, 2, 3)
-    mnistm_classifier: str = "embedded"
-    svhn_classifier: str = "embedded"
-    clip: str = CLIP_MODEL
-    device: str = "cpu"
-    twice: bool = False
-    sandbox: Sandbox = field(default_factory=Sandbox)
-    limits: Limits = field(default_factory=Limits)
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of a script. part: public or private, "" for Problem 1. data: its inputs, see `stages.ARGUMENTS`."""
-
-    problem: int
-    part: str
-    data: Mapping[str, Path]
-    root: Path
-
-    @property
-    def name(self) -> str:
-        """Of its stage."""
-        return f"hw2_{self.problem}.sh {self.part}".rstrip()
-
-    @property
-    def folder(self) -> str:
-        """Below outputs/, where its files are."""
-        return f"problem_{self.problem}_{self.part}".rstrip("_")
-
-
 class Grader:
     """Grades submissions of one assignment, one after the other; judges are loaded when first needed, and kept."""
 
     def __init__(self, assignment: Assignment) -> None:
         """Raises GradingError if something that the assignment names is missing, or no sandbox can be made."""
         self.assignment = assignment
-        self.runs = list(_runs(assignment))
-        self.sandbox = replace(assignment.sandbox, hidden=(*assignment.sandbox.hidden, *_hidden(assignment)))
+        self.runs = list(assignment.runs())
+        self.sandbox = replace(assignment.sandbox, hidden=(*assignment.sandbox.hidden, *assignment.hidden()))
         named = {f"{run.folder}/{name}": path for run in self.runs for name, path in run.data.items()}
-        named |= {f"{run.folder}/expected": path for run in self.runs if (path := _expected(run)) is not None}
+        named |= {f"{run.folder}/expected": path for run in self.runs if (path := run.expected) is not None}
         for path in named.values():
             if not path.exists():
-                option = _option(assignment, path)
+                option = assignment.option(path)
                 raise GradingError(
                     f"{printable(str(path))} is missing; expected the homework's data there: "
                     f"name another place with {option}, or leave the problem out with --problems"
@@ -225,7 +183,7 @@ class _Grading:
 
     def graded(self) -> SubmissionResult:
         started = time.time()
-        journal = _Journal(self.folder / "journal.jsonl", self.record["fingerprint"])
+        journal = Journal(self.folder / "journal.jsonl", self.record["fingerprint"])
         stages = {stage.stage: stage for stage in self.stages(journal)}
         result = SubmissionResult(
             printable(self.source.name), "error", 0, 0, 0, stages=list(stages.values()), record=self.record
@@ -251,7 +209,7 @@ class _Grading:
 
     # --- stages
 
-    def stages(self, journal: _Journal) -> Iterator[StageResult]:
+    def stages(self, journal: Journal) -> Iterator[StageResult]:
         """All stages in order, those that the journal has not yet run now."""
         prepared = [journal.done.get(name) for name in PREPARED]
         if any(stage is None or stage.status == "error" for stage in prepared) or not self.workplace.path.exists():
@@ -270,7 +228,7 @@ class _Grading:
                 again = functools.partial(self.run_again, run, journal.done[run.name])
                 yield self.stage(journal, f"{run.name} twice", again)
 
-    def stage(self, journal: _Journal, name: str, work: Callable[[], StageResult]) -> StageResult:
+    def stage(self, journal: Journal, name: str, work: Callable[[], StageResult]) -> StageResult:
         earlier = journal.done.get(name)
         if earlier is None or earlier.status == "error":
             self.on_stage(name)
@@ -328,7 +286,7 @@ class _Grading:
 
     def concepts(self, run: Run) -> ConceptsResult:
         asked = read_concepts(run.data["input.json"])
-        references = _references(run.root, self.grader.assignment)
+        references = self.grader.assignment.references(run.root)
         folder = self.outputs / run.folder
         return grade_concepts(folder, asked, references, self.grader.clip_judge, self.images.read_image)
 
@@ -396,41 +354,6 @@ class _Grading:
 
 
 _RESULT = TypeAdapter(SubmissionResult)
-_STAGE = TypeAdapter(StageResult)
-
-
-class _Journal:
-    """Finished stages, one JSON line each after a first one with the fingerprint; what is torn is not believed."""
-
-    def __init__(self, path: Path, fingerprint: str) -> None:
-        self.path, self.fingerprint = path, fingerprint
-        self.done: dict[str, StageResult] = {}
-        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-        whole = [line for line in lines if line.endswith(b"\n")]
-        if not whole or whole[0] != self.first_line():
-            self.clear()
-            return
-        with path.open("r+b") as file:
-            file.truncate(sum(map(len, whole)))
-        for line in whole[1:]:
-            stage = _STAGE.validate_json(line)
-            self.done[stage.stage] = stage
-
-    def first_line(self) -> bytes:
-        return json.dumps({"fingerprint": self.fingerprint}).encode() + b"\n"
-
-    def clear(self) -> None:
-        """Begin anew."""
-        self.done = {}
-        write_whole(self.path, self.first_line())
-
-    def add(self, stage: StageResult) -> None:
-        """Once this returns, the stage is never run again."""
-        with self.path.open("ab") as file:
-            file.write(_STAGE.dump_json(stage) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        self.done[stage.stage] = stage
 
 
 def write_reports(result: SubmissionResult, folder: Path, pictures: Pictures) -> None:
@@ -456,54 +379,8 @@ def _no_concepts(check: Check) -> ConceptsResult:
     return ConceptsResult("error", checks=[check])
 
 
-def _runs(asked: Assignment) -> Iterator[Run]:
-    if 1 in asked.problems:
-        yield Run(1, "", {}, asked.data)
-    parts = {"public": asked.data} | ({"private": asked.private} if asked.private else {})
-    unet = asked.unet or asked.data / "face" / "UNet.pt"
-    model = asked.stable_diffusion or asked.data / "model.ckpt"
-    if 2 in asked.problems:
-        for part, root in parts.items():
-            yield Run(2, part, {"noise": root / "face" / "noise", "UNet.pt": unet}, root)
-    if 3 in asked.problems:
-        for part, root in parts.items():
-            prompts = root / "textual_inversion" / "input.json"
-            yield Run(3, part, {"input.json": prompts, "model.ckpt": model}, root)
-
-
-def _option(asked: Assignment, path: Path) -> str:
-    """What names the place of one of the data."""
-    if path.name == "UNet.pt" or path == asked.unet:
-        return "--unet"
-    if path.name == "model.ckpt" or path == asked.stable_diffusion:
-        return "--stable-diffusion"
-    return "--private" if asked.private is not None and path.is_relative_to(asked.private) else "--data"
-
-
-def _expected(run: Run) -> Path | None:
-    """What a run's output is compared with."""
-    return {2: run.root / "face" / "GT"}.get(run.problem)
-
-
-def _references(root: Path, asked: Assignment) -> Path:
-    """The concepts' pictures; private prompts may be about the public concepts."""
-    own = root / "textual_inversion"
-    return own if any(path.is_dir() for path in own.iterdir()) else asked.data / "textual_inversion"
-
-
-def _hidden(asked: Assignment) -> Iterator[Path]:
-    for root in (asked.data, asked.private):
-        if root is not None and (root / "face" / "GT").exists():
-            yield root / "face" / "GT"
-    if asked.private is not None:
-        yield asked.private
-    for judge in (asked.mnistm_classifier, asked.svhn_classifier):
-        if Path(judge).is_file():
-            yield Path(judge)
-
-
 def _truth(run: Run) -> dict[str, str]:
-    folder = _expected(run)
+    folder = run.expected
     if folder is None:
         return {}
     return data_hashes({f"{folder.name}/{path.name}": path for path in sorted(folder.glob("*.png"))})

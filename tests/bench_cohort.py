@@ -20,12 +20,12 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from grading.assignment import Assignment
 from grading.class_page import class_page, scores_csv
 from grading.cohort import _grader, find_submissions, grade_all, ray_engine
 from grading.results import SubmissionResult
 from grading.sandbox import Limits
 from grading.screen import Screen
-from grading.submission import Assignment
 from tests.commands import ROOT
 
 ATTACKS = sorted(path for path in (ROOT / "fixtures" / "submissions" / "attacks").iterdir() if path.is_dir())

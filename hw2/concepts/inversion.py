@@ -5,10 +5,7 @@ A step is a function of (seed, its number): a training can stop anywhere and goe
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import io
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,10 +23,9 @@ from hw2.concepts import templates
 from hw2.concepts.embeddings import save_embeddings
 from hw2.concepts.stable_diffusion import StableDiffusion
 from hw2.errors import InputError
-from hw2.output import write_file
 from hw2.progress import progress_bar
 from hw2.seeding import image_generator
-from hw2.torch_file import read_torch_file
+from hw2.training_run import TrainingRun
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 VALIDATION = 16
@@ -252,13 +248,19 @@ def learn_word(
             f"--batch-size is {config.batch_size}; expected a multiple of {config.accumulation * processes}, "
             f"for {config.accumulation} parts on each of {processes} processes"
         )
+    inputs = {"images": hashlib.sha256(images_pm1.numpy().tobytes()).hexdigest(), "model weights": model.fingerprint()}
+    keys = {"vectors", "optimizer", "done", "losses", "best", "best_at", "best_vectors"}
+    run = TrainingRun(training_folder(output) / "checkpoint.pt", "hw2 concepts learn", keys, config, inputs)
+    found = run.load(resume)
+    if found:
+        _check_recipe(run, found[1], config)
     inversion = Inversion(model, images_pm1, config)
     vectors = inversion.vectors
     optimizer = torch.optim.AdamW([vectors], config.learning_rate, weight_decay=0.0)
-    run = _Run(output, config, images_pm1)
     done, losses = 0, []
     best, best_at, best_vectors = float("inf"), 0, vectors.detach().clone()
-    if saved := run.load(resume):
+    if found:
+        saved, _ = found
         done, losses, best, best_at = saved["done"], saved["losses"], saved["best"], saved["best_at"]
         vectors.data.copy_(saved["vectors"])
         optimizer.load_state_dict(saved["optimizer"])
@@ -287,13 +289,13 @@ def learn_word(
             bar(f"loss {np.mean(losses[-50:]):.4f}")
             last = step + 1 == config.num_steps
             if (step + 1) % config.validate_every == 0 or last:
-                found = inversion.validation_loss()
-                if found < best or config.lr_scheduler == "cosine":
-                    best, best_at, best_vectors = found, step + 1, vectors.detach().clone()
+                validation_loss = inversion.validation_loss()
+                if validation_loss < best or config.lr_scheduler == "cosine":
+                    best, best_at, best_vectors = validation_loss, step + 1, vectors.detach().clone()
                 last = last or step + 1 - best_at >= config.patience * config.validate_every
                 if accelerator.is_main_process:
                     recent = float(np.mean(losses[-config.validate_every :]))
-                    watch(Progress(step + 1, recent, found, vectors.detach().clone()))
+                    watch(Progress(step + 1, recent, validation_loss, vectors.detach().clone()))
             if accelerator.is_main_process and ((step + 1) % save_every == 0 or last):
                 run.save(
                     vectors=vectors.detach().clone(),
@@ -312,44 +314,16 @@ def learn_word(
     return best_vectors
 
 
-KEYS = {"vectors", "optimizer", "done", "losses", "best", "best_at", "best_vectors", "config", "images"}
-
-
 def training_folder(output: Path) -> Path:
     """Where checkpoints and logs of a run lie."""
     return output.with_name(f"{output.stem}.training")
 
 
-class _Run:
-    """The checkpoint of a run beside its output, and whether it is this run's."""
-
-    def __init__(self, output: Path, config: InversionConfig, images_pm1: Tensor) -> None:
-        self._path, self._config = training_folder(output) / "checkpoint.pt", config
-        self._images = hashlib.sha256(images_pm1.numpy().tobytes()).hexdigest()
-
-    def save(self, **state: Any) -> None:
-        buffer = io.BytesIO()
-        torch.save({**state, "config": json.dumps(dataclasses.asdict(self._config)), "images": self._images}, buffer)
-        write_file(self._path, buffer.getvalue())
-
-    def load(self, resume: bool) -> dict[str, Any] | None:
-        """The saved state, None for a fresh start. Raises InputError if there is one that does not fit."""
-        if not resume:
-            if self._path.exists():
-                raise InputError(f"{self._path} belongs to an earlier run; use --resume to go on, or another --output")
-            return None
-        if not self._path.exists():
-            raise InputError(f"{self._path} is missing, so there is nothing to resume; leave --resume out to start")
-        saved = read_torch_file(self._path)
-        if not isinstance(saved, dict) or not set(saved) >= KEYS:
-            raise InputError(f"{self._path} is no checkpoint of `hw2 concepts learn`; use another --output")
-        if saved["images"] != self._images:
-            raise InputError(f"{self._path} was trained on other images; go on with those, or use another --output")
-        before, now = json.loads(saved["config"]), dataclasses.asdict(self._config)
-        free = {"num_steps"} if self._config.lr_scheduler == "constant" else set()
-        if changed := sorted(key for key in now if key not in free and before.get(key) != now[key]):
-            raise InputError(
-                f"{self._path} was trained with other options ({', '.join(changed)}); "
-                "resume with the same, or use another --output"
-            )
-        return saved
+def _check_recipe(run: TrainingRun, before: dict[str, Any], config: InversionConfig) -> None:
+    """Raises InputError if a run had other options than these; it may be made longer, unless its rate falls."""
+    free = {"num_steps"} if config.lr_scheduler == "constant" else set()
+    if changed := sorted(key for key in run.config if key not in free and before.get(key) != run.config[key]):
+        raise InputError(
+            f"{run.path} was trained with other options ({', '.join(changed)}); "
+            "resume with the same, or use another --output"
+        )

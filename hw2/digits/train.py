@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
-import json
 import math
 import time
 from collections.abc import Callable
@@ -28,11 +26,10 @@ from hw2.digits.data import DigitImages
 from hw2.digits.house_numbers import draw_house_numbers
 from hw2.digits.network import DATASETS, NULL_DATASET, NULL_DIGIT, NUM_DIGITS, DigitUNet, DigitUNetConfig
 from hw2.errors import InputError
-from hw2.output import write_file
 from hw2.progress import progress_bar
 from hw2.samplers import PredictionType
 from hw2.schedule import NoiseSchedule
-from hw2.torch_file import read_torch_file
+from hw2.training_run import TrainingRun
 
 SVHN = DATASETS.index("svhn")
 
@@ -284,9 +281,12 @@ def train_digits(
     network.to(accelerator.device)
     average = {name: value.detach().clone() for name, value in network.state_dict().items()}
     losses = torch.zeros(config.num_steps)
-    run = _Run(output, config, data)
+    keys = {"network", "optimizer", "ema", "done", "losses"}
+    run = TrainingRun(output / "checkpoint.pt", "hw2 digits train", keys, config, {"data": _digest(data)})
     done = 0
-    if saved := run.load(resume):
+    if found := run.load(resume):
+        saved, before = found
+        _check_recipe(run, before, saved["done"], config)
         network.load_state_dict(saved["network"])
         optimizer.load_state_dict(saved["optimizer"])
         for name, value in saved["ema"].items():
@@ -343,48 +343,24 @@ def train_digits(
     return losses
 
 
-KEYS = {"network", "optimizer", "ema", "done", "losses", "config", "data"}
+def _check_recipe(run: TrainingRun, before: dict[str, Any], done: int, config: TrainConfig) -> None:
+    """Raises InputError if a run's `done` steps were not this recipe's.
+
+    A longer or shorter run has the same first steps, as long as neither has begun to lower its learning rate.
+    """
+    lengths = {"num_steps", "decay_fraction"}
+    changed = sorted(key for key in run.config if key not in lengths and before.get(key) != run.config[key])
+    then = dataclasses.replace(config, **{key: before[key] for key in lengths})
+    if any(learning_rate_factor(i, then) != learning_rate_factor(i, config) for i in range(done)):
+        changed.append("num_steps, whose end has begun")
+    if changed or done > config.num_steps:
+        raise InputError(
+            f"{run.path} was trained by another recipe ({', '.join(changed) or 'more steps'}); "
+            "resume with the same options, or use another --output"
+        )
 
 
-class _Run:
-    """The checkpoint of a run in its output folder, and whether it is this run's."""
-
-    def __init__(self, output: Path, config: TrainConfig, data: DigitImages) -> None:
-        self._path, self._config = output / "checkpoint.pt", config
-        digest = hashlib.sha256(repr(data.digits.tolist()).encode())
-        digest.update(data.images_u8.numpy().tobytes())
-        self._data = digest.hexdigest()
-
-    def save(self, **state: Any) -> None:
-        buffer = io.BytesIO()
-        torch.save({**state, "config": json.dumps(dataclasses.asdict(self._config)), "data": self._data}, buffer)
-        write_file(self._path, buffer.getvalue())
-
-    def load(self, resume: bool) -> dict[str, Any] | None:
-        """The saved state, None for a fresh start. Raises InputError as `train_digits` says."""
-        if not resume:
-            if self._path.exists():
-                raise InputError(f"{self._path} belongs to an earlier run; use --resume to go on, or another --output")
-            return None
-        if not self._path.exists():
-            raise InputError(f"{self._path} is missing, so there is nothing to resume; leave --resume out to start")
-        saved = read_torch_file(self._path)
-        if not isinstance(saved, dict) or not set(saved) >= KEYS:
-            raise InputError(f"{self._path} is no checkpoint of `hw2 digits train`; use another --output")
-        if saved["data"] != self._data:
-            raise InputError(f"{self._path} was trained on other data; go on with that data, or use another --output")
-        before = json.loads(saved["config"])
-        now = json.loads(json.dumps(dataclasses.asdict(self._config)))
-        # A longer or shorter run has the same first steps, as long as neither has begun to lower its learning rate.
-        lengths = {"num_steps", "decay_fraction"}
-        changed = sorted(key for key in now if key not in lengths and before.get(key) != now[key])
-        then = dataclasses.replace(self._config, **{key: before[key] for key in lengths})
-        first = range(saved["done"])
-        if any(learning_rate_factor(i, then) != learning_rate_factor(i, self._config) for i in first):
-            changed.append("num_steps, whose end has begun")
-        if changed or saved["done"] > self._config.num_steps:
-            raise InputError(
-                f"{self._path} was trained by another recipe ({', '.join(changed) or 'more steps'}); "
-                "resume with the same options, or use another --output"
-            )
-        return saved
+def _digest(data: DigitImages) -> str:
+    digest = hashlib.sha256(repr(data.digits.tolist()).encode())
+    digest.update(data.images_u8.numpy().tobytes())
+    return digest.hexdigest()

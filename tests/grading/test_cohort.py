@@ -22,6 +22,7 @@ from rich.console import Console
 
 import grading.cohort
 import grading.submission
+from grading.assignment import Assignment
 from grading.cohort import (
     MAX_TRIES,
     Engine,
@@ -39,7 +40,6 @@ from grading.points import StaffEntry
 from grading.results import GradingError, SubmissionResult
 from grading.sandbox import Sandbox
 from grading.screen import Running, Screen
-from grading.submission import Assignment
 from tests.commands import ROOT
 from tests.grading.graders import Counted, Fake, stillborn, unfit
 
@@ -346,7 +346,7 @@ import sys
 from pathlib import Path
 import grading.cohort
 from grading.results import GradingError
-from grading.submission import Assignment
+from grading.assignment import Assignment
 from tests.grading.graders import Journalled
 
 grading.cohort._grader = lambda assignment: Journalled()
@@ -465,7 +465,7 @@ def test_a_class_is_graded_and_its_page_and_table_are_written(tmp_path, course, 
     (tmp_path / "in" / "stray.zip").touch()
     driver = (
         "import sys; from pathlib import Path; from dataclasses import replace; from grading.cohort import *;"
-        "from grading.submission import Assignment; from grading.sandbox import Sandbox;"
+        "from grading.assignment import Assignment; from grading.sandbox import Sandbox;"
         "a = Assignment(Path('data'), problems=(2,), sandbox=Sandbox(trust=True));"
         "grade_cohort(Path('in'), a, Path('out'), {'right': StaffEntry({}, 1)})"
     )

@@ -16,10 +16,11 @@ import pytest
 from PIL import Image
 
 import grading.submission
+from grading.assignment import Assignment
 from grading.points import StaffEntry
 from grading.results import GradingError
 from grading.sandbox import Sandbox
-from grading.submission import Assignment, Grader
+from grading.submission import Grader
 from tests.commands import ROOT
 from tests.grading.sandboxed import SMALL, needs_sandbox
 from tests.tiny_clip import save_tiny_clip
@@ -184,7 +185,8 @@ SLOW = """
 import sys
 from pathlib import Path
 from grading.sandbox import Sandbox
-from grading.submission import Assignment, Grader
+from grading.assignment import Assignment
+from grading.submission import Grader
 data, clip, source, folder = map(Path, sys.argv[1:])
 Grader(Assignment(data, clip=str(clip), sandbox=Sandbox(trust=True))).grade(source, folder)
 """

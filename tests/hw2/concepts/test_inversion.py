@@ -19,7 +19,7 @@ from hw2.concepts.inversion import (
 )
 from hw2.concepts.stable_diffusion import StableDiffusion, load_stable_diffusion
 from hw2.errors import InputError
-from tests.tiny_sd import tiny_parts
+from tests.tiny_sd import save_tiny_stable_diffusion, tiny_parts
 
 CONFIG = InversionConfig(
     "<new1>", "dog", num_steps=12, learning_rate=0.05, batch_size=4, validate_every=4, keep_norm=False
@@ -81,8 +81,6 @@ def test_the_loss_is_the_definition(tiny_sd, images):
 
 
 def test_v_prediction_has_its_own_target(tmp_path, images):
-    from tests.tiny_sd import save_tiny_stable_diffusion
-
     losses = []
     for kind in ("epsilon", "v_prediction"):
         inversion = Inversion(load_stable_diffusion(save_tiny_stable_diffusion(tmp_path / kind, kind)), images, CONFIG)
@@ -273,6 +271,9 @@ def test_a_run_that_was_not_asked_for_is_left_alone(tiny_sd, images, tmp_path):
     }.items():
         with pytest.raises(InputError, match=match):
             learn(tiny_sd, **{"images": images, "output": output} | options)
+    other = save_tiny_stable_diffusion(tmp_path / "other", prediction_type="v_prediction")
+    with pytest.raises(InputError, match="trained on other model weights"):
+        learn(other, images, output, resume=True)
     torch.save({"x": 1}, training_folder(output) / "checkpoint.pt")
     with pytest.raises(InputError, match="is no checkpoint of"):
         learn(tiny_sd, images, output, resume=True)
