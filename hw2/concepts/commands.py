@@ -41,8 +41,9 @@ ModelOption = Annotated[
 ]
 EmbeddingsOption = Annotated[
     list[str],
-    typer.Option(help="File of learned words; may be given several times. If it names no token: '<new1>=FILE'."),
+    typer.Option(help="File of learned words, or several of them. If one names no token: '<new1>=FILE'."),
 ]
+MoreEmbeddings = Annotated[list[str] | None, typer.Argument(help="Further files of learned words.", metavar="FILE")]
 SamplerOption = Annotated[Literal["ddim", "dpm++"], typer.Option(help="DDIM (eta 0), or DPM-Solver++ 2M.")]
 StepsOption = Annotated[
     int | None, typer.Option(help="Steps from noise to picture: 50 for ddim, 25 for dpm++ if not given.")
@@ -51,11 +52,17 @@ ImagesAtOnceOption = Annotated[
     int | None,
     typer.Option(help="Pictures drawn at once; they do not depend on it. By default what fits a GPU's free memory."),
 ]
-GuidanceOption = Annotated[float, typer.Option(help="uncond + scale * (cond - uncond): 1 is off, more is closer.")]
+GuidanceOption = Annotated[
+    float | None,
+    typer.Option(
+        help="uncond + scale * (cond - uncond): 1 is off, more is closer. 7.5 if not given, 3 for the bundled model."
+    ),
+]
 SeedOption = Annotated[int, typer.Option(help="A picture depends on this, the weights, its prompt and its own name.")]
 
 DEFAULT_STEPS = {"ddim": 50, "dpm++": 25}
-GUIDANCE_SCALE = 7.5
+GUIDANCE_SCALE, BUNDLED_GUIDANCE_SCALE = 7.5, 3.0
+"""At the 7.5 of Stable Diffusion the small model's colours overflow."""
 
 
 @app.command("learn")
@@ -67,8 +74,8 @@ def learn(
     model: ModelOption = None,
     kind: Annotated[Literal["object", "style"], typer.Option(help="Which sentences surround the word.")] = "object",
     vectors: Annotated[int, typer.Option(help="How many places of a prompt the word takes.")] = 1,
-    num_steps: Annotated[int, typer.Option(help="At most; see --patience.")] = 2000,
-    learning_rate: Annotated[float, typer.Option(help="Of AdamW.")] = 5e-3,
+    num_steps: Annotated[int, typer.Option("--num-steps", "--steps", help="At most; see --patience.")] = 2000,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr", help="Of AdamW.")] = 5e-3,
     lr_scheduler: Annotated[
         Literal["constant", "cosine"], typer.Option(help="cosine: it falls to 0 at the last step.")
     ] = "constant",
@@ -134,7 +141,10 @@ def learn(
         from hw2.concepts.watch import Watcher
 
         scorer = None if clip is None else load_clip(clip, str(processes.device))
-        watch = {"watch": Watcher(training_folder(output), loaded, config, pictures_every, pictures, scorer)}
+        watcher = Watcher(
+            training_folder(output), loaded, config, pictures_every, pictures, scorer, _guidance_scale(model)
+        )
+        watch = {"watch": watcher}
     learn_word(loaded, pictures, config, output, resume=resume, save_every=save_every, **watch)
 
 
@@ -143,11 +153,12 @@ def generate(
     json: Annotated[Path, typer.Option(help="The homework's input.json.")],
     output: Annotated[Path, typer.Option(help="Folder for 0/0/source0_prompt0_0.png and so on.")],
     embeddings: EmbeddingsOption,
+    more_embeddings: MoreEmbeddings = None,
     model: ModelOption = None,
     per_prompt: Annotated[int, typer.Option(help="Pictures of each prompt; the homework wants 25.")] = 25,
     sampler: SamplerOption = "dpm++",
     num_inference_steps: StepsOption = None,
-    guidance_scale: GuidanceOption = GUIDANCE_SCALE,
+    guidance_scale: GuidanceOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "float32",
@@ -162,8 +173,9 @@ def generate(
     check_at_least("--per-prompt", per_prompt)
     prompts = read_prompts(json)
     drawing, settings = _sampler(
-        model, embeddings, sampler, num_inference_steps, guidance_scale, seed, device, dtype, batch_size
-    )
+        model, [*embeddings, *(more_embeddings or [])], sampler, num_inference_steps, guidance_scale, seed, device,
+        dtype, batch_size,
+    )  # fmt: skip
     for concept in prompts.values():
         drawing.model.tokenize(concept.prompts)
     if batch_size is None:
@@ -188,6 +200,7 @@ def compose(
     word: Annotated[list[str], typer.Option(help="What stands for each while the layout is fixed: '<new1>=dog'.")],
     embeddings: EmbeddingsOption,
     output: Annotated[Path, typer.Option(help="PNG to write: a row of naive pictures above one of blended ones.")],
+    more_embeddings: MoreEmbeddings = None,
     model: ModelOption = None,
     box: Annotated[
         list[str] | None,
@@ -197,7 +210,7 @@ def compose(
     count: Annotated[int, typer.Option(help="Pictures in a row.")] = 8,
     sampler: SamplerOption = "dpm++",
     num_inference_steps: StepsOption = None,
-    guidance_scale: GuidanceOption = GUIDANCE_SCALE,
+    guidance_scale: GuidanceOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "float32",
@@ -216,8 +229,9 @@ def compose(
     boxes = {token: _box(token, text) for token, text in (_assigned("--box", text) for text in box)} if box else None
     composition = Composition(prompt, words, boxes, hold)
     drawing, _ = _sampler(
-        model, embeddings, sampler, num_inference_steps, guidance_scale, seed, device, dtype, batch_size
-    )
+        model, [*embeddings, *(more_embeddings or [])], sampler, num_inference_steps, guidance_scale, seed, device,
+        dtype, batch_size,
+    )  # fmt: skip
     drawing.model.tokenize([prompt, *composition.prompts()])
     if batch_size is None:
         drawing = dataclasses.replace(drawing, batch_size=fitting_batch_size(drawing, composition))
@@ -366,6 +380,11 @@ def _box(token: str, text: str) -> Box:
     return left, top, right, bottom
 
 
+def _guidance_scale(model: Path | None) -> float:
+    """Where none is asked for."""
+    return BUNDLED_GUIDANCE_SCALE if model is None else GUIDANCE_SCALE
+
+
 def _load(model: Path | None, device: str, dtype: str) -> StableDiffusion:
     from hw2.concepts.stable_diffusion import load_stable_diffusion
 
@@ -377,7 +396,7 @@ def _sampler(
     embeddings: Sequence[str],
     sampler: Literal["ddim", "dpm++"],
     num_inference_steps: int | None,
-    guidance_scale: float,
+    guidance_scale: float | None,
     seed: int,
     device: str,
     dtype: str,
@@ -391,6 +410,8 @@ def _sampler(
 
     if batch_size is not None:
         check_at_least("--batch-size", batch_size)
+    if guidance_scale is None:
+        guidance_scale = _guidance_scale(model)
     if not math.isfinite(guidance_scale):
         raise InputError(f"--guidance-scale is {guidance_scale}; expected a finite number")
     learned: dict[str, Any] = {}

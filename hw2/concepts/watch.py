@@ -37,10 +37,11 @@ class Watcher:
         pictures_every: int,
         images_pm1: Tensor,
         clip: Clip | None = None,
+        guidance_scale: float = 7.5,
     ) -> None:
         self._folder, self._model, self._config, self._pictures_every = folder, model, config, pictures_every
         self._images_u8 = [image_to_u8(image) for image in images_pm1]
-        self._clip = clip
+        self._guidance_scale, self._clip = guidance_scale, clip
         self._writer: SummaryWriter | None = None
 
     def __call__(self, progress: Progress) -> None:
@@ -58,7 +59,9 @@ class Watcher:
         if self._pictures_every and validation % self._pictures_every == 0:
             sentences = (templates.OBJECT if self._config.kind == "object" else templates.STYLE)[:SHOWN]
             prompts = {str(i): sentence.format(self._config.token) for i, sentence in enumerate(sentences)}
-            sampler = ConceptSampler(self._model, num_inference_steps=15, batch_size=SHOWN)
+            sampler = ConceptSampler(
+                self._model, num_inference_steps=15, guidance_scale=self._guidance_scale, batch_size=SHOWN
+            )
             drawn_u8 = [image_to_u8(image) for _, image in sampler.sample(prompts)]
             row = torch.cat([torch.from_numpy(image_u8) for image_u8 in drawn_u8], dim=1)
             self._writer.add_image(self._config.token, row, progress.step, dataformats="HWC")

@@ -12,6 +12,7 @@ from PIL import Image
 from hw2.concepts.embeddings import read_embeddings, save_embeddings
 from tests.commands import ROOT
 
+LEARNED = ROOT / "fixtures" / "submissions" / "reference" / "learned" / "new1.safetensors"
 PROMPTS = {
     "0": {"token_name": "<new1>", "prompt": ["a <new1> on the beach", "a red <new1>"]},
     "1": {"token_name": "<new2>", "prompt": ["a dog in the style of <new2>"]},
@@ -29,12 +30,12 @@ def generate(tmp_path, hw2, tiny_sd):
         "--device": "cpu", "--embeddings": [tmp_path / "one.safetensors", f"<new2>={tmp_path / 'two.pt'}"],
     }  # fmt: skip
 
-    def run(output, changes=()):
+    def run(output, changes=(), arguments_behind=()):
         arguments = []
         for option, value in (options | dict(changes)).items():
             for one in value if isinstance(value, list) else [value]:
                 arguments += [option, one]
-        return hw2("concepts", "generate", *arguments, "--output", output)
+        return hw2("concepts", "generate", *arguments, *arguments_behind, "--output", output)
 
     return run
 
@@ -48,6 +49,26 @@ def refused(run, sentence):
     assert run.stdout == ""
     assert run.stderr.count("\n") == 1, run.stderr
     assert sentence in run.stderr
+
+
+def test_files_of_words_may_follow_one_another(tmp_path, generate):
+    """As a shell spells `--embeddings learned/*`."""
+    assert generate(tmp_path / "apart").returncode == 0
+    one, two = tmp_path / "one.safetensors", f"<new2>={tmp_path / 'two.pt'}"
+    together = generate(tmp_path / "together", {"--embeddings": one}.items(), [two])
+    assert together.returncode == 0, together.stderr
+    assert contents(tmp_path / "apart") == contents(tmp_path / "together")
+
+
+def test_the_bundled_model_is_guided_as_it_needs_unless_told_otherwise(tmp_path, hw2):
+    (tmp_path / "input.json").write_text(json.dumps({"0": PROMPTS["0"]}))
+    drawn = []
+    for i, more in enumerate([(), ("--guidance-scale", 3), ("--guidance-scale", 7.5)]):
+        options = "--json", tmp_path / "input.json", "--embeddings", LEARNED, "--output", tmp_path / str(i)
+        run = hw2("concepts", "generate", *options, "--num-inference-steps", 2, "--per-prompt", 1, *more)
+        assert run.returncode == 0, run.stderr
+        drawn.append(contents(tmp_path / str(i)))
+    assert drawn[0] == drawn[1] != drawn[2]
 
 
 def test_generate_writes_exactly_the_official_files(tmp_path, generate):
