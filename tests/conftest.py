@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 
 from hw2.digits.checkpoint import DigitModel
@@ -27,6 +28,10 @@ TINY_DIGITS = DigitUNetConfig(
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
+
+# No test is timed: the first call of a network takes seconds on a busy machine.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # A shell ignores Ctrl-C for what it starts in its background, and so would every command that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

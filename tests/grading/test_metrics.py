@@ -35,7 +35,7 @@ def test_psnr_equals_scikit_images(a, b):
         assert psnr(a, b) == pytest.approx(psnr_twin(a, b), rel=1e-12)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(arrays(np.uint8, (9, 8, 3)), st.integers(0, 40))
 def test_ssim_equals_the_papers_formula_window_by_window(image, noise):
     noisy = np.clip(image + np.random.default_rng(noise).normal(0, noise, image.shape), 0, 255).astype(np.uint8)

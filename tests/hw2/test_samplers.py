@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hw2.samplers import (
@@ -214,7 +214,6 @@ def test_ddim_with_eta_one_has_the_variance_of_the_ddpm_posterior(pair):
     assert ddim_sigma(schedule, *pair, eta=1.0) ** 2 == pytest.approx(variance, rel=1e-9)
 
 
-@settings(deadline=None)
 @given(batches(), seeds, st.permutations(range(6)))
 def test_ddim_with_eta_zero_ignores_the_generator_the_batch_and_the_order(batch, seed, order):
     pairs = timestep_pairs("homework", 10)
@@ -236,7 +235,6 @@ def test_ddim_with_eta_zero_does_not_draw_from_the_generator():
     assert torch.equal(generator.get_state(), before)
 
 
-@settings(deadline=None)
 @given(batches(), st.sampled_from([0.5, 1.0]), st.sampled_from([ddim_step, ddpm_step]))
 def test_with_one_generator_per_image_the_split_into_batches_changes_nothing(batch, eta, step):
     names = [str(i) for i in range(len(batch))]

@@ -11,7 +11,7 @@ from hw2.errors import InputError
 TOKENS = st.text("abcxyz0123-", min_size=1, max_size=8).map(lambda name: f"<{name}>")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(shapes=st.dictionaries(TOKENS, st.integers(1, 5), min_size=1, max_size=3), width=st.integers(1, 9))
 def test_what_is_saved_is_read(tmp_path_factory, shapes, width):
     path = tmp_path_factory.mktemp("e") / "learned_embeds.safetensors"

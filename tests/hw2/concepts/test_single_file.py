@@ -305,7 +305,7 @@ WORDS = re.split(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(LETTERS, max_size=120) | st.lists(st.sampled_from(WORDS)).map(" ".join))
 def test_ids_are_openais(tokenizer, text):
     # OpenAI's tokenizer mends text first (HTML, broken UTF-8, quotes), transformers' does not.

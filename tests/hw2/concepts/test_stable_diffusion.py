@@ -93,7 +93,7 @@ def test_latents_are_the_autoencoders_scaled_and_decode_undoes_the_scale(tiny_sd
     assert model.image_size == 16
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(ids=st.lists(st.integers(0, 9), min_size=1, max_size=12), learned=st.integers(0, 3))
 def test_a_word_table_looks_up_one_list_of_both_kinds(ids, learned):
     table = WordTable(torch.randn(10 - learned, 4))

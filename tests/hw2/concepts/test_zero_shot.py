@@ -162,7 +162,7 @@ def test_predictions_are_those_of_a_naive_loop_in_float64(clip, images, clip_fol
         assert prediction.label == int(path.name.split("_")[0])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(first=st.integers(1, 40), second=st.integers(1, 40))
 def test_predictions_do_not_depend_on_the_batch_size(clip, images, first, second):
     paths, features = list_images(images, NAMES)[0], class_features(clip, list(NAMES.values()), ["{object}"])

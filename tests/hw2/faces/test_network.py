@@ -116,7 +116,7 @@ def test_an_untrained_network_starts_at_zero():
     assert not FaceUNet(TINY)(torch.randn(1, 3, 8, 8), torch.tensor([1])).any()
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(1, 3), st.sampled_from([2, 4, 6]), st.sampled_from([2, 8]))
 def test_images_need_not_be_square(batch, height, width):
     network, _ = with_random_weights(TINY)
