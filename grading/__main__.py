@@ -170,7 +170,12 @@ def concepts(
         return grade_concepts(output_dir, asked, references, load_clip(clip, chosen_device(device), batch_size))
 
     result = _grade(grade, lambda check: ConceptsResult("error", checks=[check]))
-    lines = official_lines(result) if style == "official" and result.status != "error" else None
+    lines = None
+    if style == "official" and result.status != "error":
+        lines = official_lines(result)
+        for check in result.checks:  # the official script would have stopped at one of these
+            if check.status == "fail" and not check.name.endswith(" score"):
+                _complain(check.message)
     _deliver(result, json, lines)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ FEWEST = 16
 """Rows from which features no longer change with the batch on a CPU."""
 
 BATCH = 25
+
+HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 Features = npt.NDArray[np.float32]
 
@@ -108,7 +111,9 @@ def load_clip(name: str, device: str = "cpu", batch_size: int = BATCH) -> Transf
     Raises GradingError if it cannot be had or is broken; no code in it is ever run.
     """
     folder, shown = EMBEDDED / "small_clip" if name == "embedded" else Path(name), printable(name)
-    if not (folder / "config.json").is_file() and (folder.exists() or name == "embedded" or name.count("/") != 1):
+    if not (folder / "config.json").is_file() and (
+        folder.exists() or name == "embedded" or not HUB_NAME.fullmatch(name)
+    ):
         raise GradingError(
             f"{shown} is no CLIP model; expected a folder with config.json and model.safetensors, or a hub name such "
             f"as {CLIP_MODEL}"
@@ -127,6 +132,8 @@ def load_clip(name: str, device: str = "cpu", batch_size: int = BATCH) -> Transf
             processor = CLIPImageProcessorPil.from_pretrained(source, **where)
     except Exception as error:  # the libraries raise nearly everything for files that they did not expect
         reason = printable(" ".join(str(error).split())[:200]) or type(error).__name__
+        if "weights_only" in str(error):  # torch advises to switch the protection off
+            reason = "its weights are no plain tensors, and nothing else is unpickled"
         raise GradingError(f"{shown} cannot be loaded as a CLIP model ({reason}); {remedy}") from None
     # transformers would go on with random numbers for what is missing, and with an empty vocabulary.
     if absent := sorted(info["missing_keys"] | {key for key, *_ in info["mismatched_keys"]}):
@@ -142,7 +149,13 @@ def load_clip(name: str, device: str = "cpu", batch_size: int = BATCH) -> Transf
             raise GradingError(f"{shown} has weights that are not finite, {key} among them; download it again")
         digest.update(key.encode())
         digest.update(value.contiguous().view(-1).view(torch.uint8).numpy())
-    kind = "embedded" if folder == EMBEDDED / "small_clip" else "official" if name == CLIP_MODEL else "custom"
+    kind = (
+        "embedded"
+        if folder == EMBEDDED / "small_clip"
+        else "official"
+        if source == CLIP_MODEL and not folder.exists()
+        else "custom"
+    )
     identity = Judge("concepts", kind, source if kind != "embedded" else "small_clip", digest.hexdigest())  # type: ignore[arg-type]
     model.to(device).eval().requires_grad_(False)
     for parameter in model.parameters():  # where a file puts them would decide in which order they are added up

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from grading.clip import ClipJudge, Features
-from grading.images import ImageRefused, read_image
+from grading.images import STAFF, ImageRefused, read_image
 from grading.inputs import read_object
 from grading.layout import image_names
 from grading.metrics import ImageU8
@@ -197,7 +197,7 @@ def _read_reference(folder: Path, name: str) -> ImageU8:
     shown = printable(str(folder / name))
     try:
         path = (folder / name).resolve()  # staff may link to their pictures
-        return read_image(path.parent, path.name)
+        return read_image(path.parent, path.name, STAFF)
     except RuntimeError:
         raise GradingError(f"the reference {shown} is a link to itself; expected a picture") from None
     except ImageRefused as refusal:

@@ -21,6 +21,9 @@ from grading.spec import MAX_FILE_BYTES, MAX_PIXELS
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE, JPEG_SCAN = b"\xff\xd8", b"\xff\xda"
 
+MAX_RATIO = 200
+"""Ours, of a picture's sides: CLIP enlarges the shorter one to 224 pixels, and 60000x1 would fill any memory."""
+
 MAX_SCANS = 64
 """Ours: a progressive JPEG has about ten. Each goes over the whole image, and 16 MiB could hold half a million."""
 
@@ -75,28 +78,45 @@ def read_png(folder: Path, name: str, size: tuple[int, int] | None = None) -> Gr
         raise ImageRefused(f"is broken and cannot be decoded ({error or type(error).__name__})") from None
 
 
-def read_image(folder: Path, name: str) -> npt.NDArray[np.uint8]:
+@dataclass(frozen=True)
+class Bounds:
+    """What `read_image` takes at most. formats: in PIL's names; None: all that PIL knows."""
+
+    file_bytes: int = MAX_FILE_BYTES
+    pixels: int = MAX_PIXELS
+    formats: tuple[str, ...] | None = ("PNG", "JPEG", "BMP", "GIF")
+
+
+STAFF = Bounds(file_bytes=2**28, pixels=2**27, formats=None)
+"""Of pictures that staff bring themselves: photographs as cameras make them."""
+
+
+def read_image(folder: Path, name: str, bounds: Bounds = Bounds()) -> npt.NDArray[np.uint8]:
     """Read one PNG, JPEG, BMP or GIF of a folder as the official CLIP scripts do: `.convert("RGB")`, (H, W, 3).
 
-    Any size and mode; of a moving picture the first frame. The content decides what it is, not the name. Refused with
-    ImageRefused: links, folders, pipes, devices, files over 16 MiB or changing while they are read, more than 4096x4096
-    pixels, a JPEG that would take minutes, and what PIL cannot decode as one of the four.
+    Any mode and nearly any size; of a moving picture the first frame. The content decides what it is, not the name.
+    Refused with ImageRefused: links, folders, pipes, devices, files over 16 MiB or changing while they are read, more
+    than 4096x4096 pixels, one side over 200 times the other, a JPEG that would take minutes, and what PIL cannot decode
+    as one of the four.
     """
-    content = _read_regular_file(folder, name)
+    content = _read_regular_file(folder, name, bounds.file_bytes)
     if content.startswith(JPEG_SIGNATURE) and (scans := content.count(JPEG_SCAN)) > MAX_SCANS:
         raise ImageRefused(f"has {scans} scans; at most {MAX_SCANS} are decoded")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(BytesIO(content), formats=("PNG", "JPEG", "BMP", "GIF")) as image:
+            with Image.open(BytesIO(content), formats=bounds.formats) as image:
                 width, height = image.size  # of the header: nothing is decoded yet
-                if width * height > MAX_PIXELS:
+                if width * height > bounds.pixels:
                     raise ImageRefused(f"claims {width}x{height} pixels; that is too large to be read")
+                _check_ratio(width, height)
                 return np.asarray(image.convert("RGB"))
     except ImageRefused:
         raise
     except UnidentifiedImageError:
-        raise ImageRefused("is no PNG, JPEG, BMP or GIF image" if content else "is empty; expected an image") from None
+        *others, last = bounds.formats or ("",)
+        kinds = f"{', '.join(others)} or {last} " if others else ""
+        raise ImageRefused(f"is no {kinds}image" if content else "is empty") from None
     except Exception as error:
         raise ImageRefused(f"is broken and cannot be decoded ({error or type(error).__name__})") from None
 
@@ -122,7 +142,9 @@ class DecodedImages:
 
     def read_image(self, folder: Path, name: str) -> npt.NDArray[np.uint8]:
         """As `read_image`. Raises ImageRefused likewise."""
-        return self.read_png(folder, name).pixels_u8
+        pixels_u8 = self.read_png(folder, name).pixels_u8
+        _check_ratio(pixels_u8.shape[1], pixels_u8.shape[0])
+        return pixels_u8
 
 
 def _check_size(found: tuple[int, int], size: tuple[int, int] | None) -> None:
@@ -130,7 +152,12 @@ def _check_size(found: tuple[int, int], size: tuple[int, int] | None) -> None:
         raise ImageRefused(f"is {found[0]}x{found[1]} pixels; expected {size[0]}x{size[1]}")
 
 
-def _read_regular_file(folder: Path, name: str) -> bytes:
+def _check_ratio(width: int, height: int) -> None:
+    if max(width, height) > MAX_RATIO * min(width, height):
+        raise ImageRefused(f"is {width}x{height} pixels; one side may be {MAX_RATIO} times the other")
+
+
+def _read_regular_file(folder: Path, name: str, limit: int = MAX_FILE_BYTES) -> bytes:
     """The file's bytes, read once, so that nothing can change between the checks and their use."""
     try:
         # O_NONBLOCK: opening a pipe that nobody writes to would wait forever.
@@ -145,10 +172,10 @@ def _read_regular_file(folder: Path, name: str) -> bytes:
             raise ImageRefused("is a folder; expected an image")
         if not stat.S_ISREG(before.st_mode):
             raise ImageRefused("is a pipe, socket or device; expected an image")
-        if before.st_size > MAX_FILE_BYTES:
-            raise ImageRefused(f"has {before.st_size} bytes; at most {MAX_FILE_BYTES} are read")
+        if before.st_size > limit:
+            raise ImageRefused(f"has {before.st_size} bytes; at most {limit} are read")
         with open(descriptor, "rb", closefd=False) as file:
-            content = file.read(MAX_FILE_BYTES + 1)
+            content = file.read(limit + 1)
         after = os.fstat(descriptor)
     finally:
         os.close(descriptor)

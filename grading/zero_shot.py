@@ -13,8 +13,8 @@ from grading.inputs import read_bytes, read_object
 from grading.metrics import wilson_interval
 from grading.results import Check, GradingError, ZeroShotResult, printable
 
-IMAGE_NAME = re.compile(r"(\d+)_(\d+)\.png")
-"""{class_id}_{image_id}.png (slides p28): the class is in the name."""
+IMAGE_NAME = re.compile(r"(?:.*[/\\])?((\d+)_\d+\.png)", re.IGNORECASE)
+"""{class_id}_{image_id}.png (slides p28), any folder in front: the class is in the name."""
 
 COLUMNS = ("image_name", "predicted_id")
 
@@ -40,29 +40,36 @@ def grade_zero_shot(predictions: Path, labels: dict[str, str]) -> ZeroShotResult
     """
     text = read_bytes(predictions, "predictions as CSV").decode("utf-8-sig", errors="replace")
     shown = printable(str(predictions))
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
-        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+        columns = [name.strip() for name in reader.fieldnames or ()]
+        reader.fieldnames = columns
+        rows = [(reader.line_num, row) for row in reader if any(str(value or "").strip() for value in row.values())]
     except csv.Error as error:
         raise GradingError(f"{shown} is not a CSV file ({error}); mend it") from None
-    columns = rows[0].keys() if rows else ()
-    if absent := [column for column in COLUMNS if column not in columns]:
-        raise GradingError(f"{shown} has no rows with a column {absent[0]}; expected {', '.join(COLUMNS)}")
+    if wanting := [column for column in COLUMNS if not rows or columns.count(column) != 1]:
+        found = "several columns" if wanting[0] in columns and rows else "no rows with a column"
+        raise GradingError(f"{shown} has {found} {wanting[0]}; expected {', '.join(COLUMNS)}, each once")
     place = {class_id: i for i, class_id in enumerate(labels)}
     confusion = np.zeros((len(labels), len(labels)), np.int64)
+    of_class = np.zeros(len(labels), np.int64)  # images, whatever was predicted
     wrong: list[Check] = []
     seen: set[str] = set()
-    for number, row in enumerate(rows, start=2):
+    for number, row in rows:
         image, predicted = (str(row[column] or "").strip() for column in COLUMNS)
         match = IMAGE_NAME.fullmatch(image)
-        if match is None or match[1] not in labels:
+        if match is None or match[2] not in labels:
             _fail(wrong, number, f"{image!r:.80} is no image of a class in the labels; expected e.g. 0_450.png")
-        elif image in seen:
+            continue
+        if match[1].lower() in seen:
             _fail(wrong, number, f"{image!r:.80} came before; expected each image once")
-        elif predicted not in labels:
-            _fail(wrong, number, f"{predicted!r:.80} is no class id of the labels")
+            continue
+        seen.add(match[1].lower())
+        of_class[place[match[2]]] += 1
+        if predicted in labels:
+            confusion[place[match[2]], place[predicted]] += 1
         else:
-            confusion[place[match[1]], place[predicted]] += 1
-        seen.add(image)
+            _fail(wrong, number, f"{predicted!r:.80} is no class id of the labels")
     correct, total = int(np.trace(confusion)), len(rows)
     checks = wrong[:SHOWN]
     if len(wrong) > SHOWN:
@@ -70,7 +77,7 @@ def grade_zero_shot(predictions: Path, labels: dict[str, str]) -> ZeroShotResult
             Check("lines", "fail", f"And {len(wrong) - SHOWN} more lines of such kinds; they count as wrong.")
         )
     names = list(labels.values())
-    if unseen := [name for name, row in zip(names, confusion, strict=True) if not row.any()]:
+    if unseen := [name for name, count in zip(names, of_class, strict=True) if not count]:
         shown = ", ".join(printable(name) for name in unseen[:SHOWN])
         sentence = f"No image of {len(unseen)} of {len(labels)} classes: {shown}{', ..' if unseen[SHOWN:] else ''}."
         checks.append(Check("classes", "warning", sentence))
@@ -84,9 +91,9 @@ def grade_zero_shot(predictions: Path, labels: dict[str, str]) -> ZeroShotResult
         total=total,
         wilson_95=(low, high),
         per_class={
-            name: float(row[i] / row.sum())
-            for i, (name, row) in enumerate(zip(names, confusion, strict=True))
-            if row.any()
+            name: float(confusion[i, i] / count)
+            for i, (name, count) in enumerate(zip(names, of_class, strict=True))
+            if count
         },
         confusion=confusion.tolist(),
         checks=checks,

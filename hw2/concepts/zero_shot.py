@@ -32,6 +32,8 @@ IMAGE_NAME = re.compile(r"([0-9]+)_[0-9]+\.png")
 MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}
 MAX_PIXELS = 2**26
 """64 megapixels; a file can claim billions in a few bytes."""
+MAX_RATIO = 200
+"""Of an image's sides: a CLIP enlarges the shorter one to 224 pixels, and 60000x1 would fill any memory."""
 GUESSES = 3
 SENTENCES = 64
 """That the text encoder sees at once, whatever the batch size, so that predictions do not depend on it."""
@@ -210,6 +212,8 @@ def _read_rgb(path: Path) -> Image.Image:
             with Image.open(path, formats=("PNG",)) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise InputError(f"{path} claims {image.width}x{image.height} pixels; that is too large to be read")
+                if max(image.size) > MAX_RATIO * min(image.size):
+                    raise InputError(f"{path} is {image.width}x{image.height} pixels, too long and thin; crop it")
                 if image.mode not in MODES:
                     raise InputError(f"{path} has the mode {image.mode}; expected 8-bit RGB, convert it")
                 return image.convert("RGB")

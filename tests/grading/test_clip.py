@@ -13,6 +13,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from grading.clip import FEWEST, load_clip
 from grading.results import GradingError
+from grading.spec import CLIP_MODEL
 from tests.oracles import clip_image_features_twin
 from tests.tiny_clip import save_tiny_clip, tiny_clip, tiny_tokenizer
 
@@ -126,6 +127,12 @@ def test_the_model_is_known_by_its_weights(shared_folder, folder):
     assert load_clip(str(folder)).identity.sha256 != first.sha256
 
 
+def test_only_what_comes_from_the_hub_is_the_official_judge(shared_folder, tmp_path, monkeypatch):
+    shutil.copytree(shared_folder, tmp_path / CLIP_MODEL)
+    monkeypatch.chdir(tmp_path)
+    assert load_clip(CLIP_MODEL).identity.kind == "custom"
+
+
 def features(folder):
     judge = load_clip(str(folder))
     return np.concatenate([judge.image_features(random_images((50, 40))), judge.text_features(["a red dog"])])
@@ -184,8 +191,9 @@ class Evil:
 def test_a_pickle_that_runs_code_does_not(tmp_path, folder):
     torch.save({"x": Evil(tmp_path / "ran")}, folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
-    with pytest.raises(GradingError, match="cannot be loaded as a CLIP model"):
+    with pytest.raises(GradingError, match="nothing else is unpickled") as error:
         load_clip(str(folder))
+    assert "weights_only" not in str(error.value)  # torch advises to switch it off
     assert not (tmp_path / "ran").exists()
 
 

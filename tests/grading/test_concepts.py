@@ -352,7 +352,7 @@ def test_references_must_be_there(world, clip_folder):
     with pytest.raises(GradingError, match="style has no images"):
         grade(world, clip_folder)
     (world / "references" / "style" / "a.png").write_bytes(b"no")
-    with pytest.raises(GradingError, match=r"style/a\.png is no PNG, JPEG, BMP or GIF image"):
+    with pytest.raises(GradingError, match=r"style/a\.png is no image; expected a picture"):
         grade(world, clip_folder)
     shutil.rmtree(world / "references" / "style")
     (world / "references" / "style").write_text("")
@@ -391,8 +391,13 @@ def test_the_command_prints_scores_json_and_the_official_lines(world, clip_folde
         "Fail! Baseline is 200.00/-1000.00",
     ]
     assert run.stdout.splitlines()[-1] == "You have passed 2/3 cases"
+    assert run.stderr == ""
     run = hw2_grade(*command, "--json", "-")
     assert json.loads(run.stdout) == result
+    save(picture(np.random.default_rng(1)), world / "out" / "0" / "1" / "more.png")
+    run = hw2_grade(*command, "--format", "official")
+    assert run.stderr == "hw2-grade: 0/1/ has 26 images; expected exactly 25.\n"
+    assert "has 26" not in run.stdout
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from grading.images import MAX_SCANS, ImageRefused, read_image, read_png
+from grading.images import MAX_SCANS, STAFF, DecodedImages, GradedImage, ImageRefused, read_image, read_png
 from grading.spec import MAX_FILE_BYTES
 
 PIXELS = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
@@ -271,6 +271,33 @@ def test_of_a_moving_picture_the_first_frame_is_read(tmp_path, kind):
     assert (read_image(tmp_path, "x.gif") == (255, 0, 0)).all()
 
 
+def test_a_picture_that_would_grow_beyond_all_memory_is_refused(tmp_path):
+    """CLIP makes the shorter side 224 pixels: of a file of 254 bytes that was 12 GB."""
+    for size in ((200, 1), (3, 600)):
+        Image.new("RGB", size).save(tmp_path / "x.png")
+        assert read_image(tmp_path, "x.png").shape == (size[1], size[0], 3)
+    for width, height in ((60000, 1), (2, 401)):
+        Image.new("RGB", (width, height)).save(tmp_path / "x.png")
+        sentence = f"is {width}x{height} pixels; one side may be 200 times the other"
+        assert refused(tmp_path) == sentence
+        elsewhere = DecodedImages(tmp_path, {"x.png": GradedImage(np.zeros((height, width, 3), np.uint8))})
+        with pytest.raises(ImageRefused, match=sentence):
+            elsewhere.read_image(tmp_path, "x.png")
+
+
+def test_staff_may_bring_larger_pictures_of_other_kinds(tmp_path):
+    large = Image.new("1", (5000, 3400))
+    large.putpixel((4999, 0), 1)
+    for name, kind in (("x.png", "PNG"), ("x.jpg", "TIFF")):
+        large.save(tmp_path / name, format=kind)
+        assert read_image(tmp_path, name, STAFF)[0, 4999].tolist() == [255] * 3
+    assert refused(tmp_path) == "claims 5000x3400 pixels; that is too large to be read"
+    (tmp_path / "x.png").write_bytes(bytes(MAX_FILE_BYTES + 1))
+    assert refused(tmp_path) == f"has {MAX_FILE_BYTES + 1} bytes; at most {MAX_FILE_BYTES} are read"
+    with pytest.raises(ImageRefused, match="is no image"):
+        read_image(tmp_path, "x.png", STAFF)
+
+
 def refused(folder, name="x.png"):
     with pytest.raises(ImageRefused) as error:
         read_image(folder, name)
@@ -300,7 +327,7 @@ def test_what_is_not_a_regular_file_is_refused_in_every_format(tmp_path):
     assert refused(tmp_path, "x.png") == "is a link; expected the image itself"
     assert refused(tmp_path, "x.gif") == "is a folder; expected an image"
     assert refused(tmp_path, "x.bmp") == "is a pipe, socket or device; expected an image"
-    assert refused(tmp_path, "x.jpg") == "is empty; expected an image"
+    assert refused(tmp_path, "x.jpg") == "is empty"
 
 
 def jpeg_of(scans: int) -> bytes:

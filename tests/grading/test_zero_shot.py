@@ -59,6 +59,27 @@ def test_rows_that_mean_nothing_count_as_wrong(files, row, sentence):
     assert result.checks[0].message.startswith(sentence)
 
 
+def test_a_prediction_that_is_no_class_counts_against_its_images_class(files):
+    result = grade(files, [*ROWS, "0_452.png,99", "0_453.png,apple"])
+    assert result.per_class == {"apple": 0.25, "sea_horse": 1.0, "cup": 1.0}
+    only = grade(files, [ROWS[0], "0_450.png,0", "1_450.png,77", "12_450.png,cup"])
+    assert only.per_class == {"apple": 1.0, "sea_horse": 0.0, "cup": 0.0}
+    assert not any(check.name == "classes" for check in only.checks)
+
+
+def test_lines_are_counted_as_an_editor_does(files):
+    rows = ["image_name,predicted_id,note", "", '0_450.png,0,"two\nlines"', " ", "1_450.png,77,", ""]
+    result = grade(files, rows)
+    assert (result.correct, result.total) == (1, 2)
+    assert result.checks[0].message.startswith("Line 6: '77' is no class id")
+
+
+def test_images_may_be_named_with_their_folder_and_in_capitals(files):
+    rows = [ROWS[0], "val/0_450.png,0", r"C:\\val\\0_451.png,1", "/data/val/1_450.PNG,1", "12_499.png,12"]
+    assert grade(files, rows) == grade(files)
+    assert "came before" in grade(files, [*rows, "elsewhere/0_450.png,0"]).checks[0].message
+
+
 def test_the_confusion_is_in_the_labels_own_order(files):
     (files / "id2label.json").write_text(json.dumps(dict(reversed(LABELS.items()))))
     assert grade(files).confusion == [[1, 0, 0], [0, 1, 0], [0, 1, 1]]
@@ -102,13 +123,20 @@ def test_what_spreadsheets_leave_in_a_file_is_read(files):
     expected = grade(files)
     (files / "predictions.csv").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(ROWS).encode())
     assert grade_zero_shot(files / "predictions.csv", LABELS) == expected
+    assert grade(files, ["image_name , predicted_id", *ROWS[1:]]) == expected
 
 
 NO_ROWS, NO_COLUMN = "no rows with a column image_name", "no rows with a column predicted_id"
 
 
 @pytest.mark.parametrize(
-    ("content", "match"), [("", NO_ROWS), ("image_name\n0_1.png\n", NO_COLUMN), ('a,"b\n', "not a CSV")]
+    ("content", "match"),
+    [
+        ("", NO_ROWS),
+        ("image_name\n0_1.png\n", NO_COLUMN),
+        ('a,"b\n', "not a CSV"),
+        ("image_name,predicted_id,image_name\n0_1.png,0,x\n", "several columns image_name"),
+    ],
 )
 def test_other_files_are_refused(files, content, match):
     (files / "predictions.csv").write_text(content)
