@@ -316,9 +316,12 @@ def test_unusable_images_are_refused(tmp_path, images):
     Image.fromarray(np.zeros((4, 4), np.uint16)).save(g16, "PNG")
     gif = io.BytesIO()
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(gif, "GIF")
-    for bad in (b"", b"text", content[:100], content[:-200], huge, g16.getvalue(), gif.getvalue()):
+    thin = io.BytesIO()  # a CLIP would enlarge it to 12 GB
+    Image.new("RGB", (60000, 1)).save(thin, "PNG")
+    for bad in (b"", b"text", content[:100], content[:-200], huge, g16.getvalue(), gif.getvalue(), thin.getvalue()):
         (tmp_path / "0_1.png").write_bytes(bad)
-        with pytest.raises(InputError, match=r"0_1\.png (is no readable PNG|claims|has the mode)") as error:
+        expected = r"0_1\.png (is no readable PNG|claims|has the mode|is 60000x1 pixels)"
+        with pytest.raises(InputError, match=expected) as error:
             read_pixels(tmp_path / "0_1.png")
         assert "\n" not in str(error.value)
 
