@@ -73,6 +73,13 @@ def learn(
     output: Annotated[Path, typer.Option(help="File to write: learned_embeds.safetensors.")],
     model: ModelOption = None,
     kind: Annotated[Literal["object", "style"], typer.Option(help="Which sentences surround the word.")] = "object",
+    captions: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON with a sentence for each picture, {} for the new word: 'a tree in the style of {}'. What is "
+            "said need not be learned."
+        ),
+    ] = None,
     vectors: Annotated[int, typer.Option(help="How many places of a prompt the word takes.")] = 1,
     num_steps: Annotated[int, typer.Option("--num-steps", "--steps", help="At most; see --patience.")] = 2000,
     learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr", help="Of AdamW.")] = 5e-3,
@@ -113,7 +120,7 @@ def learn(
     from accelerate import PartialState
 
     from hw2.concepts.embeddings import check_token
-    from hw2.concepts.inversion import InversionConfig, learn_word, read_images, training_folder
+    from hw2.concepts.inversion import InversionConfig, learn_word, read_captions, read_images, training_folder
 
     check_token(token, "--token")
     check_at_least("--save-every", save_every)
@@ -129,6 +136,7 @@ def learn(
         )  # fmt: skip
     except ValueError as error:
         raise InputError(f"these options cannot be trained with: {error}") from None
+    said = None if captions is None else read_captions(captions, images, token)
     chosen = chosen_device(device)
     processes = PartialState(cpu=chosen == "cpu")
     loaded = _load(model, str(processes.device), dtype)
@@ -145,7 +153,7 @@ def learn(
             training_folder(output), loaded, config, pictures_every, pictures, scorer, _guidance_scale(model)
         )
         watch = {"watch": watcher}
-    learn_word(loaded, pictures, config, output, resume=resume, save_every=save_every, **watch)
+    learn_word(loaded, pictures, config, output, captions=said, resume=resume, save_every=save_every, **watch)
 
 
 @app.command("generate")

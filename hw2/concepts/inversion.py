@@ -6,6 +6,7 @@ A step is a function of (seed, its number): a training can stop anywhere and goe
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -97,18 +98,23 @@ class Progress:
     vectors: Tensor
 
 
-def read_images(folder: Path, size: int) -> Tensor:
-    """(N, 3, size, size) in [-1, 1]: all images of a folder, upright, the middle square, in order of their names.
-
-    Raises InputError if there is none or one cannot be read.
-    """
+def image_paths(folder: Path) -> list[Path]:
+    """The images of a folder, in order of their names. Raises InputError if there is none."""
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; expected one with a few images of the concept")
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
     if not paths:
         raise InputError(f"{folder} has no images ({', '.join(sorted(SUFFIXES))}); expected a few of the concept")
+    return paths
+
+
+def read_images(folder: Path, size: int) -> Tensor:
+    """(N, 3, size, size) in [-1, 1]: all images of a folder, upright, the middle square, in order of their names.
+
+    Raises InputError if there is none or one cannot be read.
+    """
     images = []
-    for path in paths:
+    for path in image_paths(folder):
         try:
             with Image.open(path) as image:
                 upright = ImageOps.exif_transpose(image).convert("RGB")
@@ -117,6 +123,29 @@ def read_images(folder: Path, size: int) -> Tensor:
         square = ImageOps.fit(upright, (size, size), Image.Resampling.LANCZOS)
         images.append(torch.from_numpy(np.asarray(square, dtype=np.float32)).permute(2, 0, 1) / 127.5 - 1)
     return torch.stack(images)
+
+
+def read_captions(path: Path, folder: Path, token: str) -> list[str | None]:
+    """For each image of a folder, in order, what a JSON object says of it, {} filled with token; None: nothing.
+
+    Raises InputError if it is no object of image names and sentences, or a sentence has no place for the token.
+    """
+    expected = 'expected an object of image names and sentences, {"00.jpg": "a tree in the style of {}"}'
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); {expected}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not valid JSON ({error}); {expected}") from None
+    if not isinstance(content, dict) or not all(isinstance(sentence, str) for sentence in content.values()):
+        raise InputError(f"{path} holds something else; {expected}")
+    names = [image.name for image in image_paths(folder)]
+    if unknown := sorted(set(content) - set(names)):
+        raise InputError(f"{path} has a sentence for {unknown[0]}, which is not in {folder} ({', '.join(names[:5])})")
+    said = {name: sentence.replace("{}", token) for name, sentence in content.items()}
+    if without := [name for name, sentence in said.items() if token not in sentence]:
+        raise InputError(f"{path} says {content[without[0]]!r} of {without[0]}; expected {{}} where {token} goes")
+    return [said.get(name) for name in names]
 
 
 def paired_images(images_pm1: Tensor, cell: int, generator: torch.Generator, mirror: bool) -> tuple[Tensor, Tensor]:
@@ -145,9 +174,16 @@ def paired_images(images_pm1: Tensor, cell: int, generator: torch.Generator, mir
 class Inversion:
     """The new word's vectors inside a frozen model, and the loss that they are learned by."""
 
-    def __init__(self, model: StableDiffusion, images_pm1: Tensor, config: InversionConfig) -> None:
+    def __init__(
+        self,
+        model: StableDiffusion,
+        images_pm1: Tensor,
+        config: InversionConfig,
+        captions: Sequence[str | None] | None = None,
+    ) -> None:
         """images_pm1: (N, 3, H, W), as `read_images` gives them. Adds the token to the model.
 
+        captions: for each image the sentence with the token that is said of it, None: any of `templates`.
         Raises InputError if the initializer is no single word of the vocabulary, or the token is a word already.
         """
         self.model, self.config = model, config
@@ -175,7 +211,15 @@ class Inversion:
             sentences = [*sentences, *templates.PAIR]
         self._mean, self._std = (torch.cat(parts) for parts in zip(*distributions, strict=True))
         self._share = torch.cat(shares).to(model.device)
-        self._ids = model.tokenize([sentence.format(config.token) for sentence in sentences])
+        said = [sentence.format(config.token) for sentence in sentences]
+        self._general = len(said)
+        own = [-1] * len(images_pm1)  # which sentence is the image's own
+        for i, caption in enumerate(captions or ()):
+            if caption is not None:
+                own[i] = len(said)
+                said.append(caption)
+        self._own = torch.tensor([*own * len(sides), *[-1] * (len(self._mean) - self._singles[0])])
+        self._ids = model.tokenize(said)
 
     def loss(self, generator: torch.Generator, count: int, part: slice) -> Tensor:
         """Mean squared error of what the network says about `part` of `count` noisy latents drawn from generator."""
@@ -185,8 +229,9 @@ class Inversion:
         said = torch.randint(sentences, (count,), generator=generator)
         if self.config.pairs:
             index[1::2] = torch.randint(images, len(self._mean), (count // 2,), generator=generator)
-            said[1::2] = torch.randint(sentences, len(self._ids), (count // 2,), generator=generator)
-        index, said = index[part], said[part]
+            said[1::2] = torch.randint(sentences, self._general, (count // 2,), generator=generator)
+        own = self._own[index]
+        index, said = index[part], torch.where(own < 0, said, own)[part]
         order = torch.randperm(count, generator=generator)  # one timestep from each of `count` equal parts
         timesteps = ((order + torch.rand(count, generator=generator)) / count * T).long().clamp(max=T - 1)[part]
         shape = (count, *model.latent_shape)
@@ -231,11 +276,12 @@ def learn_word(
     config: InversionConfig,
     output: Path,
     *,
+    captions: Sequence[str | None] | None = None,
     resume: bool = False,
     save_every: int = 50,
     watch: Callable[[Progress], None] = lambda progress: None,
 ) -> Tensor:
-    """Learn `config.token` and write it to `output`; returns its vectors (n, D).
+    """Learn `config.token` and write it to `output`; returns its vectors (n, D). captions: as `Inversion` has them.
 
     They are those with the best validation loss, or the last of a run whose learning rate falls. Checkpoints lie
     beside the output, in a folder of its name that ends in .training. watch: called at validations.
@@ -248,13 +294,17 @@ def learn_word(
             f"--batch-size is {config.batch_size}; expected a multiple of {config.accumulation * processes}, "
             f"for {config.accumulation} parts on each of {processes} processes"
         )
-    inputs = {"images": hashlib.sha256(images_pm1.numpy().tobytes()).hexdigest(), "model weights": model.fingerprint()}
+    inputs = {
+        "images": hashlib.sha256(images_pm1.numpy().tobytes()).hexdigest(),
+        "captions": hashlib.sha256(repr(list(captions or ())).encode()).hexdigest(),
+        "model weights": model.fingerprint(),
+    }
     keys = {"vectors", "optimizer", "done", "losses", "best", "best_at", "best_vectors"}
     run = TrainingRun(training_folder(output) / "checkpoint.pt", "hw2 concepts learn", keys, config, inputs)
     found = run.load(resume)
     if found:
         _check_recipe(run, found[1], config)
-    inversion = Inversion(model, images_pm1, config)
+    inversion = Inversion(model, images_pm1, config, captions)
     vectors = inversion.vectors
     optimizer = torch.optim.AdamW([vectors], config.learning_rate, weight_decay=0.0)
     done, losses = 0, []

@@ -181,6 +181,17 @@ def test_learn_writes_a_file_that_generate_and_inspect_take(tmp_path, hw2, learn
     assert "dog" in run.stdout  # where it started from
 
 
+def test_learning_hears_what_is_said_of_each_picture(tmp_path, hw2, learning):
+    vectors = []
+    for i, sentence in enumerate(["a {} on the beach", "a red {}"]):
+        name = next((tmp_path / "pictures").iterdir()).name
+        (tmp_path / "captions.json").write_text(json.dumps({name: sentence}))
+        output = tmp_path / f"{i}.safetensors"
+        assert hw2(*learning, "--captions", tmp_path / "captions.json", "--output", output).returncode == 0
+        vectors.append(read_embeddings(output)["<new1>"])
+    assert not torch.equal(*vectors)
+
+
 def test_learning_goes_on_only_when_asked_to(tmp_path, hw2, learning):
     output = tmp_path / "new1.safetensors"
     assert hw2(*learning, "--output", output).returncode == 0
@@ -221,6 +232,7 @@ def test_two_processes_learn_the_same_word(tmp_path, hw2, learning):
         (["--accumulation", 3], "must be a multiple of accumulation 3"),
         (["--dtype", "float16"], "expected float32 or bfloat16"),
         (["--output", "new1.bin"], "ends in .safetensors"),
+        (["--captions", "none.json"], "none.json cannot be read"),
     ],
 )
 def test_what_cannot_be_learned_is_refused(tmp_path, hw2, learning, options, sentence):

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hw2.concepts.inversion import (
     InversionConfig,
     learn_word,
     paired_images,
+    read_captions,
     read_images,
     training_folder,
 )
@@ -53,9 +55,10 @@ def test_nothing_but_the_new_rows_changes(tiny_sd, images, tmp_path):
     assert torch.equal(read_embeddings(tmp_path / "e.safetensors")["<new1>"], vectors)
 
 
-def test_the_loss_is_the_definition(tiny_sd, images):
+@pytest.mark.parametrize("captions", [None, ["a <new1> on the beach", None, "a red <new1>"]])
+def test_the_loss_is_the_definition(tiny_sd, images, captions):
     model = load_stable_diffusion(tiny_sd)
-    inversion = Inversion(model, images, changed(flip=True))
+    inversion = Inversion(model, images, changed(flip=True), captions)
     with torch.no_grad():
         ours = float(inversion.loss(torch.Generator().manual_seed(7), 6, slice(None)))
     unet, vae, text = tiny_parts()
@@ -73,8 +76,9 @@ def test_the_loss_is_the_definition(tiny_sd, images):
             latents = 0.5 * (found.mean + found.std * spread[i])
             t = int((order[i] + within[i]) / 6 * 1000)
             noisy = abar[t] ** 0.5 * latents + (1 - abar[t]) ** 0.5 * noise[i]
+            sentence = (captions[index[i] % 3] if captions else None) or templates.OBJECT[said[i]].format("<new1>")
             # the new word starts as "dog", so that sentence must do
-            ids = model.tokenizer(templates.OBJECT[said[i]].format("dog"), padding="max_length", return_tensors="pt")
+            ids = model.tokenizer(sentence.replace("<new1>", "dog"), padding="max_length", return_tensors="pt")
             states = text(ids.input_ids).last_hidden_state
             errors.append(F.mse_loss(unet(noisy.float(), torch.tensor(t), states).sample[0], noise[i]))
     assert_close(ours, float(torch.stack(errors).mean()), rtol=1e-4, atol=0)
@@ -267,6 +271,7 @@ def test_a_run_that_was_not_asked_for_is_left_alone(tiny_sd, images, tmp_path):
     for match, options in {
         "belongs to an earlier run": {},
         "trained on other images": {"resume": True, "images": images[:2]},
+        "trained on other captions": {"resume": True, "captions": ["a red <new1>", None, None]},
         r"other options \(learning_rate, seed\)": {"resume": True, "config": changed(seed=1, learning_rate=1)},
     }.items():
         with pytest.raises(InputError, match=match):
@@ -277,6 +282,32 @@ def test_a_run_that_was_not_asked_for_is_left_alone(tiny_sd, images, tmp_path):
     torch.save({"x": 1}, training_folder(output) / "checkpoint.pt")
     with pytest.raises(InputError, match="is no checkpoint of"):
         learn(tiny_sd, images, output, resume=True)
+
+
+def test_captions_belong_to_their_images_and_pairs_have_none(tiny_sd, images):
+    captions = ["a <new1> on the beach", None, "a red <new1>"]
+    inversion = Inversion(load_stable_diffusion(tiny_sd), images, changed(pairs=True), captions)
+    general = len(templates.OBJECT) + len(templates.PAIR)
+    assert inversion._own.tolist() == [general, -1, general + 1] * 2 + [-1] * (len(inversion._mean) - 6)
+    assert torch.equal(inversion._ids[general:], inversion.model.tokenize([captions[0], captions[2]]))
+
+
+def test_captions_are_read_in_the_order_of_the_images(tmp_path):
+    for name in ("b.png", "a.png", "c.jpg"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    path = tmp_path / "captions.json"
+    path.write_text(json.dumps({"c.jpg": "a tree in the style of {}", "a.png": "a <new1> at night"}))
+    assert read_captions(path, tmp_path, "<new1>") == ["a <new1> at night", None, "a tree in the style of <new1>"]
+    for content, match in {
+        "[]": "holds something else; expected an object",
+        '{"a.png": 1}': "holds something else",
+        "{": "is not valid JSON",
+        '{"d.png": "a {}"}': r"a sentence for d\.png, which is not in .* \(a\.png, b\.png, c\.jpg\)",
+        '{"a.png": "a tree"}': r"says 'a tree' of a\.png; expected {} where <new1> goes",
+    }.items():
+        path.write_text(content)
+        with pytest.raises(InputError, match=match):
+            read_captions(path, tmp_path, "<new1>")
 
 
 def test_images_are_upright_squares_in_order(tmp_path):
