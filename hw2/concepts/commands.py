@@ -76,8 +76,8 @@ def learn(
     captions: Annotated[
         Path | None,
         typer.Option(
-            help="JSON with a sentence for each picture, {} for the new word: 'a tree in the style of {}'. What is "
-            "said need not be learned."
+            help="JSON with a sentence for each picture, {} for the new word: 'a tree in the style of {}'. It is said "
+            "half of the time; what it says need not be learned."
         ),
     ] = None,
     vectors: Annotated[int, typer.Option(help="How many places of a prompt the word takes.")] = 1,

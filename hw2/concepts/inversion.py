@@ -183,7 +183,8 @@ class Inversion:
     ) -> None:
         """images_pm1: (N, 3, H, W), as `read_images` gives them. Adds the token to the model.
 
-        captions: for each image the sentence with the token that is said of it, None: any of `templates`.
+        captions: for each image a sentence with the token that is said of it half of the time, or None; the rest of
+        the time it is one of `templates`.
         Raises InputError if the initializer is no single word of the vocabulary, or the token is a word already.
         """
         self.model, self.config = model, config
@@ -212,7 +213,7 @@ class Inversion:
         self._mean, self._std = (torch.cat(parts) for parts in zip(*distributions, strict=True))
         self._share = torch.cat(shares).to(model.device)
         said = [sentence.format(config.token) for sentence in sentences]
-        self._general = len(said)
+        self._general, self._captioned = len(said), bool(captions)
         own = [-1] * len(images_pm1)  # which sentence is the image's own
         for i, caption in enumerate(captions or ()):
             if caption is not None:
@@ -231,6 +232,8 @@ class Inversion:
             index[1::2] = torch.randint(images, len(self._mean), (count // 2,), generator=generator)
             said[1::2] = torch.randint(sentences, self._general, (count // 2,), generator=generator)
         own = self._own[index]
+        if self._captioned:  # half of the time: a word that never stands for itself alone stays weak
+            own[torch.rand(count, generator=generator) < 0.5] = -1
         index, said = index[part], torch.where(own < 0, said, own)[part]
         order = torch.randperm(count, generator=generator)  # one timestep from each of `count` equal parts
         timesteps = ((order + torch.rand(count, generator=generator)) / count * T).long().clamp(max=T - 1)[part]

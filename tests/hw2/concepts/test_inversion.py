@@ -64,6 +64,7 @@ def test_the_loss_is_the_definition(tiny_sd, images, captions):
     unet, vae, text = tiny_parts()
     g = torch.Generator().manual_seed(7)
     index, said = torch.randint(6, (6,), generator=g), torch.randint(len(templates.OBJECT), (6,), generator=g)
+    own = torch.rand(6, generator=g) >= 0.5 if captions else [False] * 6
     order, within = torch.randperm(6, generator=g), torch.rand(6, generator=g)
     spread, noise = torch.randn(6, 4, 8, 8, generator=g), torch.randn(6, 4, 8, 8, generator=g)
     betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
@@ -76,7 +77,7 @@ def test_the_loss_is_the_definition(tiny_sd, images, captions):
             latents = 0.5 * (found.mean + found.std * spread[i])
             t = int((order[i] + within[i]) / 6 * 1000)
             noisy = abar[t] ** 0.5 * latents + (1 - abar[t]) ** 0.5 * noise[i]
-            sentence = (captions[index[i] % 3] if captions else None) or templates.OBJECT[said[i]].format("<new1>")
+            sentence = (captions[index[i] % 3] if own[i] else None) or templates.OBJECT[said[i]].format("<new1>")
             # the new word starts as "dog", so that sentence must do
             ids = model.tokenizer(sentence.replace("<new1>", "dog"), padding="max_length", return_tensors="pt")
             states = text(ids.input_ids).last_hidden_state
