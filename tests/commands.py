@@ -47,3 +47,12 @@ def run_command(module: str, *arguments: object, **options: Any) -> subprocess.C
             raise subprocess.TimeoutExpired(command, 300)
         stdout, stderr = (Path(path).read_text(errors="surrogateescape") for path in outputs)
     return subprocess.CompletedProcess(command, process.exitcode, stdout, stderr)
+
+
+def run_in_two_processes(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a command as one training or drawing of two processes on this machine's CPU.
+
+    By PyTorch's launcher: `accelerate launch --cpu --num_processes 2` starts a single one.
+    """
+    launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", 2, "-m", module]
+    return run_command(*launch, *arguments, env={**os.environ, "OMP_NUM_THREADS": "1"})

@@ -139,7 +139,7 @@ def learn(
     said = None if captions is None else read_captions(captions, images, token)
     chosen = chosen_device(device)
     processes = PartialState(cpu=chosen == "cpu")
-    loaded = _load(model, str(processes.device), dtype)
+    loaded = _load(model, "cpu" if chosen == "cpu" else str(processes.device), dtype)  # not "cpu:0" of several
     if gradient_checkpointing:
         loaded.unet.enable_gradient_checkpointing()
     pictures = read_images(images, loaded.image_size)

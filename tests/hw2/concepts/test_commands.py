@@ -1,8 +1,6 @@
 """`hw2 concepts` as a person runs it."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -10,7 +8,7 @@ import torch
 from PIL import Image
 
 from hw2.concepts.embeddings import read_embeddings, save_embeddings
-from tests.commands import ROOT
+from tests.commands import ROOT, run_in_two_processes
 
 LEARNED = ROOT / "fixtures" / "submissions" / "reference" / "learned" / "new1.safetensors"
 PROMPTS = {
@@ -204,22 +202,13 @@ def test_learning_goes_on_only_when_asked_to(tmp_path, hw2, learning):
 @pytest.mark.slow
 def test_two_processes_learn_the_same_word(tmp_path, hw2, learning):
     assert hw2(*learning, "--output", tmp_path / "one.safetensors").returncode == 0
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-    ]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "--module", "hw2"]
-    command = [*launch, *map(str, learning), "--output", str(tmp_path / "two.safetensors")]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    run = run_in_two_processes("hw2", *learning, "--output", tmp_path / "two.safetensors")
     assert run.returncode == 0, run.stderr
     one, two = (read_embeddings(tmp_path / f"{name}.safetensors")["<new1>"] for name in ("one", "two"))
     assert torch.allclose(one, two, atol=1e-3)
+    odd = run_in_two_processes("hw2", *learning, "--batch-size", 3, "--output", tmp_path / "odd.safetensors")
+    assert odd.returncode != 0
+    assert "--batch-size is 3; expected a multiple of 2, for 1 parts on each of 2 processes" in odd.stderr
 
 
 @pytest.mark.parametrize(

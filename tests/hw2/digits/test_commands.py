@@ -12,7 +12,7 @@ from PIL import Image
 
 from hw2.digits.checkpoint import save_digit_model
 from hw2.digits.sample import official_names
-from tests.conftest import ROOT
+from tests.commands import ROOT, run_in_two_processes
 
 
 @pytest.fixture
@@ -93,14 +93,13 @@ def test_a_stopped_run_goes_on_and_ends_the_same(tmp_path, hw2, options, how):
 
 @pytest.mark.slow
 def test_two_processes_share_the_work_and_give_the_same_files(tmp_path, hw2, options):
-    assert hw2("digits", "sample", *options, "--per-digit", 2, "--output", tmp_path / "one").returncode == 0
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    command = [*launch, "--module", "hw2", "digits", "sample", *map(str, options), "--per-digit", "2"]
-    run = subprocess.run(
-        [*command, "--output", str(tmp_path / "two")], cwd=ROOT, capture_output=True, text=True, timeout=300
-    )
-    assert run.returncode == 0, run.stderr
+    command = ["digits", "sample", *options, "--per-digit", 2, "--batch-size", 10]
+    one = hw2(*command, "--output", tmp_path / "one")
+    assert one.returncode == 0, one.stderr
+    assert " 12/12 " in one.stderr  # batches of 10 out of 40 digits, 3 steps each
+    two = run_in_two_processes("hw2", *command, "--output", tmp_path / "two")
+    assert two.returncode == 0, two.stderr
+    assert " 6/6 " in two.stderr, "the first process shows its own half"
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
 
 

@@ -28,7 +28,8 @@ from hw2.digits.train import (
 )
 from hw2.digits.watch import Watcher
 from hw2.errors import InputError
-from tests.conftest import ROOT, TINY_DIGITS
+from tests.commands import ROOT, run_in_two_processes
+from tests.conftest import TINY_DIGITS
 
 TINY = TrainConfig(
     num_steps=6, batch_size=8, warmup_steps=2, mixed_precision="no", network=TINY_DIGITS, learning_rate=1e-2
@@ -306,12 +307,19 @@ def test_a_killed_training_goes_on_to_the_same_model(digits_folder, tmp_path, ho
 def test_two_processes_have_the_loss_curve_of_one(digits_folder, tmp_path):
     more = ("--mixed-precision", "no", "--num-steps", 10)
     finished(["-m", *command(digits_folder, tmp_path / "one", *more)])
-    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "--module"]
-    finished([*launch, *command(digits_folder, tmp_path / "two", *more)])
+    run = run_in_two_processes(*command(digits_folder, tmp_path / "two", *more))
+    assert run.returncode == 0, run.stderr
     one, two = (torch.load(tmp_path / n / "checkpoint.pt", weights_only=True)["losses"] for n in ("one", "two"))
     torch.testing.assert_close(one, two, rtol=1e-3, atol=0)
     assert one.std() > 0.01
+
+
+@pytest.mark.slow
+def test_two_processes_refuse_a_batch_that_they_cannot_halve(digits_folder, tmp_path):
+    run = run_in_two_processes(*command(digits_folder, tmp_path / "run", "--batch-size", 3))
+    assert run.returncode != 0
+    assert "--batch-size is 3; expected a multiple of the 2 processes" in run.stderr
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
 
 
 # --- what a person sees of it ---
