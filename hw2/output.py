@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
+import os
 import shutil
+import weakref
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +18,7 @@ from PIL import Image
 
 from hw2.errors import InputError
 
-PARTIAL = ".partial"
+PARTIAL, LOCK = ".partial", "lock"
 HARMLESS = {PARTIAL, ".DS_Store", "Thumbs.db"}
 """Names that may lie in an output folder besides the output: our own, and those that file managers leave behind."""
 
@@ -50,16 +53,21 @@ class OutputFolder:
     """A folder that receives a fixed set of files: all of them or, until then, none.
 
     Finished files wait in a hidden folder inside it. If the run is stopped, the same run (same `settings`) finds them
-    there and makes only the others; a run with other settings starts afresh.
+    there and makes only the others; a run with other settings starts afresh. A folder is one run's at a time.
     """
 
-    def __init__(self, path: Path, names: Sequence[str], settings: object) -> None:
+    def __init__(self, path: Path, names: Sequence[str], settings: object, *, claim: bool = True) -> None:
         """Claim the folder. names: of the files, with any folders in front. settings: all they depend on.
 
-        Raises InputError, and leaves nothing behind, if path is no folder, holds other files, or cannot be written.
+        claim: False in a run's further processes, once its first has claimed the folder for all of them.
+        Raises InputError, and leaves nothing behind, if path is no folder, holds other files, cannot be written, or is
+        claimed by a run that goes on.
         """
         self.path, self.names = path, list(names)
         self._partial = path / PARTIAL
+        self._claim: weakref.finalize[[int], OutputFolder] | None = None
+        if not claim:
+            return
         digest = hashlib.sha256(repr(settings).encode()).hexdigest()
         try:
             if path.exists() and not path.is_dir():
@@ -72,12 +80,13 @@ class OutputFolder:
                 )
             if folders := [name for name in names if (path / name).is_dir()]:
                 raise InputError(f"{path / folders[0]} is a folder where a file must go; remove it")
+            self._claim = weakref.finalize(self, os.close, _locked(path))
             stamp = self._partial / "settings"
             if not stamp.exists() or stamp.read_text() != digest:
-                shutil.rmtree(self._partial, ignore_errors=True)
-                self._partial.mkdir(parents=True)
+                self._clear()
                 stamp.write_text(digest)
         except OSError as error:
+            self._release()
             raise InputError(f"{path} cannot be written to: {error.strerror}; choose another folder") from None
 
     def missing(self) -> list[str]:
@@ -100,13 +109,14 @@ class OutputFolder:
     def discard_if_empty(self) -> None:
         """Leave nothing behind if no file is finished yet."""
         if len(self.missing()) == len(self.names):
-            shutil.rmtree(self._partial, ignore_errors=True)
-            with suppress(OSError):
-                self.path.rmdir()  # only if nothing else is in it
+            self.discard()
 
     def discard(self) -> None:
-        """Remove the folder with all that it keeps, where the files were only wanted for a picture."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Remove all that the folder keeps, and the folder with it unless something else is in there."""
+        if self._claim is not None and self._claim.alive:
+            with suppress(OSError):
+                self._clear()
+            self._release()
 
     def finish(self) -> None:
         """Move everything to its place. Raises InputError if a file is missing or the folder cannot be written."""
@@ -116,11 +126,58 @@ class OutputFolder:
             for name in self.names:
                 (self.path / name).parent.mkdir(parents=True, exist_ok=True)
                 (self._partial / name).replace(self.path / name)
-            shutil.rmtree(self._partial)
+            self._clear()
         except OSError as error:
             raise InputError(
                 f"{self.path} could not be completed: {error.strerror}; run the same command again"
             ) from None
+        self._release()
+
+    def _clear(self) -> None:
+        """Empty the hidden folder but for the lock, which goes last: whoever comes then finds nothing of ours."""
+        for entry in self._partial.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name != LOCK:
+                entry.unlink(missing_ok=True)
+
+    def _release(self) -> None:
+        """Let the folder go, and remove what is empty of it."""
+        if self._claim is not None and self._claim.alive:
+            with suppress(OSError):
+                (self._partial / LOCK).unlink()
+            self._claim()
+            with suppress(OSError):
+                self._partial.rmdir()
+                self.path.rmdir()
+
+
+def _locked(path: Path) -> int:
+    """A descriptor that holds the folder's lock until it is closed, at the latest by the end of this process.
+
+    Where the file system knows no locks it holds none. Raises InputError if another holds it, OSError if its file
+    cannot be made.
+    """
+    lock = path / PARTIAL / LOCK
+    while True:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        except FileNotFoundError:  # a run that ends just now took its folder away
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise InputError(
+                f"another run writes to {path} just now; wait until it is done, or choose another folder"
+            ) from None
+        except OSError:
+            return descriptor
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), lock.stat()):
+                return descriptor
+        os.close(descriptor)  # that run took this very file away
 
 
 def _other_files(path: Path, names: Sequence[str]) -> list[str]:

@@ -75,7 +75,7 @@ def sample(
     )
     processes = PartialState(cpu=drawing.device == "cpu")
     with processes.main_process_first():
-        folder = OutputFolder(output, official_names(per_digit), settings)
+        folder = OutputFolder(output, official_names(per_digit), settings, claim=processes.is_main_process)
     mine = folder.names[processes.process_index :: processes.num_processes]
     missing = set(folder.missing())
     mine = [name for name in mine if name in missing]

@@ -121,6 +121,22 @@ def test_a_stopped_run_is_not_mixed_with_another(tmp_path, hw2, options, noise_f
     assert contents(tmp_path / "out") == contents(tmp_path / "clean")
 
 
+@pytest.mark.slow
+def test_a_second_run_into_the_same_folder_is_refused_and_harms_nothing(tmp_path, hw2, options):
+    options = [*options, "--num-inference-steps", 200, "--batch-size", 1, "--output", tmp_path / "out"]
+    command = [sys.executable, "-m", "hw2", "faces", "sample", *options]
+    first = subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "out").glob(".partial/*.png")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    first.send_signal(signal.SIGSTOP)  # it is not to be done before the second starts
+    refused(hw2("faces", "sample", *options), "another run writes to")
+    first.send_signal(signal.SIGCONT)
+    assert first.communicate(timeout=120)[1].count("Traceback") == 0
+    assert first.returncode == 0
+    assert sorted(contents(tmp_path / "out")) == FACES
+
+
 def test_a_write_that_fails_leaves_nothing_half_written(tmp_path, options):
     def tiny_files():
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))

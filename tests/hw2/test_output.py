@@ -1,4 +1,7 @@
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +10,7 @@ from PIL import Image
 
 from hw2.errors import InputError
 from hw2.output import OutputFolder, png_bytes, write_file
+from tests.commands import ROOT
 
 NAMES = ["a.png", "b.png"]
 
@@ -107,9 +111,98 @@ def test_a_full_disk_leaves_no_half_file_and_keeps_the_finished_ones(tmp_path, m
     monkeypatch.setattr("pathlib.Path.write_bytes", full)
     with pytest.raises(InputError, match=r"No space left on device; .*; 1 finished files are kept, run the same"):
         folder.write("b.png", b"BBBB")
-    assert sorted(p.name for p in (tmp_path / ".partial").iterdir()) == ["a.png", "settings"]
+    assert sorted(p.name for p in (tmp_path / ".partial").iterdir()) == ["a.png", "lock", "settings"]
     folder.discard_if_empty()
     assert folder.missing() == ["b.png"], "finished files are not lost"
+
+
+@pytest.fixture
+def other_run(tmp_path):
+    """A process that claims tmp_path / "out", has made a.png, and goes on for a minute unless stopped."""
+    script = (
+        "import sys, time; from pathlib import Path; from hw2.output import OutputFolder; "
+        "folder = OutputFolder(Path(sys.argv[1]), ['a.png', 'b.png'], settings=1); folder.write('a.png', b'A'); "
+        "print('claimed', flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", script, tmp_path / "out"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout.readline() == "claimed\n"
+        yield run
+        run.kill()
+
+
+@pytest.mark.parametrize(("names", "settings"), [(NAMES, 1), (NAMES, 2), (["c.png"], 1)])
+def test_a_folder_that_another_run_fills_is_left_to_it(tmp_path, other_run, names, settings):
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"another run writes to .*out just now; wait until it is done, or choose"):
+            OutputFolder(tmp_path / "out", names, settings)
+    assert sorted(p.name for p in tmp_path.glob("out/.partial/*")) == ["a.png", "lock", "settings"]
+
+
+def test_a_killed_run_holds_its_folder_no_longer(tmp_path, other_run):
+    other_run.send_signal(signal.SIGKILL)
+    other_run.wait()
+    folder = OutputFolder(tmp_path / "out", NAMES, settings=1)
+    assert folder.missing() == ["b.png"]
+    folder.write("b.png", b"B")
+    folder.finish()
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == NAMES
+
+
+def test_a_finished_or_discarded_folder_is_free_and_untouched_by_those_who_had_it(tmp_path):
+    for end in ("finish", "discard"):
+        first = OutputFolder(tmp_path / "out", NAMES, settings=1)
+        for name in NAMES:
+            first.write(name, b"1")
+        getattr(first, end)()
+        second = OutputFolder(tmp_path / "out", NAMES, settings=1)
+        first.discard_if_empty()
+        first.discard()
+        with pytest.raises(InputError, match="another run writes to"):
+            OutputFolder(tmp_path / "out", NAMES, settings=1)
+        second.discard()
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == NAMES
+
+
+def test_further_processes_of_a_run_write_to_the_folder_that_its_first_has_claimed(tmp_path):
+    first = OutputFolder(tmp_path, NAMES, settings=1)
+    second = OutputFolder(tmp_path, NAMES, settings=1, claim=False)
+    second.discard_if_empty()
+    first.write("a.png", b"A")
+    assert second.missing() == ["b.png"]
+    second.write("b.png", b"B")
+    first.finish()
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"a.png": b"A", "b.png": b"B"}
+
+
+def test_runs_that_come_and_go_at_once_are_served_one_by_one_or_refused(tmp_path):
+    """Whoever claims a folder has it alone, though the one before has just taken the lock's file away."""
+    script = (
+        "import os, sys, time; from pathlib import Path; from hw2.errors import InputError; "
+        "from hw2.output import OutputFolder\n"
+        "done = 0\n"
+        "while done < 200:\n"
+        "    try: folder = OutputFolder(Path(sys.argv[1]) / 'out', ['a.png'], settings=1)\n"
+        "    except InputError: continue\n"
+        "    alone = Path(sys.argv[1]) / 'alone'\n"
+        "    os.close(os.open(alone, os.O_CREAT | os.O_EXCL)); time.sleep(1e-3); alone.unlink()\n"
+        "    folder.discard(); done += 1\n"
+    )
+    command = [sys.executable, "-c", script, tmp_path]
+    runs = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [run.communicate(timeout=120)[1] for run in runs] == ["", "", ""]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_system_without_locks_is_written_to(tmp_path, monkeypatch):
+    def without(descriptor, operation):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("fcntl.flock", without)
+    folder = OutputFolder(tmp_path, ["a.png"], settings=1)
+    folder.write("a.png", b"A")
+    folder.finish()
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
 
 
 def test_a_folder_in_the_place_of_a_file_is_refused_before_the_work(tmp_path):
