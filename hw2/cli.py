@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -41,9 +45,46 @@ class Commands(TyperGroup):
                 raise
             err.print("hw2: not enough memory for this; use a smaller --batch-size", style="red")
             raise typer.Exit(2) from None
-        except KeyboardInterrupt:
-            err.print("hw2: stopped; the same command goes on from here (a training with --resume)")
+        except KeyboardInterrupt as stop:
+            err.print(f"hw2: stopped; {stop or 'nothing was written'}", markup=False)
             raise typer.Exit(130) from None
+
+
+GOES_ON = "the same command goes on from here"
+
+
+@contextmanager
+def when_stopped(sentence: Callable[[], str] = lambda: GOES_ON) -> Iterator[None]:
+    """Around long work: what Ctrl-C leaves behind, for the person who pressed it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(sentence()) from None
+
+
+def when_training_stopped(checkpoint: Path) -> AbstractContextManager[None]:
+    """The same around a training."""
+
+    def sentence() -> str:
+        return (
+            "with --resume it goes on from its last checkpoint" if checkpoint.exists() else "it had no checkpoint yet"
+        )
+
+    return when_stopped(sentence)
+
+
+def check_target(output: Path) -> None:
+    """Raises InputError if no file can be written there, before any work is done for it."""
+    try:
+        if output.exists() and not output.is_file():
+            raise InputError(f"{output} is no file; expected a name to write a file to")
+        nearest = next(folder for folder in output.absolute().parents if folder.exists())
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+            raise InputError(f"{output} cannot be written, since nothing can be in {nearest}; choose another place")
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        raise InputError(f"{output} cannot be written ({error.strerror}); choose another place") from None
 
 
 def chosen_device(name: str) -> str:

@@ -45,9 +45,14 @@ class TrainingRun:
         if not path.exists():
             raise InputError(f"{path} is missing, so there is nothing to resume; leave --resume out to start")
         saved = read_torch_file(path)
-        if not isinstance(saved, dict) or not set(saved) >= self._keys | {"config", "inputs"}:
+        try:
+            config = json.loads(saved["config"])
+            whole = set(saved) >= self._keys and isinstance(config, dict) and isinstance(saved["inputs"], dict)
+        except (KeyError, TypeError, ValueError, IndexError):
+            whole = False
+        if not whole:
             raise InputError(f"{path} is no checkpoint of `{self._command}`; use another --output")
         for what, digest in self._inputs.items():
             if saved["inputs"].get(what) != digest:
                 raise InputError(f"{path} was trained on other {what}; go on with the same, or use another --output")
-        return saved, json.loads(saved["config"])
+        return saved, config

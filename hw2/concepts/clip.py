@@ -147,7 +147,7 @@ def _transformers_clip(name: str, device: str, local_files_only: bool) -> Clip:
         ).input_ids
         return ids
 
-    return Clip(
+    clip = Clip(
         preprocess,
         tokenize,
         lambda pixels: _tensor(model.get_image_features(pixel_values=pixels)),
@@ -155,6 +155,11 @@ def _transformers_clip(name: str, device: str, local_files_only: bool) -> Clip:
         float(model.logit_scale.exp()),
         device,
     )
+    try:
+        clip.image_features(preprocess(Image.new("RGB", (3, 2)))[None])
+    except Exception as error:  # pictures prepared for another model, among others
+        raise InputError(f"{name} is a CLIP model whose parts do not fit together ({_reason(error)})") from None
+    return clip
 
 
 def _tensor(output: Any) -> Tensor:
@@ -185,4 +190,6 @@ def _quiet() -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
+    if "weights_only" in str(error):  # torch advises to switch the protection off
+        return "its weights are no plain tensors, and nothing else is unpickled"
     return (" ".join(str(error).split()) or type(error).__name__)[:200]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,13 +16,18 @@ from hw2.cli import (
     DtypeOption,
     check_at_least,
     check_picture_name,
+    check_target,
     chosen_device,
     chosen_dtype,
     err,
+    when_stopped,
+    when_training_stopped,
 )
 from hw2.errors import InputError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from hw2.concepts.compose import Box
     from hw2.concepts.generate import ConceptSampler
     from hw2.concepts.stable_diffusion import StableDiffusion
@@ -125,6 +130,10 @@ def learn(
     check_token(token, "--token")
     check_at_least("--save-every", save_every)
     check_at_least("--pictures-every", pictures_every, 0)
+    check_target(output)
+    checkpoint = training_folder(output) / "checkpoint.pt"
+    if output.exists() and not checkpoint.exists():
+        raise InputError(f"{output} is there already, and no training of it; choose another --output or move it away")
     if output.suffix != ".safetensors":
         raise InputError(f"{output} would be a safetensors file; give it a name that ends in .safetensors")
     if dtype not in ("float32", "bfloat16"):
@@ -153,7 +162,8 @@ def learn(
             training_folder(output), loaded, config, pictures_every, pictures, scorer, _guidance_scale(model)
         )
         watch = {"watch": watcher}
-    learn_word(loaded, pictures, config, output, captions=said, resume=resume, save_every=save_every, **watch)
+    with when_training_stopped(checkpoint):
+        learn_word(loaded, pictures, config, output, captions=said, resume=resume, save_every=save_every, **watch)
 
 
 @app.command("generate")
@@ -192,7 +202,7 @@ def generate(
     folder = OutputFolder(output, list(names), (settings, sorted(names.items())))
     missing = {name: names[name] for name in folder.missing()}
     steps = -(-len(missing) // drawing.batch_size) * drawing.num_inference_steps
-    with progress_bar("pictures", steps) as advance:
+    with when_stopped(), progress_bar("pictures", steps) as advance:
         try:
             for name, image in drawing.sample(missing, advance):
                 folder.write(name, png_bytes(image_to_u8(image)))
@@ -225,32 +235,45 @@ def compose(
     batch_size: ImagesAtOnceOption = None,
 ) -> None:
     """Picture: several learned words in one prompt as they are, and blended by regions (after OMG, ECCV 2024)."""
-    from hw2.concepts.compose import Composition, draw_blended, fitting_batch_size
+    from hw2.concepts.compose import Composition, check_boxes, draw_blended, fitting_batch_size
     from hw2.concepts.generate import image_to_u8
     from hw2.figures import image_grid_png
-    from hw2.output import write_file
+    from hw2.output import OutputFolder, png_bytes, write_file
     from hw2.progress import progress_bar
 
     check_picture_name(output)
+    check_target(output)
     check_at_least("--count", count)
-    words = dict(_assigned("--word", text) for text in word)
-    boxes = {token: _box(token, text) for token, text in (_assigned("--box", text) for text in box)} if box else None
+    words = _each_once("--word", word)
+    boxes = {token: _box(token, text) for token, text in _each_once("--box", box).items()} if box else None
     composition = Composition(prompt, words, boxes, hold)
-    drawing, _ = _sampler(
+    drawing, settings = _sampler(
         model, [*embeddings, *(more_embeddings or [])], sampler, num_inference_steps, guidance_scale, seed, device,
         dtype, batch_size,
     )  # fmt: skip
     drawing.model.tokenize([prompt, *composition.prompts()])
+    check_boxes(drawing, composition)
     if batch_size is None:
         drawing = dataclasses.replace(drawing, batch_size=fitting_batch_size(drawing, composition))
     names = [f"compose {i}" for i in range(count)]
-    with progress_bar("pictures", 3 * -(-count // drawing.batch_size) * drawing.num_inference_steps) as advance:
-        naive = [image for _, image in drawing.sample(dict.fromkeys(names, prompt), advance)]
-        blended = [image for _, image in draw_blended(drawing, composition, names, advance)]
-    rows = [[image_to_u8(image) for image in images] for images in (naive, blended)]
+    ways: dict[str, Callable[..., Iterator[tuple[str, Tensor]]]] = {
+        "one prompt": lambda missing, advance: drawing.sample(dict.fromkeys(missing, prompt), advance),
+        "blended": lambda missing, advance: draw_blended(drawing, composition, missing, advance),
+    }
+    files = [f"{way} {name}.png" for way in ways for name in names]
+    folder = OutputFolder(output.with_name(f".{output.name}.pictures"), files, (settings, composition))
+    with when_stopped():
+        for way, draw in ways.items():
+            missing = [name for name in names if f"{way} {name}.png" in folder.missing()]
+            walks = 1 if way == "one prompt" else 2
+            steps = walks * -(-len(missing) // drawing.batch_size) * drawing.num_inference_steps
+            with progress_bar(way, steps) as advance:
+                for name, image in draw(missing, advance):
+                    folder.write(f"{way} {name}.png", png_bytes(image_to_u8(image)))
+    rows = [[folder.read(f"{way} {name}.png") for name in names] for way in ways]
     columns = [str(i) for i in range(count)]
-    labels = ["one prompt", "blended"]
-    write_file(output, image_grid_png(rows, row_labels=labels, column_labels=columns, title=prompt))
+    write_file(output, image_grid_png(rows, row_labels=list(ways), column_labels=columns, title=prompt))
+    folder.discard()
 
 
 @app.command("inspect")
@@ -263,6 +286,7 @@ def inspect(
     """What is in a file of learned words: tokens, vectors, width, length beside the vocabulary's, nearest words."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from hw2.concepts.embeddings import check_token, nearest_words, read_embeddings
 
@@ -274,15 +298,14 @@ def inspect(
     vocabulary = loaded.words.weight
     lengths = vocabulary.norm(dim=1)
     console = Console(highlight=False)
-    table = Table(
-        "token", "vector", "width", "length", "cosine to the nearest words", title=file.name, title_justify="left"
-    )
+    columns = "token", "vector", "width", "length", "cosine to the nearest words"
+    table = Table(*columns, title=Text(file.name), title_justify="left")
     for name, vectors in learned.items():
         fits = vectors.shape[1] == vocabulary.shape[1]
         for i, vector in enumerate(vectors):
             words = nearest_words(vector, loaded.tokenizer, vocabulary, nearest) if fits else []
             near = ", ".join(f"{word} {cosine:.2f}" for word, cosine in words) or "- (another model's width)"
-            table.add_row(name, str(i), str(len(vector)), f"{vector.norm():.3f}", near)
+            table.add_row(Text(name), str(i), str(len(vector)), f"{vector.norm():.3f}", Text(near))
     console.print(table)
     console.print(
         f"This model's words are {vocabulary.shape[1]} wide and {lengths.min():.3f} .. {lengths.max():.3f} long, "
@@ -374,10 +397,21 @@ def _read_named(file: Path) -> dict[str, Any]:
 
 def _assigned(option: str, text: str) -> tuple[str, str]:
     """("<new1>", "dog") of '<new1>=dog'."""
+    from hw2.concepts.embeddings import TOKEN
+
     token, _, value = text.partition("=")
-    if not (token.startswith("<") and token.endswith(">") and value):
+    if not (TOKEN.fullmatch(token) and value.strip()):
         raise InputError(f"{option} is {text!r}; expected a token, = and a value, such as '<new1>=dog'")
     return token, value
+
+
+def _each_once(option: str, texts: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for token, value in (_assigned(option, text) for text in texts):
+        if token in found:
+            raise InputError(f"{option} says {token} twice; expected each word once")
+        found[token] = value
+    return found
 
 
 def _box(token: str, text: str) -> Box:

@@ -178,6 +178,20 @@ def region_masks(sampler: ConceptSampler, composition: Composition, store: MapSt
     return (strongest * (maps >= 0.3)).float()
 
 
+def check_boxes(sampler: ConceptSampler, composition: Composition) -> None:
+    """Raises InputError if a given box is too small for the latents' grid, or wholly behind those before it."""
+    if composition.boxes is None:
+        return
+    masks = region_masks(sampler, composition, MapStore(rows=1))[0]
+    side = masks.shape[-1]
+    for token, mask in zip(composition.tokens, masks, strict=True):
+        if not mask.any():
+            raise InputError(
+                f"the box of {token} has none of the picture's {side}x{side} cells for itself; make it larger, or keep "
+                "it from lying behind another"
+            )
+
+
 def _pieces(sampler: ConceptSampler, text: str) -> list[int]:
     """Token ids of a text, without start and end."""
     return list(sampler.model.tokenizer(sampler.model._expanded(text), add_special_tokens=False).input_ids)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -17,12 +17,15 @@ from hw2.output import write_file
 from hw2.torch_file import read_torch_file
 from hw2.weights import is_safetensors
 
-TOKEN = re.compile(r"[^\s,]+")
+TOKEN = re.compile(r"<[^<>\s]+>")
+
+MAX_BYTES, MAX_WIDTH = 2**26, 2**16
+"""Far beyond any model's words; a file of a few bytes can claim anything."""
 
 
 def check_token(token: str, what: str) -> None:
     """Raises InputError if token cannot stand for a word in a prompt."""
-    if not TOKEN.fullmatch(token) or not re.fullmatch(r"<[^<>\s]+>", token):
+    if not TOKEN.fullmatch(token) or not token.isprintable():
         raise InputError(f"{what} is {token!r}; expected a word in angle brackets, such as <new1>")
 
 
@@ -41,10 +44,12 @@ def read_embeddings(path: Path, token: str | None = None) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise InputError(f"{path} is not a file; expected a learned embedding, such as learned_embeds.safetensors")
+    if (size := _unpacked_bytes(path)) > MAX_BYTES:
+        raise InputError(f"{path} has {size} bytes; a learned embedding has at most {MAX_BYTES}, give another file")
     if is_safetensors(path):
         try:
             found: Any = load(path.read_bytes())
-        except SafetensorError as error:
+        except Exception as error:  # KeyError for kinds of numbers that it does not know, among others
             raise InputError(f"{path} is not a readable safetensors file ({error}); export it again") from None
     else:
         found = read_torch_file(path)
@@ -64,8 +69,25 @@ def read_embeddings(path: Path, token: str | None = None) -> dict[str, Tensor]:
     for name, tensor in found.items():
         if name is None:
             raise InputError(f"{path} does not say for which token it is; give it as '<new1>={path}'")
-        learned[_bracketed(str(name))] = _vectors(path, str(name), tensor)
+        bracketed = _bracketed(str(name))
+        if not (TOKEN.fullmatch(bracketed) and bracketed.isprintable()):
+            raise InputError(f"{path} has the token {name!r:.80}, which no prompt can have; give it as '<new1>={path}'")
+        if bracketed in learned:
+            raise InputError(f"{path} has {bracketed} twice, with brackets and without; export it again")
+        learned[bracketed] = _vectors(path, str(name), tensor)
     return learned
+
+
+def _unpacked_bytes(path: Path) -> int:
+    """How many bytes a file is; of an archive, how many it says it will be."""
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES or not zipfile.is_zipfile(path):
+            return size
+        with zipfile.ZipFile(path) as archive:
+            return sum(entry.file_size for entry in archive.infolist())
+    except (OSError, ValueError, zipfile.BadZipFile):  # reading it will tell what is wrong
+        return 0
 
 
 def nearest_words(vector: Tensor, tokenizer: Any, vocabulary: Tensor, count: int) -> list[tuple[str, float]]:
@@ -83,11 +105,13 @@ def _bracketed(name: str) -> str:
 
 def _vectors(path: Path, name: str, tensor: object) -> Tensor:
     """(n, D) float32, checked."""
-    if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or tensor.layout != torch.strided:
+    plain = isinstance(tensor, Tensor) and tensor.layout == torch.strided and tensor.device.type == "cpu"
+    if not isinstance(tensor, Tensor) or not plain or tensor.is_nested or not tensor.is_floating_point():
         raise InputError(f"{path} has no tensor of floating numbers under {name!r}; expected (vectors, width)")
-    vectors = tensor.detach().float()[None] if tensor.ndim == 1 else tensor.detach().float()
-    if vectors.ndim != 2 or 0 in vectors.shape or len(vectors) > 77:
+    rows, width = (1, *tensor.shape) if tensor.ndim == 1 else tuple(tensor.shape) if tensor.ndim == 2 else (0, 0)
+    if not (1 <= rows <= 77 and 1 <= width <= MAX_WIDTH):
         raise InputError(f"{path} has a tensor of shape {tuple(tensor.shape)} for {name}; expected (vectors, width)")
+    vectors = tensor.detach().float().reshape(rows, width)
     if not bool(vectors.isfinite().all()):
         raise InputError(f"{path} has numbers for {name} that are not finite; learn it again")
     return vectors.clone()

@@ -102,7 +102,8 @@ class ConceptSampler:
         """The images (B, 3, H, W) of latents, on the CPU. Raises InputError if the arithmetic has overflowed."""
         images = self.model.decode(latents).cpu()
         if not bool(images.isfinite().all()):
-            raise InputError(f"{names[0]} and others came out as NaN or infinity; use --dtype float32")
+            remedy = "a smaller --guidance-scale" if self.model.dtype == torch.float32 else "--dtype float32"
+            raise InputError(f"{names[0]} and others came out as NaN or infinity; use {remedy}")
         return images
 
 

@@ -6,8 +6,8 @@ A step is a function of (seed, its number): a training can stop anywhere and goe
 from __future__ import annotations
 
 import hashlib
-import json
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +26,14 @@ from hw2.concepts.stable_diffusion import StableDiffusion
 from hw2.errors import InputError
 from hw2.progress import progress_bar
 from hw2.seeding import image_generator
+from hw2.small_file import read_json
 from hw2.training_run import TrainingRun
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
+MAX_PIXELS = 2**27
+"""A file can claim billions in a few bytes; a large camera's photographs have half as many."""
 VALIDATION = 16
 """Fixed (image, noise, timestep, sentence) tuples behind the validation loss."""
 PAIRS_OF_EACH = 6
@@ -74,8 +79,10 @@ class InversionConfig:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
         if self.batch_size % self.accumulation:
             raise ValueError(f"batch_size {self.batch_size} must be a multiple of accumulation {self.accumulation}")
-        if not 0 < self.learning_rate < float("inf"):
-            raise ValueError(f"learning_rate must be a positive number, got {self.learning_rate}")
+        if not 0 < self.learning_rate <= 1000:
+            raise ValueError(f"learning_rate must be a positive number, at most 1000, got {self.learning_rate}")
+        if self.vectors > 75:
+            raise ValueError(f"vectors must be 75 or fewer, as many as a prompt has room for, got {self.vectors}")
         if self.pairs and self.kind == "style":
             raise ValueError("pairs show an object beside itself, a style has none")
         if self.pairs and self.batch_size < 2:
@@ -103,6 +110,8 @@ def image_paths(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; expected one with a few images of the concept")
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    if odd := [path for path in paths if not path.is_file()]:
+        raise InputError(f"{odd[0]} is no file; expected an image, remove it")
     if not paths:
         raise InputError(f"{folder} has no images ({', '.join(sorted(SUFFIXES))}); expected a few of the concept")
     return paths
@@ -116,8 +125,16 @@ def read_images(folder: Path, size: int) -> Tensor:
     images = []
     for path in image_paths(folder):
         try:
-            with Image.open(path) as image:
-                upright = ImageOps.exif_transpose(image).convert("RGB")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # PIL's advice on odd files; what matters is checked here
+                with Image.open(path, formats=FORMATS) as image:
+                    if image.width * image.height > MAX_PIXELS:
+                        raise InputError(f"{path} claims {image.width}x{image.height} pixels; make it smaller")
+                    if image.mode not in MODES:
+                        raise InputError(f"{path} has the mode {image.mode}; expected 8 bits a channel, convert it")
+                    upright = ImageOps.exif_transpose(image).convert("RGB")
+        except InputError:
+            raise
         except Exception as error:  # fed with foreign bytes, PIL raises nearly everything that Python has
             raise InputError(f"{path} is not a readable image ({error}); remove or replace it") from None
         square = ImageOps.fit(upright, (size, size), Image.Resampling.LANCZOS)
@@ -131,12 +148,7 @@ def read_captions(path: Path, folder: Path, token: str) -> list[str | None]:
     Raises InputError if it is no object of image names and sentences, or a sentence has no place for the token.
     """
     expected = 'expected an object of image names and sentences, {"00.jpg": "a tree in the style of {}"}'
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); {expected}") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not valid JSON ({error}); {expected}") from None
+    content = read_json(path, expected)
     if not isinstance(content, dict) or not all(isinstance(sentence, str) for sentence in content.values()):
         raise InputError(f"{path} holds something else; {expected}")
     names = [image.name for image in image_paths(folder)]
@@ -288,7 +300,8 @@ def learn_word(
 
     They are those with the best validation loss, or the last of a run whose learning rate falls. Checkpoints lie
     beside the output, in a folder of its name that ends in .training. watch: called at validations.
-    Raises InputError as `Inversion` does, or if there is an earlier run that was not asked to be resumed.
+    Raises InputError as `Inversion` does, if there is an earlier run that was not asked to be resumed, and if numbers
+    overflow; what was saved before that stays.
     """
     accelerator = Accelerator(mixed_precision="no", cpu=model.device.type == "cpu")
     processes, rank = accelerator.num_processes, accelerator.process_index
@@ -304,20 +317,15 @@ def learn_word(
     }
     keys = {"vectors", "optimizer", "done", "losses", "best", "best_at", "best_vectors"}
     run = TrainingRun(training_folder(output) / "checkpoint.pt", "hw2 concepts learn", keys, config, inputs)
-    found = run.load(resume)
-    if found:
+    if found := run.load(resume):
         _check_recipe(run, found[1], config)
     inversion = Inversion(model, images_pm1, config, captions)
     vectors = inversion.vectors
     optimizer = torch.optim.AdamW([vectors], config.learning_rate, weight_decay=0.0)
-    done, losses = 0, []
+    done, losses = 0, list[float]()
     best, best_at, best_vectors = float("inf"), 0, vectors.detach().clone()
     if found:
-        saved, _ = found
-        done, losses, best, best_at = saved["done"], saved["losses"], saved["best"], saved["best_at"]
-        vectors.data.copy_(saved["vectors"])
-        optimizer.load_state_dict(saved["optimizer"])
-        best_vectors = saved["best_vectors"].to(vectors.device)
+        done, losses, best, best_at, best_vectors = _restore(run, found[0], config, vectors, optimizer)
     stride = config.accumulation * processes
     parts = [slice(i, None, stride) for i in range(rank, stride, processes)]
     stopped = done - best_at >= config.patience * config.validate_every
@@ -340,9 +348,14 @@ def learn_word(
                 inversion.hold_norm()
             losses.append(total)
             bar(f"loss {np.mean(losses[-50:]):.4f}")
+            if not math.isfinite(total):
+                raise InputError(_diverged(step + 1, config))
             last = step + 1 == config.num_steps
             if (step + 1) % config.validate_every == 0 or last:
                 validation_loss = inversion.validation_loss()
+                lengths = vectors.detach().norm(dim=1)
+                if not (math.isfinite(validation_loss) and bool((lengths.isfinite() & (lengths > 0)).all())):
+                    raise InputError(_diverged(step + 1, config))
                 if validation_loss < best or config.lr_scheduler == "cosine":
                     best, best_at, best_vectors = validation_loss, step + 1, vectors.detach().clone()
                 last = last or step + 1 - best_at >= config.patience * config.validate_every
@@ -360,6 +373,8 @@ def learn_word(
                     best_vectors=best_vectors,
                 )
             if last:
+                if step + 1 < config.num_steps:
+                    bar(f"ended early: none since step {best_at} was better, and that one is kept", 0)
                 break
     if accelerator.is_main_process:
         save_embeddings(output, {config.token: best_vectors})
@@ -380,3 +395,37 @@ def _check_recipe(run: TrainingRun, before: dict[str, Any], config: InversionCon
             f"{run.path} was trained with other options ({', '.join(changed)}); "
             "resume with the same, or use another --output"
         )
+
+
+def _restore(
+    run: TrainingRun,
+    saved: dict[str, Any],
+    config: InversionConfig,
+    vectors: Tensor,
+    optimizer: torch.optim.Optimizer,
+) -> tuple[int, list[float], float, int, Tensor]:
+    """(done, losses, best, best_at, best_vectors) of a checkpoint, whose vectors and optimizer are put in place.
+
+    Raises InputError if they are no such things, or if more steps are done than are asked for.
+    """
+    try:
+        done, losses, best, best_at = int(saved["done"]), list(saved["losses"]), float(saved["best"]), saved["best_at"]
+        both = torch.stack([saved["vectors"], saved["best_vectors"]])
+        if not (0 < best_at + 1 <= done + 1 == len(losses) + 1 and bool(both.isfinite().all())):
+            raise ValueError("numbers that cannot be")
+        vectors.data.copy_(both[0].view_as(vectors))
+        optimizer.load_state_dict(saved["optimizer"])
+        if optimizer.state and optimizer.state[vectors]["exp_avg"].shape != vectors.shape:
+            raise ValueError("another optimizer")
+    except (TypeError, ValueError, KeyError, RuntimeError, AttributeError):
+        raise InputError(f"{run.path} is no checkpoint of `hw2 concepts learn`; use another --output") from None
+    if done > config.num_steps:
+        raise InputError(f"{run.path} has {done} steps already; expected --num-steps of as many or more")
+    return done, losses, best, best_at, both[1].to(vectors.device)
+
+
+def _diverged(step: int, config: InversionConfig) -> str:
+    return (
+        f"the numbers overflowed at step {step}; use a smaller --learning-rate than {config.learning_rate:g}, "
+        "and another --output"
+    )

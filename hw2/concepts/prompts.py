@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from hw2.concepts.embeddings import check_token
 from hw2.errors import InputError
-
-MAX_BYTES = 2**20
+from hw2.small_file import read_json
 
 
 @dataclass(frozen=True)
@@ -26,14 +25,7 @@ def read_prompts(path: Path) -> dict[str, ConceptPrompts]:
     Raises InputError for a file that is no such JSON, says less than is needed, or names a concept that no folder can
     be called.
     """
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{path} has more than {MAX_BYTES} bytes; expected the homework's input.json")
-        content = json.loads(path.read_bytes(), object_pairs_hook=_without_repetition)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); expected the homework's input.json") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not valid JSON ({error}); mend it") from None
+    content = read_json(path, "expected the homework's input.json")
     if not isinstance(content, dict) or not content:
         raise InputError(f"{path} is no JSON object of concepts; expected the homework's input.json")
     found = {}
@@ -45,16 +37,10 @@ def read_prompts(path: Path) -> dict[str, ConceptPrompts]:
         )
         if not isinstance(token, str) or not token:
             raise InputError(f"{path} has no token_name for concept {concept}; expected a word such as <new1>")
+        check_token(token, f"token_name of concept {concept} in {path}")
         if not isinstance(prompts, list) or not prompts or not all(isinstance(p, str) and p for p in prompts):
             raise InputError(f"{path} has no list of prompts under prompt for concept {concept}")
         if without := [p for p in prompts if token not in p]:
             raise InputError(f"{path} has a prompt without its token {token}: {without[0]!r}; mend one of them")
         found[concept] = ConceptPrompts(token, prompts)
     return found
-
-
-def _without_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    keys = [key for key, _ in pairs]
-    if repeated := [key for key in keys if keys.count(key) > 1]:
-        raise ValueError(f"the key {repeated[0]!r} stands twice")
-    return dict(pairs)

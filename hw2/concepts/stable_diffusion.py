@@ -235,6 +235,14 @@ def load_stable_diffusion(
         raise InputError(
             f"{path} has a tokenizer of {len(tokenizer)} words and a text encoder of {len(table)}; they must be equal"
         )
+    places = text_encoder.config.max_position_embeddings
+    if tokenizer.model_max_length > places:
+        raise InputError(
+            f"{path} has a tokenizer for {tokenizer.model_max_length} tokens a prompt and a text encoder for {places}; "
+            "they must be equal"
+        )
+    if not isinstance(unet.config.sample_size, int) or unet.config.sample_size < 1:
+        raise InputError(f"{path} has a U-Net whose sample_size is {unet.config.sample_size}; expected a number, as 64")
     text_encoder.set_input_embeddings(WordTable(table))
     for network in (unet, vae, text_encoder):
         nn.Module.to(network, device=device, dtype=dtype)  # diffusers' own `to` warns of what does not concern these
@@ -261,6 +269,9 @@ def _read_folder(path: Path) -> tuple[UNet2DConditionModel, AutoencoderKL, CLIPT
                 raise InputError(f"{path / part} cannot be loaded ({_first_line(error)}); download it again") from None
             if absent := sorted(found["missing_keys"]):  # they would go on with random numbers
                 raise InputError(f"{path / part} has no weights for {absent[0]}; download it again")
+            # without some layers; the numbers 0 to 76 are no weights
+            if extra := sorted(key for key in found["unexpected_keys"] if not key.endswith("position_ids")):
+                raise InputError(f"{path / part} has {extra[0]}, which its config knows nothing of; download it again")
             loaded.append(network)
         try:
             tokenizer = CLIPTokenizer.from_pretrained(path / "tokenizer", local_files_only=True)
@@ -277,6 +288,8 @@ def _read_scheduler(path: Path) -> tuple[NoiseSchedule, PredictionType]:
         config = json.loads(path.read_bytes())
         T, start, end = int(config["num_train_timesteps"]), float(config["beta_start"]), float(config["beta_end"])
         kind, prediction_type = config["beta_schedule"], config.get("prediction_type", "epsilon")
+        if not 1 <= T <= 10_000:
+            raise ValueError(f"{T} timesteps")
         betas = {"scaled_linear": scaled_linear_betas, "linear": linear_betas}[kind]
         if prediction_type not in get_args(PredictionType):
             raise ValueError(f"unknown prediction_type {prediction_type!r}")

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from hw2.errors import InputError
 from hw2.output import HARMLESS
+from hw2.small_file import read_small_file
 
 if TYPE_CHECKING:
     from hw2.concepts.clip import Clip
@@ -60,9 +61,7 @@ def read_class_names(path: Path) -> dict[int, str]:
     Raises InputError if it is no JSON object of numbers "0", "1", .. and distinct names.
     """
     try:
-        content = json.loads(path.read_bytes(), object_pairs_hook=list)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}; expected the homework's id2label.json") from None
+        content = json.loads(read_small_file(path, "expected the homework's id2label.json"), object_pairs_hook=list)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no JSON ({error}); expected the homework's id2label.json") from None
     expected = 'expected class numbers and their names, {"0": "apple", ..}'

@@ -16,6 +16,8 @@ from hw2.cli import (
     check_picture_name,
     chosen_device,
     chosen_dtype,
+    when_stopped,
+    when_training_stopped,
 )
 from hw2.errors import InputError
 
@@ -80,7 +82,7 @@ def sample(
     missing = set(folder.missing())
     mine = [name for name in mine if name in missing]
     quiet = not processes.is_main_process
-    with progress_bar("digits", drawing.network_calls(len(mine)), quiet=quiet) as advance:
+    with when_stopped(), progress_bar("digits", drawing.network_calls(len(mine)), quiet=quiet) as advance:
         try:
             for name, digit in drawing.sample(mine, advance):
                 folder.write(name, png_bytes(digit_to_u8(digit)))
@@ -199,16 +201,17 @@ def train(
         from hw2.digits.watch import Watcher
 
         watch = {"watch": Watcher(output, config, str(processes.device), pictures_every)}
-    train_digits(
-        images,
-        config,
-        output,
-        device=on,
-        resume=resume,
-        compile_network=compile_network,
-        save_every=save_every,
-        **watch,
-    )
+    with when_training_stopped(output / "checkpoint.pt"):
+        train_digits(
+            images,
+            config,
+            output,
+            device=on,
+            resume=resume,
+            compile_network=compile_network,
+            save_every=save_every,
+            **watch,
+        )
 
 
 @app.command("info")

@@ -16,6 +16,7 @@ from hw2.cli import (
     check_picture_name,
     chosen_device,
     chosen_dtype,
+    when_stopped,
 )
 from hw2.errors import InputError
 
@@ -51,7 +52,8 @@ def faces_sample(
         raise InputError(f"--eta is {eta:g}; expected a number from 0 to 1")
     sampler, noises, settings = _load_faces(noise, checkpoint, num_inference_steps, seed, device, dtype, batch_size)
     folder = OutputFolder(output, [f"{name}.png" for name in noises], (settings, eta))
-    sampler.write(folder, noises, eta)
+    with when_stopped():
+        sampler.write(folder, noises, eta)
     folder.finish()
 
 
@@ -73,7 +75,8 @@ def faces_eta_grid(
     sampler, noises, settings = _load_faces(noise, checkpoint, num_inference_steps, seed, device, dtype, batch_size)
     first_four = dict(list(noises.items())[:4])
     folder = OutputFolder(_beside(output), eta_grid_names(first_four), settings)
-    write_file(output, eta_grid_png(sampler, first_four, folder))
+    with when_stopped():
+        write_file(output, eta_grid_png(sampler, first_four, folder))
     folder.discard()
 
 
@@ -99,7 +102,8 @@ def faces_interpolate(
             raise InputError(f"{noise} has no noise {name}.pt; it has {', '.join(noises)}")
     folder = OutputFolder(_beside(output), interpolation_names(), (settings, start, end))
     try:
-        png = interpolation_png(sampler, (start, noises[start]), (end, noises[end]), folder)
+        with when_stopped():
+            png = interpolation_png(sampler, (start, noises[start]), (end, noises[end]), folder)
     except ValueError as error:
         folder.discard()
         raise InputError(f"no path leads from {start}.pt to {end}.pt in {noise}: {error}") from None

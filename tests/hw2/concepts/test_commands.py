@@ -1,6 +1,10 @@
 """`hw2 concepts` as a person runs it."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -222,11 +226,80 @@ def test_two_processes_learn_the_same_word(tmp_path, hw2, learning):
         (["--dtype", "float16"], "expected float32 or bfloat16"),
         (["--output", "new1.bin"], "ends in .safetensors"),
         (["--captions", "none.json"], "none.json cannot be read"),
+        (["--output", "tests"], "tests is no file; expected a name"),
+        (["--output", "Makefile/e.safetensors"], "cannot be written, since nothing can be in"),
+        (["--vectors", 1000], "vectors must be 75 or fewer"),
+        (["--learning-rate", 1e20], "learning_rate must be a positive number, at most 1000"),
     ],
 )
 def test_what_cannot_be_learned_is_refused(tmp_path, hw2, learning, options, sentence):
     refused(hw2(*learning, "--output", tmp_path / "e.safetensors", *options), sentence)
     assert not list(tmp_path.glob("e.*"))
+
+
+def test_a_file_that_is_there_is_not_learned_over(tmp_path, hw2, learning):
+    output = tmp_path / "mine.safetensors"
+    output.write_bytes(b"mine")
+    refused(hw2(*learning, "--output", output), "is there already, and no training of it")
+    assert output.read_bytes() == b"mine"
+
+
+def test_inspect_shows_names_as_they_are(tmp_path, hw2, tiny_sd):
+    """Square brackets are markup to the library that draws the table."""
+    save_embeddings(tmp_path / "[bold]e.safetensors", {"<[/red]>": torch.ones(1, 32)})
+    run = hw2("concepts", "inspect", tmp_path / "[bold]e.safetensors", "--model", tiny_sd)
+    assert run.returncode == 0, run.stderr
+    assert "[bold]e.safetensors" in run.stdout
+    assert "<[/red]>" in run.stdout
+
+
+@pytest.fixture
+def composing(tmp_path, tiny_sd):
+    save_embeddings(tmp_path / "e.safetensors", {"<a>": torch.ones(1, 32), "<b>": -torch.ones(1, 32)})
+    return [
+        "concepts", "compose", "--prompt", "a <a> and a <b>", "--word", "<a>=dog", "--word", "<b>=cat", "--model",
+        tiny_sd, "--embeddings", tmp_path / "e.safetensors", "--device", "cpu", "--num-inference-steps", 3,
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_composition_goes_on_to_the_same_picture(tmp_path, hw2, composing, how):
+    many = [*composing, "--count", 40, "--batch-size", 1]
+    assert hw2(*many, "--output", tmp_path / "whole.png").returncode == 0
+    command = [sys.executable, "-m", "hw2", *map(str, many), "--output", str(tmp_path / "stopped.png")]
+    run = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    kept = tmp_path / ".stopped.png.pictures"
+    until = time.monotonic() + 120
+    while not list(kept.glob(".partial/blended*.png")) and time.monotonic() < until:
+        time.sleep(0.02)
+    run.send_signal(how)
+    said = run.communicate(timeout=60)[1]
+    assert run.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL), said
+    if how == signal.SIGINT:
+        assert "stopped; the same command goes on from here" in said
+    assert not (tmp_path / "stopped.png").exists()
+    before = {path.name: path.stat().st_mtime_ns for path in kept.glob(".partial/*.png")}
+    assert 40 < len(before) < 80
+    assert hw2(*many, "--output", tmp_path / "stopped.png").returncode == 0
+    assert (tmp_path / "stopped.png").read_bytes() == (tmp_path / "whole.png").read_bytes()
+    assert not kept.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--word", "<a>=fish"], "--word says <a> twice"),
+        (["--word", "<c>= "], "--word is '<c>= '; expected a token, = and a value"),
+        (["--box", "<a>=0,0,1,1", "--box", "<b>=0,0,1,1"], "the box of <b> has none of the picture's 8x8 cells"),
+        (["--embeddings", "<a b>=e.safetensors"], "--embeddings is '<a b>=e.safetensors'; expected a token"),
+        (["--output", "Makefile/a.png"], "cannot be written, since nothing can be in"),
+        (["--hold", 2], "--hold is 2.0; expected a share"),
+    ],
+)
+def test_what_cannot_be_composed_is_refused_before_any_work(tmp_path, hw2, composing, options, sentence):
+    refused(hw2(*composing, "--output", tmp_path / "a.png", *options), sentence)
+    assert not list(tmp_path.glob("*a.png*"))
 
 
 def test_compose_draws_two_rows(tmp_path, hw2, tiny_sd):

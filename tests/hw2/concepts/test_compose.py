@@ -3,7 +3,15 @@ import torch
 from torch.testing import assert_close
 
 from hw2.concepts.attention import CrossAttention, MapStore
-from hw2.concepts.compose import Composition, _held_maps, blend, fitting_batch_size, map_store, region_masks
+from hw2.concepts.compose import (
+    Composition,
+    _held_maps,
+    blend,
+    check_boxes,
+    fitting_batch_size,
+    map_store,
+    region_masks,
+)
 from hw2.concepts.generate import ConceptSampler
 from hw2.concepts.stable_diffusion import load_stable_diffusion
 from hw2.errors import InputError
@@ -88,6 +96,21 @@ def test_regions_are_the_boxes_and_the_first_wins_where_they_overlap(sampler):
     assert masks[0, 0].sum() == 4 * 8
     assert masks[0, 1].sum() == 4 * 4  # what the first one leaves of 6 columns by 4 rows
     assert masks.sum(1).max() == 1
+
+
+@pytest.mark.parametrize(
+    ("boxes", "token"),
+    [
+        ({"<new1>": EVERYWHERE, "<new2>": NOWHERE}, "<new2>"),
+        ({"<new1>": NOWHERE, "<new2>": EVERYWHERE}, "<new1>"),
+        ({"<new1>": EVERYWHERE, "<new2>": EVERYWHERE}, "<new2>"),
+    ],
+)
+def test_a_box_without_room_of_its_own_is_refused(sampler, boxes, token):
+    with pytest.raises(InputError, match=f"the box of {token} has none of the picture's 8x8 cells for itself"):
+        check_boxes(sampler, Composition(PROMPT, WORDS, boxes))
+    check_boxes(sampler, Composition(PROMPT, WORDS, {"<new1>": (0, 0, 0.5, 1), "<new2>": EVERYWHERE}))
+    check_boxes(sampler, Composition(PROMPT, WORDS))
 
 
 def test_regions_follow_the_words_that_pixels_listen_to(sampler):

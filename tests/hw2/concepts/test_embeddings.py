@@ -1,3 +1,5 @@
+import zipfile
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -65,6 +67,11 @@ def test_real_files_of_three_shapes_are_read(shared_data, name, token, shape):
         ({"<a>": torch.ones(0, 3)}, None, "shape"),
         ({"<a>": torch.ones(1, 3, dtype=torch.int64)}, None, "no tensor of floating numbers"),
         ({"<a>": "text"}, None, "no tensor of floating numbers"),
+        ({"<a>": torch.empty(1, 3, device="meta")}, None, "no tensor of floating numbers"),
+        ({"<a>": torch.ones(1).expand(60, 50_000_000)}, None, r"shape \(60, 50000000\)"),
+        ({"<a b>": torch.ones(1, 3)}, None, "token '<a b>', which no prompt can have; give it as"),
+        ({"a\x1b[31m": torch.ones(1, 3)}, None, "which no prompt can have"),
+        ({"a": torch.ones(1, 3), "<a>": torch.ones(1, 3)}, None, "has <a> twice"),
         ([1, 2], None, "holds a list"),
         ({}, None, "holds a dict"),
     ],
@@ -95,6 +102,30 @@ def test_broken_files_are_refused(tmp_path, content, suffix):
         read_embeddings(tmp_path / f"e{suffix}")
     with pytest.raises(InputError, match="is not a file"):
         read_embeddings(tmp_path)
+
+
+def test_a_file_that_is_or_becomes_too_large_is_not_read(tmp_path):
+    with (tmp_path / "e.safetensors").open("wb") as file:
+        file.truncate(200 * 2**30)  # takes no room on the disk
+    with pytest.raises(InputError, match="has 214748364800 bytes; a learned embedding has at most"):
+        read_embeddings(tmp_path / "e.safetensors")
+    torch.save({"<a>": torch.zeros(1, 2**25)}, tmp_path / "whole.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "whole.pt") as whole,
+        zipfile.ZipFile(tmp_path / "e.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in whole.namelist():
+            packed.writestr(name, whole.read(name))
+    assert (tmp_path / "e.pt").stat().st_size < 2**20
+    with pytest.raises(InputError, match="a learned embedding has at most"):
+        read_embeddings(tmp_path / "e.pt")
+
+
+def test_a_kind_of_numbers_that_nobody_reads_is_refused(tmp_path):
+    header = b'{"<a>":{"dtype":"F4","shape":[1,2],"data_offsets":[0,1]}}'
+    (tmp_path / "e.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"\0")
+    with pytest.raises(InputError, match="is not a readable safetensors file"):
+        read_embeddings(tmp_path / "e.safetensors")
 
 
 @pytest.mark.parametrize("token", ["new1", "<new 1>", "", "<>", "<a", "<a><b>"])

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pytest
@@ -303,12 +304,63 @@ def test_captions_are_read_in_the_order_of_the_images(tmp_path):
         "[]": "holds something else; expected an object",
         '{"a.png": 1}': "holds something else",
         "{": "is not valid JSON",
+        '{"a.png": "a {}", "a.png": "b {}"}': "stands twice",
+        '{"a.png": "\\ud800 {}"}': "is not valid JSON",
         '{"d.png": "a {}"}': r"a sentence for d\.png, which is not in .* \(a\.png, b\.png, c\.jpg\)",
         '{"a.png": "a tree"}': r"says 'a tree' of a\.png; expected {} where <new1> goes",
     }.items():
         path.write_text(content)
         with pytest.raises(InputError, match=match):
             read_captions(path, tmp_path, "<new1>")
+
+
+@pytest.mark.parametrize("keep_norm", [False, True])
+def test_numbers_that_overflow_end_the_run_and_write_nothing(tiny_sd, images, tmp_path, keep_norm, monkeypatch):
+    monkeypatch.setattr(InversionConfig, "learning_rate_at", lambda self, step: 1e30)
+    with pytest.raises(InputError, match=r"overflowed at step \d+; use a smaller --learning-rate"):
+        learn(tiny_sd, images, tmp_path / "e.safetensors", changed(keep_norm=keep_norm))
+    assert not (tmp_path / "e.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"done": "x"}, {"done": -3}, {"done": 5}, {"losses": None}, {"config": "{"}, {"config": "[]"}, {"config": 5},
+        {"inputs": None}, {"optimizer": {}}, {"vectors": torch.ones(1, 3)}, {"best_vectors": None},
+        {"vectors": torch.full((1, 32), float("nan"))}, {"best_at": "x"}, {"best_at": -2},
+    ],
+)  # fmt: skip
+def test_a_checkpoint_of_another_shape_is_refused(tiny_sd, images, tmp_path, change):
+    output = tmp_path / "e.safetensors"
+    learn(tiny_sd, images, output, changed(num_steps=2))
+    path = training_folder(output) / "checkpoint.pt"
+    torch.save(torch.load(path, weights_only=True) | change, path)
+    with pytest.raises(InputError, match="is no checkpoint of `hw2 concepts learn`"):
+        learn(tiny_sd, images, output, changed(num_steps=4), resume=True)
+
+
+def test_a_run_is_not_made_shorter(tiny_sd, images, tmp_path):
+    learn(tiny_sd, images, tmp_path / "e.safetensors", changed(num_steps=4))
+    with pytest.raises(InputError, match="has 4 steps already; expected --num-steps of as many or more"):
+        learn(tiny_sd, images, tmp_path / "e.safetensors", changed(num_steps=2), resume=True)
+
+
+def test_files_that_are_no_pictures_to_learn_from_are_refused(tmp_path):
+    """A pipe would be waited for, 16 bits would come out white, and a bomb would fill the memory."""
+    path = tmp_path / "a.png"
+    os.mkfifo(path)
+    with pytest.raises(InputError, match=r"a\.png is no file"):
+        read_images(tmp_path, 16)
+    path.unlink()
+    Image.fromarray(np.full((8, 8), 700, np.uint16)).save(path)
+    with pytest.raises(InputError, match="has the mode I;16; expected 8 bits"):
+        read_images(tmp_path, 16)
+    Image.new("1", (13000, 13000)).save(path)
+    with pytest.raises(InputError, match="claims 13000x13000 pixels"):
+        read_images(tmp_path, 16)
+    Image.new("RGB", (8, 8)).save(path, format="EPS")
+    with pytest.raises(InputError, match=r"a\.png is not a readable image"):
+        read_images(tmp_path, 16)
 
 
 def test_images_are_upright_squares_in_order(tmp_path):

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -33,6 +34,9 @@ def test_the_official_file_is_read(shared_data):
         ('{"../x": {}}', "names a folder"),
         ('{"0": []}', "no token_name for concept 0"),
         ('{"0": {"token_name": 5}}', "no token_name"),
+        ('{"0": {"token_name": "new1", "prompt": ["a new1"]}}', "is 'new1'; expected a word in angle brackets"),
+        ('{"0": {"token_name": "<a b>", "prompt": ["a <a b>"]}}', "expected a word in angle brackets"),
+        ('{"0": {"token_name": "<a>", "prompt": ["a <a> \\ud800"]}}', "not valid JSON"),
         ('{"0": {"token_name": "<a>"}}', "no list of prompts"),
         ('{"0": {"token_name": "<a>", "prompt": "a <a>"}}', "no list of prompts"),
         ('{"0": {"token_name": "<a>", "prompt": []}}', "no list of prompts"),
@@ -46,3 +50,14 @@ def test_other_files_are_refused_in_a_sentence(tmp_path, content, match):
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="cannot be read"):
         read_prompts(tmp_path / "none.json")
+
+
+def test_a_pipe_or_a_large_file_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "large.json").write_bytes(bytes(2**20 + 1))
+    for name, match in (
+        ("pipe", "is no file; expected the homework's input.json"),
+        ("large", "more than 1048576 bytes"),
+    ):
+        with pytest.raises(InputError, match=match):
+            read_prompts(tmp_path / f"{name}.json")

@@ -188,6 +188,26 @@ def test_weights_that_are_missing_are_not_made_up(tmp_path, part, file):
 
 
 @pytest.mark.parametrize(
+    ("file", "changes", "sentence"),
+    [
+        ("unet/config.json", {"sample_size": None}, "whose sample_size is None; expected a number"),
+        ("unet/config.json", {"sample_size": 0}, "whose sample_size is 0"),
+        (
+            "tokenizer/tokenizer_config.json",
+            {"model_max_length": 99},
+            "99 tokens a prompt and a text encoder for 77",
+        ),
+        ("text_encoder/config.json", {"num_hidden_layers": 1}, "which its config knows nothing of"),
+        ("scheduler/scheduler_config.json", {"num_train_timesteps": 10**12}, "1000000000000 timesteps"),
+    ],
+)
+def test_parts_that_do_not_fit_together_are_refused(tmp_path, file, changes, sentence):
+    path = save_tiny_stable_diffusion(tmp_path) / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    refused(sentence, load_stable_diffusion, tmp_path)
+
+
+@pytest.mark.parametrize(
     "content", ["", "[]", "{}", '{"num_train_timesteps": 1000, "beta_start": 1, "beta_end": 2, "beta_schedule": "x"}']
 )
 def test_a_scheduler_of_another_kind_is_refused(tmp_path, content):

@@ -460,7 +460,7 @@ def test_other_files_are_counted_aloud(tmp_path, run, images):
         (("--device", "tpu"), "--device is 'tpu'"),
         (("--images", "nowhere"), "nowhere is not a folder; expected one with images"),
         (("--images", "tests"), "tests has no images called {class id}_{image id}.png"),
-        (("--labels", "nowhere.json"), "nowhere.json cannot be read: No such file"),
+        (("--labels", "nowhere.json"), "nowhere.json cannot be read (No such file"),
         (("--labels", "Makefile"), "Makefile is no JSON"),
         (("--clip", "nowhere"), "--clip is 'nowhere', which is not there"),
         (("--clip", "tests"), "tests has no config.json"),

@@ -1,0 +1,40 @@
+"""A person's own small text files, read before it is known that they are that."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hw2.errors import InputError
+
+MAX_BYTES = 2**20
+
+
+def read_small_file(path: Path, expected: str) -> bytes:
+    """The content of a regular file of at most 1 MiB. Raises InputError, with what was expected, for anything else."""
+    try:
+        if path.exists() and not path.is_file():  # a pipe would keep us waiting
+            raise InputError(f"{path} is no file; {expected}")
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path} has more than {MAX_BYTES} bytes; {expected}")
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); {expected}") from None
+
+
+def read_json(path: Path, expected: str) -> Any:
+    """What a small JSON file holds. Raises InputError also if a key stands twice or a text cannot be written down."""
+    try:
+        content = json.loads(read_small_file(path, expected), object_pairs_hook=_without_repetition)
+        json.dumps(content, ensure_ascii=False).encode()  # half a surrogate pair can be escaped, but is no text
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not valid JSON ({error}); mend it") from None
+    return content
+
+
+def _without_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    keys = [key for key, _ in pairs]
+    if repeated := [key for key in keys if keys.count(key) > 1]:
+        raise ValueError(f"the key {repeated[0]!r} stands twice")
+    return dict(pairs)
