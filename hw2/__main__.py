@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import typer
 
-from hw2.cli import Commands
+from hw2.cli import Commands, reading_text
 from hw2.concepts.commands import app as concepts
 from hw2.digits.commands import app as digits
 from hw2.faces.commands import app as faces
@@ -14,13 +15,17 @@ from hw2.faces.commands import app as faces
 app = typer.Typer(
     cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__
 )
-app.add_typer(digits, name="digits")
-app.add_typer(faces, name="faces")
-app.add_typer(concepts, name="concepts")
+for name, problem in {"digits": digits, "faces": faces, "concepts": concepts}.items():
+    for command in problem.registered_commands:
+        assert command.callback is not None
+        command.callback = reading_text(command.callback)
+    app.add_typer(problem, name=name)
 
 
 def main() -> None:
     """Entry point of the `hw2` command."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may have bytes that are no text
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(app())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -85,6 +86,28 @@ def check_target(output: Path) -> None:
             pass
     except OSError as error:
         raise InputError(f"{output} cannot be written ({error.strerror}); choose another place") from None
+
+
+NAMES_OF_FILES = {"embeddings", "more_embeddings", "clip", "start", "end"}
+"""Parameters of text that may name a file, which any bytes can; a Path always may."""
+
+
+def reading_text(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The command, which raises InputError before it starts if an option of text is not UTF-8."""
+
+    @functools.wraps(command)
+    def checked(**options: Any) -> Any:
+        for name, value in options.items():
+            for text in value if isinstance(value, list) else [value]:
+                if isinstance(text, str) and name not in NAMES_OF_FILES:
+                    try:
+                        text.encode()
+                    except UnicodeEncodeError:
+                        option = f"--{name.replace('_', '-')}"
+                        raise InputError(f"{option} is {text!r}, which is not UTF-8; expected text") from None
+        return command(**options)
+
+    return checked
 
 
 def chosen_device(name: str) -> str:

@@ -55,6 +55,7 @@ def image_grid_png(
     FigureCanvasAgg(figure)
 
     def text(x: float, y: float, words: str, size: float, align: str) -> None:
+        words = words.encode(errors="backslashreplace").decode()  # names of files need not be text
         figure.text(x / grid_width, 1 - y / total_height, words, fontsize=size, ha=align, va="center", parse_math=False)
 
     text(LABEL_WIDTH, TITLE_HEIGHT / 2, title, 12, "left")

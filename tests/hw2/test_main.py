@@ -179,6 +179,44 @@ def test_a_noise_that_would_run_code_is_refused_before_anything_is_written(tmp_p
     assert not (tmp_path / "out").exists()
 
 
+NO_TEXT = os.fsdecode(b"\xff")
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "value"),
+    [
+        ("learn --images p --initializer dog --output e.safetensors", "--token", f"<{NO_TEXT}>"),
+        ("learn --images p --token <a> --output e.safetensors", "--initializer", NO_TEXT),
+        ("compose --word <a>=dog --embeddings e --output o.png", "--prompt", f"a <a> and a <b> {NO_TEXT}"),
+        ("compose --prompt <a><b> --word <b>=dog --embeddings e --output o.png", "--word", f"<a>={NO_TEXT}"),
+        ("zero-shot --images p --labels l.json --output o", "--template", f"{{object}} {NO_TEXT}"),
+        ("inspect e.safetensors", "--token", f"<{NO_TEXT}>"),
+    ],
+)
+def test_text_that_is_not_utf_8_is_refused_by_the_name_of_its_option(hw2, command, option, value):
+    refused(hw2("concepts", *command.split(), option, value), f"{option} is {value!r}, which is not UTF-8; expected")
+
+
+def test_files_may_have_names_that_are_not_utf_8(tmp_path, hw2, options, noise_folder):
+    (noise_folder / "01.pt").rename(noise_folder / f"{NO_TEXT}.pt")
+    noise_folder.rename(tmp_path / f"noise {NO_TEXT}")
+    there = ["--noise", tmp_path / f"noise {NO_TEXT}", *options[2:], "--output", tmp_path / NO_TEXT / "out"]
+    assert hw2("faces", "sample", *there, env=dict(os.environ)).returncode == 0
+    assert sorted(contents(tmp_path / NO_TEXT / "out")) == sorted({*FACES} - {"01.png"} | {f"{NO_TEXT}.png"})
+    run = hw2("faces", "interpolate", *there[:-1], tmp_path / NO_TEXT / "p.png", "--end", NO_TEXT)
+    assert run.returncode == 0, run.stderr
+    run = hw2("faces", "eta-grid", *there[:-1], tmp_path / NO_TEXT / "g.png")
+    assert run.returncode == 0, run.stderr
+
+
+def test_a_file_whose_name_is_not_utf_8_can_be_told_of_on_a_terminal_that_is(tmp_path, hw2):
+    learned = tmp_path / f"{NO_TEXT}.pt"
+    torch.save({"<new1>": torch.ones(1, 128)}, learned)
+    run = hw2("concepts", "inspect", learned, env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"})
+    assert run.returncode == 0, run.stderr
+    assert "\\udcff.pt" in run.stdout
+
+
 def test_an_output_folder_with_other_files_is_left_alone(tmp_path, hw2, options):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.doc").write_text("mine")
