@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ GAP = 4
 CELL = 96
 """Images narrower than this many pixels are enlarged by a whole factor, so that a person can see them."""
 LABEL_WIDTH, LABEL_HEIGHT, TITLE_HEIGHT, PANEL_HEIGHT = 90, 28, 40, 300
+TITLE_LETTER, TITLE_LINE = 10, 22
+"""A title that is wider than the grid goes on in another line; most letters are narrower than this."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,9 @@ def image_grid_png(
     scale = max(1, CELL // width)
     cell_height, cell_width = height * scale + GAP, width * scale + GAP
     grid_width = LABEL_WIDTH + len(column_labels) * cell_width
-    grid_height = TITLE_HEIGHT + LABEL_HEIGHT + len(rows) * cell_height
+    lines = textwrap.wrap(title, max((grid_width - LABEL_WIDTH) // TITLE_LETTER, 1)) or [""]
+    head_height = TITLE_HEIGHT + (len(lines) - 1) * TITLE_LINE + LABEL_HEIGHT
+    grid_height = head_height + len(rows) * cell_height
     total_height = grid_height + (PANEL_HEIGHT if panels else 0) + GAP
     figure = Figure(figsize=(grid_width / DPI, total_height / DPI), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
@@ -58,12 +63,13 @@ def image_grid_png(
         words = words.encode(errors="backslashreplace").decode()  # names of files need not be text
         figure.text(x / grid_width, 1 - y / total_height, words, fontsize=size, ha=align, va="center", parse_math=False)
 
-    text(LABEL_WIDTH, TITLE_HEIGHT / 2, title, 12, "left")
+    for i, line in enumerate(lines):
+        text(LABEL_WIDTH, TITLE_HEIGHT / 2 + i * TITLE_LINE, line, 12, "left")
     for column, label in enumerate(column_labels):
         x = LABEL_WIDTH + (column + 0.5) * cell_width
-        text(x, TITLE_HEIGHT + LABEL_HEIGHT / 2, label, 9, "center")
+        text(x, head_height - LABEL_HEIGHT / 2, label, 9, "center")
     for row, (images, label) in enumerate(zip(rows, row_labels, strict=True)):
-        top = TITLE_HEIGHT + LABEL_HEIGHT + row * cell_height
+        top = head_height + row * cell_height
         text(LABEL_WIDTH - 10, top + cell_height / 2, label, 9, "right")
         for column, image in enumerate(images):
             pixels = image.repeat(scale, axis=0).repeat(scale, axis=1)

@@ -52,6 +52,17 @@ def test_labels_title_and_curves_leave_ink():
     assert not np.array_equal(picture, draw(grid, **silent, panels=[Panel([0, 1], {"curve": [2, 1]}, "x", "y")]))
 
 
+def test_a_title_wider_than_the_grid_goes_on_in_another_line():
+    grid = images(1, 2, 96)
+    silent = {"row_labels": [""], "column_labels": ["", ""]}
+    one, three = (draw(grid, **silent, title=title) for title in ("A short title", "A title of many words " * 2))
+    assert (three < 128).sum() > (one < 128).sum()
+    more = len(three) - len(one)
+    assert more > 0
+    np.testing.assert_array_equal(three[TITLE_HEIGHT + more :], one[TITLE_HEIGHT:])
+    assert (three[: TITLE_HEIGHT + more, -4:] == 255).all()  # nothing is cut off at the edge
+
+
 def test_the_same_picture_is_the_same_file():
     grid = images(1, 2, 32)
     labels = {"row_labels": ["r"], "column_labels": ["a", "b"], "title": "t"}
