@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 
 ImageU8 = npt.NDArray[np.uint8]
 
@@ -19,8 +20,7 @@ GAP = 4
 CELL = 96
 """Images narrower than this many pixels are enlarged by a whole factor, so that a person can see them."""
 LABEL_WIDTH, LABEL_HEIGHT, TITLE_HEIGHT, PANEL_HEIGHT = 90, 28, 40, 300
-TITLE_LETTER, TITLE_LINE = 10, 22
-"""A title that is wider than the grid goes on in another line; most letters are narrower than this."""
+TITLE_SIZE, TITLE_LINE = 12, 22
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def image_grid_png(
     scale = max(1, CELL // width)
     cell_height, cell_width = height * scale + GAP, width * scale + GAP
     grid_width = LABEL_WIDTH + len(column_labels) * cell_width
-    lines = textwrap.wrap(title, max((grid_width - LABEL_WIDTH) // TITLE_LETTER, 1)) or [""]
+    lines = _wrapped(title, grid_width - LABEL_WIDTH - 2 * GAP)
     head_height = TITLE_HEIGHT + (len(lines) - 1) * TITLE_LINE + LABEL_HEIGHT
     grid_height = head_height + len(rows) * cell_height
     total_height = grid_height + (PANEL_HEIGHT if panels else 0) + GAP
@@ -64,7 +64,7 @@ def image_grid_png(
         figure.text(x / grid_width, 1 - y / total_height, words, fontsize=size, ha=align, va="center", parse_math=False)
 
     for i, line in enumerate(lines):
-        text(LABEL_WIDTH, TITLE_HEIGHT / 2 + i * TITLE_LINE, line, 12, "left")
+        text(LABEL_WIDTH, TITLE_HEIGHT / 2 + i * TITLE_LINE, line, TITLE_SIZE, "left")
     for column, label in enumerate(column_labels):
         x = LABEL_WIDTH + (column + 0.5) * cell_width
         text(x, head_height - LABEL_HEIGHT / 2, label, 9, "center")
@@ -89,3 +89,16 @@ def image_grid_png(
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def _wrapped(title: str, width: int) -> list[str]:
+    """The lines of a title, none wider than `width` pixels unless a single word is."""
+    font, lines = FontProperties(size=TITLE_SIZE), [""]
+    for word in title.split(" "):
+        longer = f"{lines[-1]} {word}" if lines[-1] else word
+        points, _, _ = text_to_path.get_text_width_height_descent(longer, font, ismath=False)
+        if lines[-1] and points * DPI / 72 > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines

@@ -262,14 +262,18 @@ def compose(
     }
     files = [f"{way} {name}.png" for way in ways for name in names]
     folder = OutputFolder(output.with_name(f".{output.name}.pictures"), files, (settings, composition))
-    with when_stopped():
-        for way, draw in ways.items():
-            missing = [name for name in names if f"{way} {name}.png" in folder.missing()]
-            walks = 1 if way == "one prompt" else 2
-            steps = walks * -(-len(missing) // drawing.batch_size) * drawing.num_inference_steps
-            with progress_bar(way, steps) as advance:
-                for name, image in draw(missing, advance):
-                    folder.write(f"{way} {name}.png", png_bytes(image_to_u8(image)))
+    try:
+        with when_stopped():
+            for way, draw in ways.items():
+                missing = [name for name in names if f"{way} {name}.png" in folder.missing()]
+                walks = 1 if way == "one prompt" else 2
+                steps = walks * -(-len(missing) // drawing.batch_size) * drawing.num_inference_steps
+                with progress_bar(way, steps) as advance:
+                    for name, image in draw(missing, advance):
+                        folder.write(f"{way} {name}.png", png_bytes(image_to_u8(image)))
+    except InputError:
+        folder.discard_if_empty()
+        raise
     rows = [[folder.read(f"{way} {name}.png") for name in names] for way in ways]
     columns = [str(i) for i in range(count)]
     write_file(output, image_grid_png(rows, row_labels=list(ways), column_labels=columns, title=prompt))
