@@ -376,7 +376,9 @@ def zero_shot(
         sentence = f"accuracy {found['accuracy']:.2%} ({found['correct']} of {found['total']} images)"
         summary = {"clip": clip, "template": template, "ignored_files": len(others), **found}
         folder.write("predictions.csv", predictions_csv(predictions, names))
-        folder.write("results.json", json.dumps(summary, indent=1, ensure_ascii=False).encode())
+        folder.write(
+            "results.json", json.dumps(summary, indent=1, ensure_ascii=False).encode(errors="backslashreplace")
+        )
         folder.write("cases.png", cases_png(predictions, names, f"{template}  {sentence}"))
         folder.finish()
     finally:
