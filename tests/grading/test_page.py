@@ -170,6 +170,18 @@ def test_private_lines_parts_and_stages_are_marked_as_such(pages):
         assert named + badge not in pages["staff"]
 
 
+def test_private_parts_are_announced_where_there_are_any(pages):
+    without = replace(submission_result(), lines=[line for line in submission_result().lines if not line.private])
+    for page, told in (
+        (pages["staff"], True),
+        (class_page([submission_result()]), True),
+        (submission_page(without), False),
+        (class_page([without]), False),
+    ):
+        assert "for staff" in page
+        assert ("for staff, with private parts" in page) == told
+
+
 def test_a_low_digit_stands_out(pages):
     assert re.search(r"<b><span class=\"hidden\">digit 8: </span>70%</b>", pages["staff"])
 
