@@ -52,7 +52,7 @@ def image_grid_png(
     scale = max(1, CELL // width)
     cell_height, cell_width = height * scale + GAP, width * scale + GAP
     grid_width = LABEL_WIDTH + len(column_labels) * cell_width
-    lines = _wrapped(title, grid_width - LABEL_WIDTH - 2 * GAP)
+    lines = _wrapped(_as_text(title), grid_width - LABEL_WIDTH - 2 * GAP)
     head_height = TITLE_HEIGHT + (len(lines) - 1) * TITLE_LINE + LABEL_HEIGHT
     grid_height = head_height + len(rows) * cell_height
     total_height = grid_height + (PANEL_HEIGHT if panels else 0) + GAP
@@ -60,8 +60,8 @@ def image_grid_png(
     FigureCanvasAgg(figure)
 
     def text(x: float, y: float, words: str, size: float, align: str) -> None:
-        words = words.encode(errors="backslashreplace").decode()  # names of files need not be text
-        figure.text(x / grid_width, 1 - y / total_height, words, fontsize=size, ha=align, va="center", parse_math=False)
+        x, y, words = x / grid_width, 1 - y / total_height, _as_text(words)
+        figure.text(x, y, words, fontsize=size, ha=align, va="center", parse_math=False)
 
     for i, line in enumerate(lines):
         text(LABEL_WIDTH, TITLE_HEIGHT / 2 + i * TITLE_LINE, line, TITLE_SIZE, "left")
@@ -89,6 +89,11 @@ def image_grid_png(
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def _as_text(name: str) -> str:
+    """Names of files need not be text; bytes that are none are spelled out."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 def _wrapped(title: str, width: int) -> list[str]:
