@@ -11,8 +11,9 @@ import logging
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -51,7 +52,7 @@ class ClipJudge(Protocol):
         """What cosines of an image and a sentence are multiplied by."""
 
     def image_features(self, images: Iterable[ImageU8]) -> Features:
-        """Unit vectors (N, D) of images (H, W, 3) of any sizes; none is kept while the next is taken."""
+        """Unit vectors (N, D) of images (H, W, 3) of any sizes; at most two are kept at a time."""
 
     def text_features(self, sentences: Sequence[str]) -> Features:
         """Unit vectors (N, D)."""
@@ -75,7 +76,15 @@ class TransformersClip:
 
     def image_features(self, images: Iterable[ImageU8]) -> Features:
         """See `ClipJudge`; preprocessed as the model's own configuration says, by PIL as in transformers 4."""
-        pixels = [self.processor(images=Image.fromarray(image), return_tensors="pt").pixel_values for image in images]
+        pixels: list[Tensor] = []
+        with ThreadPoolExecutor(1) as beside:  # one is read while the one before it is made smaller
+            prepared: Future[Tensor] | None = None
+            for image in images:
+                if prepared is not None:
+                    pixels.append(prepared.result())
+                prepared = beside.submit(self._prepared, image)
+            if prepared is not None:
+                pixels.append(prepared.result())
         found = [np.empty((0, int(self.model.config.projection_dim)), np.float32)]
         parts = -(-len(pixels) // max(self.batch_size, FEWEST))
         for part in range(parts):  # of nearly equal size, so that none needs much filling up
@@ -83,6 +92,10 @@ class TransformersClip:
             rows = torch.arange(max(len(batch), FEWEST)) % len(batch)
             found.append(self._features(self.model.get_image_features, pixel_values=batch[rows])[: len(batch)])
         return np.concatenate(found)
+
+    def _prepared(self, image: ImageU8) -> Tensor:
+        pixels: Tensor = self.processor(images=Image.fromarray(image), return_tensors="pt").pixel_values
+        return pixels
 
     def text_features(self, sentences: Sequence[str]) -> Features:
         """See `ClipJudge`; each alone, as the official script does; what is too long is cut, its end token kept."""
@@ -143,26 +156,33 @@ def load_clip(name: str, device: str = "cpu", batch_size: int = BATCH) -> Transf
         raise GradingError(
             f"{shown} has a tokenizer of {len(tokenizer)} words for a model of {words}; download it again"
         )
-    digest = hashlib.sha256()
     for key, value in sorted(model.state_dict().items()):
         if not all(bound.isfinite() for bound in value.aminmax()):  # either is NaN if any number is
             raise GradingError(f"{shown} has weights that are not finite, {key} among them; download it again")
-        digest.update(key.encode())
-        digest.update(value.contiguous().view(-1).view(torch.uint8).numpy())
-    kind = (
-        "embedded"
-        if folder == EMBEDDED / "small_clip"
-        else "official"
-        if source == CLIP_MODEL and not folder.exists()
-        else "custom"
-    )
-    identity = Judge("concepts", kind, source if kind != "embedded" else "small_clip", digest.hexdigest())  # type: ignore[arg-type]
     model.to(device).eval().requires_grad_(False)
     for parameter in model.parameters():  # where a file puts them would decide in which order they are added up
         parameter.data = parameter.data.clone()
-    judge = TransformersClip(model, tokenizer, processor, identity, device, batch_size)
-    _try(judge, shown)
-    return judge
+    kind: Any = "custom"
+    if folder == EMBEDDED / "small_clip":
+        kind, source = "embedded", "small_clip"
+    elif source == CLIP_MODEL and not folder.exists():
+        kind = "official"
+    judge = TransformersClip(
+        model, tokenizer, processor, Judge("concepts", kind, source, sha256=""), device, batch_size
+    )
+    with ThreadPoolExecutor(1) as beside:  # a third of a second, and one core
+        digest = beside.submit(_sha256, model)
+        _try(judge, shown)
+    return replace(judge, identity=replace(judge.identity, sha256=digest.result()))
+
+
+def _sha256(model: Any) -> str:
+    """Of all weights, whatever file they came in."""
+    digest = hashlib.sha256()
+    for key, value in sorted(model.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(value.cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _try(judge: TransformersClip, shown: str) -> None:
