@@ -140,10 +140,11 @@ def test_watching_attention_changes_nothing_and_maps_are_shares(tiny_sd):
     assert not any(isinstance(p, CrossAttention) for p in sampler.model.unet.attn_processors.values())
 
 
-def test_only_the_maps_that_are_used_are_kept_and_no_others_memory_with_them(tiny_sd):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_only_the_maps_that_are_used_are_kept_and_no_others_memory_with_them(tiny_sd, dtype):
     """Equal to a store of every map, from which words' maps are worked out at the end."""
     sampler = ConceptSampler(load_stable_diffusion(tiny_sd), num_inference_steps=3)
-    store, everything = MapStore(rows=2, places=[[1], [2, 3]], kept=2, dtype=torch.float16), []
+    store, everything = MapStore(rows=2, places=[[1], [2, 3]], kept=2, dtype=dtype), []
 
     def keep(name, weights):
         everything.append((name, weights[:2].clone()))
@@ -156,7 +157,7 @@ def test_only_the_maps_that_are_used_are_kept_and_no_others_memory_with_them(tin
         own = dict(everything[number * layers : (number + 1) * layers])
         assert list(call) == list(own)
         for name, weights in call.items():
-            assert torch.equal(weights, own[name].half())
+            assert torch.equal(weights, own[name].to(dtype))
             assert weights.untyped_storage().nbytes() == weights.nbytes
     assert len(store.calls) == 2
     for word, places in enumerate([[1], [2, 3]]):

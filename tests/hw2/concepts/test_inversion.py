@@ -61,22 +61,22 @@ def test_the_loss_is_the_definition(tiny_sd, images, captions):
     model = load_stable_diffusion(tiny_sd)
     inversion = Inversion(model, images, changed(flip=True), captions)
     with torch.no_grad():
-        ours = float(inversion.loss(torch.Generator().manual_seed(7), 6, slice(None)))
+        ours = float(inversion.loss(torch.Generator().manual_seed(7), 16, slice(None)))
     unet, vae, text = tiny_parts()
     g = torch.Generator().manual_seed(7)
-    index, said = torch.randint(6, (6,), generator=g), torch.randint(len(templates.OBJECT), (6,), generator=g)
-    own = torch.rand(6, generator=g) >= 0.5 if captions else [False] * 6
-    order, within = torch.randperm(6, generator=g), torch.rand(6, generator=g)
-    spread, noise = torch.randn(6, 4, 8, 8, generator=g), torch.randn(6, 4, 8, 8, generator=g)
+    index, said = torch.randint(6, (16,), generator=g), torch.randint(len(templates.OBJECT), (16,), generator=g)
+    own = torch.rand(16, generator=g) >= 0.5 if captions else [False] * 16
+    order, within = torch.randperm(16, generator=g), torch.rand(16, generator=g)
+    spread, noise = torch.randn(16, 4, 8, 8, generator=g), torch.randn(16, 4, 8, 8, generator=g)
     betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
     abar = np.cumprod(1 - betas)
     errors = []
     with torch.no_grad():
-        for i in range(6):
+        for i in range(16):
             image = images[index[i] % 3]
             found = vae.encode((image.flip(-1) if index[i] >= 3 else image)[None]).latent_dist
             latents = 0.5 * (found.mean + found.std * spread[i])
-            t = int((order[i] + within[i]) / 6 * 1000)
+            t = int((order[i] + within[i]) / 16 * 1000)
             noisy = abar[t] ** 0.5 * latents + (1 - abar[t]) ** 0.5 * noise[i]
             sentence = (captions[index[i] % 3] if own[i] else None) or templates.OBJECT[said[i]].format("<new1>")
             # the new word starts as "dog", so that sentence must do
