@@ -144,16 +144,26 @@ def map_store(sampler: ConceptSampler, composition: Composition, rows: int) -> M
     return MapStore(rows, places, kept, sampler.model.dtype)
 
 
-@torch.no_grad()
 def fitting_batch_size(sampler: ConceptSampler, composition: Composition) -> int:
     """How many pictures to blend at once: as `generate.fitting_batch_size`, with all that a picture needs here."""
+    model = sampler.model
+    if model.device.type != "cuda":  # where trying would take as long as a step
+        return generate.fitting_batch_size(model)
+    kept = kept_bytes(sampler, composition)
+    with model.attention(lambda name, weights: weights):
+        return generate.fitting_batch_size(model, rows=len(composition.tokens) + 2, kept=kept)
+
+
+@torch.no_grad()
+def kept_bytes(sampler: ConceptSampler, composition: Composition) -> int:
+    """What the layout's maps of one picture take until the second walk, found by one call of the network."""
     model, store = sampler.model, map_store(sampler, composition, rows=1)
+    if not store.calls:
+        return 0
     sample = torch.zeros(1, *model.latent_shape, device=model.device)
     with model.attention(store.keep):
         model.predict(sample, torch.zeros(1, dtype=torch.int64, device=model.device), model.encode_prompts([""]))
-    kept = len(store.calls) * sum(weights.nbytes for weights in store.calls[0].values()) if store.calls else 0
-    with model.attention(lambda name, weights: weights):
-        return generate.fitting_batch_size(model, rows=len(composition.tokens) + 2, kept=kept)
+    return len(store.calls) * sum(weights.nbytes for weights in store.calls[0].values())
 
 
 def region_masks(sampler: ConceptSampler, composition: Composition, store: MapStore) -> Tensor:

@@ -9,11 +9,12 @@ from hw2.concepts.compose import (
     blend,
     check_boxes,
     fitting_batch_size,
+    kept_bytes,
     map_store,
     region_masks,
 )
 from hw2.concepts.generate import ConceptSampler
-from hw2.concepts.stable_diffusion import load_stable_diffusion
+from hw2.concepts.stable_diffusion import StableDiffusion, load_stable_diffusion
 from hw2.errors import InputError
 from hw2.samplers import last_sample
 
@@ -175,17 +176,22 @@ def test_without_a_map_there_is_no_words_map():
 
 
 def test_a_composition_counts_what_its_pictures_need_of_a_gpu(sampler, monkeypatch):
-    """Four rows a picture for two concepts, and the maps that are held until the second walk."""
+    """The maps that are held until the second walk, and four rows a picture for two concepts."""
+    with sampler.model.attention((store := MapStore(rows=1, kept=4)).keep):
+        latents(sampler, PROMPT)
+    whole = sum(weights.nbytes for call in store.calls for weights in call.values())
+    assert [kept_bytes(sampler, Composition(PROMPT, WORDS, None, hold)) for hold in (0.0, 0.5, 1.0)] == [
+        0, whole // 2, whole
+    ]  # fmt: skip
+    assert fitting_batch_size(sampler, Composition(PROMPT, WORDS)) == 5  # on a CPU
     asked = []
     monkeypatch.setattr(
         "hw2.concepts.generate.fitting_batch_size", lambda model, rows, kept: asked.append((rows, kept))
     )
-    for hold in (0.0, 0.5, 1.0):
-        fitting_batch_size(sampler, Composition(PROMPT, WORDS, None, hold))
-    with sampler.model.attention((store := MapStore(rows=1, kept=4)).keep):
-        latents(sampler, PROMPT)
-    whole = sum(weights.nbytes for call in store.calls for weights in call.values())
-    assert asked == [(4, 0), (4, whole // 2), (4, whole)]
+    monkeypatch.setattr("hw2.concepts.compose.kept_bytes", lambda sampler, composition: 7)
+    monkeypatch.setattr(StableDiffusion, "device", torch.device("cuda"))
+    fitting_batch_size(sampler, Composition(PROMPT, WORDS))
+    assert asked == [(4, 7)]
 
 
 @pytest.mark.parametrize(
