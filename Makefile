@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN    := .venv/bin
 GRADE  := build/grade
 ZERO_SHOT := --images fixtures/hw2_data/clip_zeroshot/val --labels fixtures/hw2_data/clip_zeroshot/id2label.json
-FACE   := --noise fixtures/hw2_data/face/noise --checkpoint fixtures/models/face_unet.safetensors
+FACE   := --noise fixtures/hw2_data/face/noise --checkpoint hw2/models/face_unet.safetensors
 
 .DEFAULT_GOAL := help
 .PHONY: help setup grade test lint format gpu-test fixtures bench clean
@@ -31,7 +31,7 @@ grade: .venv/.ready ## run the reference submission on the embedded default, gra
 	+@$(BIN)/hw2 concepts zero-shot $(ZERO_SHOT) --output $(GRADE)/zero_shot || exit 2
 	+@echo "The reference submission is our own code: it runs without a sandbox (--trust)." >&2
 	+@$(BIN)/hw2-grade submission fixtures/submissions/reference --data fixtures/hw2_data --clip embedded --trust \
-	  --unet fixtures/models/face_unet.safetensors --stable-diffusion fixtures/models/small_sd \
+	  --unet hw2/models/face_unet.safetensors --stable-diffusion hw2/models/small_sd \
 	  --output $(GRADE)/reference
 
 # Threads that wait asleep: several processes at a time are tested, and spinning ones take the cores from each other.
@@ -52,10 +52,10 @@ gpu-test: .venv/.ready ## the tests that need a CUDA device
 	@$(BIN)/pytest -m gpu
 
 fixtures: .venv/.ready ## train the bundled models and make the ground truth again
-	@$(BIN)/python -m fixtures.regenerate
+	@$(BIN)/python -m fixtures.making.regenerate
 
 bench: .venv/.ready ## speed and memory, each beside its floor
-	@$(BIN)/python -m tests.bench
+	@$(BIN)/python -m tests.benchmarks.bench
 
 clean: ## remove everything that was built, the environment too
 	@rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .tox

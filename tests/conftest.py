@@ -56,13 +56,13 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def bundled_model() -> Path:
     """The face network that this project trained itself."""
-    return ROOT / "fixtures" / "models" / "face_unet.safetensors"
+    return ROOT / "hw2" / "models" / "face_unet.safetensors"
 
 
 @pytest.fixture(scope="session")
 def bundled_digit_model() -> Path:
     """The digit model that this project trained itself."""
-    return ROOT / "fixtures" / "models" / "digit_unet.safetensors"
+    return ROOT / "hw2" / "models" / "digit_unet.safetensors"
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fixtures.small_world import world_tokenizer
+from fixtures.making.small_world import world_tokenizer
 
 CAPTIONS = [
     ["a striped red ball on the grass", "snow under water", "long ears and a green belly in the style of a sketch"],

@@ -8,6 +8,7 @@ import torch
 from hw2.concepts.compose import Composition, draw_blended
 from hw2.concepts.generate import ConceptSampler, fitting_batch_size
 from hw2.concepts.stable_diffusion import load_stable_diffusion
+from hw2.diffusion.interpolate import slerp
 from hw2.digits.checkpoint import load_digit_model
 from hw2.digits.data import load_digits
 from hw2.digits.sample import DigitSampler, digit_to_u8, official_names
@@ -15,10 +16,9 @@ from hw2.digits.train import TrainConfig, train_digits
 from hw2.faces.checkpoint import load_face_unet
 from hw2.faces.network import FaceUNet
 from hw2.faces.sample import FaceSampler, batch_invariant, face_to_u8, load_noises
-from hw2.interpolate import slerp
+from tests.models.sd_v1_random import random_sd_v1
+from tests.models.tiny_sd import save_tiny_stable_diffusion
 from tests.oracles import diffusers_face_unet, random_face_weights
-from tests.sd_v1_random import random_sd_v1
-from tests.tiny_sd import save_tiny_stable_diffusion
 
 pytestmark = pytest.mark.gpu
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Problem 3: new words for Stable Diffusion, and CLIP's zero-shot guesses.")
 
-MODELS = Path(__file__).parent.parent.parent / "fixtures" / "models"
+MODELS = Path(__file__).parents[1] / "models"
 BUNDLED_SD, BUNDLED_CLIP = MODELS / "small_sd", MODELS / "small_clip"
 TEMPLATE = "A photo of {object}."
 
@@ -185,7 +185,7 @@ def generate(
     """Draw every prompt of an input.json with learned words, in the official layout."""
     from hw2.concepts.generate import fitting_batch_size, image_to_u8, official_names
     from hw2.concepts.prompts import read_prompts
-    from hw2.output import OutputFolder, png_bytes
+    from hw2.files.output import OutputFolder, png_bytes
     from hw2.progress import progress_bar
 
     check_at_least("--per-prompt", per_prompt)
@@ -238,7 +238,7 @@ def compose(
     from hw2.concepts.compose import Composition, check_boxes, draw_blended, fitting_batch_size
     from hw2.concepts.generate import image_to_u8
     from hw2.figures import image_grid_png
-    from hw2.output import OutputFolder, png_bytes, write_file
+    from hw2.files.output import OutputFolder, png_bytes, write_file
     from hw2.progress import progress_bar
 
     check_picture_name(output)
@@ -348,7 +348,7 @@ def zero_shot(
         read_class_names,
         results,
     )
-    from hw2.output import OutputFolder
+    from hw2.files.output import OutputFolder
     from hw2.progress import progress_bar
 
     check_at_least("--batch-size", batch_size)

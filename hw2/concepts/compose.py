@@ -22,8 +22,8 @@ from hw2.concepts import generate
 from hw2.concepts.attention import MapStore
 from hw2.concepts.generate import ConceptSampler
 from hw2.concepts.stable_diffusion import PLACEHOLDER
+from hw2.diffusion.samplers import StepOutput, classifier_free_guidance, walk
 from hw2.errors import InputError
-from hw2.samplers import StepOutput, classifier_free_guidance, walk
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom, in shares of the picture from 0 to 1."""

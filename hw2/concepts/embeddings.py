@@ -13,9 +13,9 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from hw2.errors import InputError
-from hw2.output import write_file
-from hw2.torch_file import read_torch_file
-from hw2.weights import is_safetensors
+from hw2.files.output import write_file
+from hw2.files.torch_file import read_torch_file
+from hw2.files.weights import is_safetensors
 
 TOKEN = re.compile(r"<[^<>\s]+>")
 

@@ -13,10 +13,19 @@ import torch
 from torch import Tensor
 
 from hw2.concepts.stable_diffusion import StableDiffusion
+from hw2.diffusion.samplers import (
+    Network,
+    Step,
+    StepOutput,
+    classifier_free_guidance,
+    ddim_step,
+    dpm_solver_pp_2m,
+    randn,
+    walk,
+)
+from hw2.diffusion.schedule import timestep_pairs
+from hw2.diffusion.seeding import image_generators
 from hw2.errors import InputError
-from hw2.samplers import Network, Step, StepOutput, classifier_free_guidance, ddim_step, dpm_solver_pp_2m, randn, walk
-from hw2.schedule import timestep_pairs
-from hw2.seeding import image_generators
 
 SamplerName = Literal["ddim", "dpm++"]
 PER_PROMPT = 25

@@ -23,11 +23,11 @@ from torch.nn import functional as F
 from hw2.concepts import templates
 from hw2.concepts.embeddings import save_embeddings
 from hw2.concepts.stable_diffusion import StableDiffusion
+from hw2.diffusion.seeding import image_generator
 from hw2.errors import InputError
+from hw2.files.small_file import read_json
+from hw2.files.training_run import TrainingRun
 from hw2.progress import progress_bar
-from hw2.seeding import image_generator
-from hw2.small_file import read_json
-from hw2.training_run import TrainingRun
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hw2.concepts.embeddings import check_token
 from hw2.errors import InputError
-from hw2.small_file import read_json
+from hw2.files.small_file import read_json
 
 
 @dataclass(frozen=True)

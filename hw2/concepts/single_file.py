@@ -23,8 +23,8 @@ from torch.utils.serialization import config as serialization
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from hw2.errors import InputError
-from hw2.torch_file import read_torch_file
-from hw2.weights import assign_weights, describe_keys, is_safetensors, read_weights
+from hw2.files.torch_file import read_torch_file
+from hw2.files.weights import assign_weights, describe_keys, is_safetensors, read_weights
 
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."
 UNUSED = re.compile(r"[^.]+|model_ema\..*|cond_stage_model\.transformer\.text_model\.embeddings\.position_ids")

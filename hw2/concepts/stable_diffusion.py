@@ -22,9 +22,9 @@ from transformers import AddedToken, CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from hw2.concepts.attention import CrossAttention
+from hw2.diffusion.samplers import PredictionType
+from hw2.diffusion.schedule import NoiseSchedule, linear_betas, scaled_linear_betas
 from hw2.errors import InputError
-from hw2.samplers import PredictionType
-from hw2.schedule import NoiseSchedule, linear_betas, scaled_linear_betas
 
 FEWEST = 16
 """Rows from which an image's rounding no longer changed with the batch; see `StableDiffusion.predict`."""

@@ -21,8 +21,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hw2.errors import InputError
-from hw2.output import HARMLESS
-from hw2.small_file import read_small_file
+from hw2.files.output import HARMLESS
+from hw2.files.small_file import read_small_file
 
 if TYPE_CHECKING:
     from hw2.concepts.clip import Clip

@@ -9,11 +9,11 @@ from typing import Literal, get_args
 
 import torch
 
+from hw2.diffusion.samplers import PredictionType
+from hw2.diffusion.schedule import NoiseSchedule, cosine_betas, linear_betas
 from hw2.digits.network import DigitUNet, DigitUNetConfig
 from hw2.errors import InputError
-from hw2.samplers import PredictionType
-from hw2.schedule import NoiseSchedule, cosine_betas, linear_betas
-from hw2.weights import assign_weights, read_weights, save_weights
+from hw2.files.weights import assign_weights, read_weights, save_weights
 
 BetaSchedule = Literal["linear", "cosine"]
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Problem 1: MNIST-M and SVHN digits by one conditional diffusion model.")
 
-BUNDLED = Path(__file__).parent.parent.parent / "fixtures" / "models" / "digit_unet.safetensors"
+BUNDLED = Path(__file__).parents[1] / "models" / "digit_unet.safetensors"
 
 CheckpointOption = Annotated[
     Path | None, typer.Option(help="A model.safetensors of `hw2 digits train`; the bundled one if not given.")
@@ -66,7 +66,7 @@ def sample(
     from accelerate import PartialState
 
     from hw2.digits.sample import digit_to_u8, official_names
-    from hw2.output import OutputFolder, png_bytes
+    from hw2.files.output import OutputFolder, png_bytes
     from hw2.progress import progress_bar
 
     check_at_least("--per-digit", per_digit)
@@ -109,7 +109,7 @@ def grid(
 ) -> None:
     """Picture: ten noises of each digit, a 10x10 grid for each data set."""
     from hw2.digits.figures import digit_grid_png
-    from hw2.output import write_file
+    from hw2.files.output import write_file
 
     check_picture_name(output)
     drawing, _ = _sampler(
@@ -130,7 +130,7 @@ def reverse(
 ) -> None:
     """Picture: the first "0" of each data set after 0, 200, .., 1000 of DDPM's 1000 steps."""
     from hw2.digits.figures import reverse_png
-    from hw2.output import write_file
+    from hw2.files.output import write_file
 
     check_picture_name(output)
     drawing, _ = _sampler(checkpoint, "ddpm", 1000, guidance_scale, guidance_interval, seed, device, dtype, 2)
@@ -267,9 +267,9 @@ def _sampler(
     """(sampler, all that its digits depend on), every option checked before the long work starts."""
     import math
 
+    from hw2.diffusion.schedule import timestep_pairs
     from hw2.digits.checkpoint import load_digit_model
     from hw2.digits.sample import DigitSampler
-    from hw2.schedule import timestep_pairs
 
     steps = DEFAULT_STEPS[sampler] if num_inference_steps is None else num_inference_steps
     try:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from hw2.digits.network import DATASETS, IMAGE_SIZE, NUM_DIGITS
 from hw2.errors import InputError
-from hw2.output import write_file
+from hw2.files.output import write_file
 from hw2.progress import progress_bar
 
 COLUMNS = ["image_name", "label"]

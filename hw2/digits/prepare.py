@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from hw2.digits.network import DATASETS, IMAGE_SIZE
 from hw2.errors import InputError
-from hw2.output import png_bytes, write_file
+from hw2.files.output import png_bytes, write_file
 from hw2.progress import progress_bar
 
 ImageU8 = npt.NDArray[np.uint8]

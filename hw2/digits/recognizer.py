@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from hw2.digits.network import NUM_DIGITS
 from hw2.digits.train import BatchSource, TrainConfig
+from hw2.files.weights import assign_weights, read_weights, save_weights
 from hw2.progress import progress_bar
-from hw2.weights import assign_weights, read_weights, save_weights
 
 TRAINING_STEPS = 1500
 

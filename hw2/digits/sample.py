@@ -12,10 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hw2.digits.checkpoint import DigitModel
-from hw2.digits.network import DATASETS, IMAGE_CHANNELS, IMAGE_SIZE, NULL_DIGIT, NUM_DIGITS
-from hw2.errors import InputError
-from hw2.samplers import (
+from hw2.diffusion.samplers import (
     Network,
     Step,
     StepOutput,
@@ -26,8 +23,11 @@ from hw2.samplers import (
     randn,
     walk,
 )
-from hw2.schedule import timestep_pairs
-from hw2.seeding import image_generators
+from hw2.diffusion.schedule import timestep_pairs
+from hw2.diffusion.seeding import image_generators
+from hw2.digits.checkpoint import DigitModel
+from hw2.digits.network import DATASETS, IMAGE_CHANNELS, IMAGE_SIZE, NULL_DIGIT, NUM_DIGITS
+from hw2.errors import InputError
 
 SHAPE = (IMAGE_CHANNELS, IMAGE_SIZE, IMAGE_SIZE)
 FEWEST = 16

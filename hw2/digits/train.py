@@ -20,16 +20,16 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.nn import functional as F
 
+from hw2.diffusion.samplers import PredictionType
+from hw2.diffusion.schedule import NoiseSchedule
 from hw2.digits.augment import augment_house_numbers
 from hw2.digits.checkpoint import BetaSchedule, DigitModel, noise_schedule, save_digit_model
 from hw2.digits.data import DigitImages
 from hw2.digits.house_numbers import draw_house_numbers
 from hw2.digits.network import DATASETS, NULL_DATASET, NULL_DIGIT, NUM_DIGITS, DigitUNet, DigitUNetConfig
 from hw2.errors import InputError
+from hw2.files.training_run import TrainingRun
 from hw2.progress import progress_bar
-from hw2.samplers import PredictionType
-from hw2.schedule import NoiseSchedule
-from hw2.training_run import TrainingRun
 
 SVHN = DATASETS.index("svhn")
 

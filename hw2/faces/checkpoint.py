@@ -10,8 +10,8 @@ from torch import Tensor
 
 from hw2.errors import InputError
 from hw2.faces.network import FaceUNet, FaceUNetConfig
-from hw2.torch_file import read_torch_file
-from hw2.weights import assign_weights, describe_keys, is_safetensors, read_weights, save_weights
+from hw2.files.torch_file import read_torch_file
+from hw2.files.weights import assign_weights, describe_keys, is_safetensors, read_weights, save_weights
 
 
 def save_face_unet(network: FaceUNet, path: Path) -> None:

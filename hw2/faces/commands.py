@@ -46,7 +46,7 @@ def faces_sample(
     batch_size: BatchOption = 5,
 ) -> None:
     """Draw one face for each noise."""
-    from hw2.output import OutputFolder
+    from hw2.files.output import OutputFolder
 
     if not 0 <= eta <= 1:
         raise InputError(f"--eta is {eta:g}; expected a number from 0 to 1")
@@ -70,7 +70,7 @@ def faces_eta_grid(
 ) -> None:
     """Picture: the first four noises (columns) at eta 0, .25, .5, .75 and 1 (rows)."""
     from hw2.faces.figures import eta_grid_names, eta_grid_png
-    from hw2.output import OutputFolder, write_file
+    from hw2.files.output import OutputFolder, write_file
 
     sampler, noises, settings = _load_faces(noise, checkpoint, num_inference_steps, seed, device, dtype, batch_size)
     first_four = dict(list(noises.items())[:4])
@@ -94,7 +94,7 @@ def faces_interpolate(
 ) -> None:
     """Picture: 11 faces on the way from one noise to another, by slerp and by linear interpolation."""
     from hw2.faces.figures import interpolation_names, interpolation_png
-    from hw2.output import OutputFolder, write_file
+    from hw2.files.output import OutputFolder, write_file
 
     sampler, noises, settings = _load_faces(noise, checkpoint, num_inference_steps, 0, device, dtype, batch_size)
     for name in (start, end):
@@ -115,9 +115,9 @@ def _load_faces(
     noise: Path, checkpoint: Path, num_inference_steps: int, seed: int, device: str, dtype: str, batch_size: int
 ) -> tuple[FaceSampler, dict[str, Tensor], object]:
     """(sampler, noises, all that the faces depend on), every option checked before the long work starts."""
+    from hw2.diffusion.schedule import timestep_pairs
     from hw2.faces.checkpoint import load_face_unet
     from hw2.faces.sample import FaceSampler, batch_invariant, load_noises
-    from hw2.schedule import timestep_pairs
 
     try:
         timestep_pairs("homework", num_inference_steps)

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from hw2.diffusion.interpolate import angle_between, lerp, slerp
 from hw2.faces.sample import FaceSampler
 from hw2.figures import Panel, image_grid_png
-from hw2.interpolate import angle_between, lerp, slerp
-from hw2.output import OutputFolder
+from hw2.files.output import OutputFolder
 
 ETAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 ALPHAS = tuple(i / 10 for i in range(11))

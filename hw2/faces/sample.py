@@ -12,14 +12,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from hw2.diffusion.samplers import Network, ddim_step, walk
+from hw2.diffusion.schedule import homework_schedule, timestep_pairs
+from hw2.diffusion.seeding import image_generators
 from hw2.errors import InputError
 from hw2.faces.network import FaceUNet
-from hw2.output import OutputFolder, png_bytes
+from hw2.files.output import OutputFolder, png_bytes
+from hw2.files.torch_file import read_torch_file
 from hw2.progress import progress_bar
-from hw2.samplers import Network, ddim_step, walk
-from hw2.schedule import homework_schedule, timestep_pairs
-from hw2.seeding import image_generators
-from hw2.torch_file import read_torch_file
 
 MAX_SIDE = 4096
 """Far more than any face; a file can claim a side of billions in a few bytes."""

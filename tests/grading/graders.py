@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from grading.cohort import Grades
-from grading.folder import locked
-from grading.points import StaffEntry
-from grading.results import GradingError, StageResult, SubmissionResult
+from grading.cohort.cohort import Grades
+from grading.core.errors import GradingError
+from grading.core.results import StageResult, SubmissionResult
+from grading.files.storage import locked
+from grading.points.lines import StaffEntry
 
 
 def memory() -> int:

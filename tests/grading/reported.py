@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from grading.pictures import ImageU8, Pictures, make_pictures
-from grading.results import (
+from grading.core.arrays import ImageU8
+from grading.core.results import (
     Check,
     ConceptsResult,
     DigitsResult,
@@ -16,6 +16,7 @@ from grading.results import (
     StageResult,
     SubmissionResult,
 )
+from grading.reports.pictures import Pictures, make_pictures
 
 HOSTILE = (
     "<script>document.title='stolen'</script><img src=/stolen.png onerror=alert(1)>"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from grading.results import GradingError
-from grading.sandbox import Limits, run_sandboxed
+from grading.core.errors import GradingError
+from grading.sandbox.run import Limits, run_sandboxed
 
 ROOT = Path(__file__).parents[2]
 ATTACKS = ROOT / "fixtures" / "submissions" / "attacks"

@@ -1,6 +1,6 @@
 import pytest
 
-from tests.tiny_sd import save_tiny_stable_diffusion
+from tests.models.tiny_sd import save_tiny_stable_diffusion
 
 
 @pytest.fixture(scope="session")

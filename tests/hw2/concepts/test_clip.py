@@ -17,8 +17,8 @@ from transformers import CLIPImageProcessorPil, CLIPModel
 from hw2.concepts import clip as clip_module
 from hw2.concepts.clip import load_clip, openai_templates
 from hw2.errors import InputError
-from tests.tiny_clip import register_tiny_open_clip, save_tiny_clip, tiny_clip, tiny_open_clip
-from tests.tiny_sd import tiny_tokenizer
+from tests.models.tiny_clip import register_tiny_open_clip, save_tiny_clip, tiny_clip, tiny_open_clip
+from tests.models.tiny_sd import tiny_tokenizer
 
 SENTENCES = ["a dog on the beach", "a red cat", "a photo of aquarium_fish.", ""]
 

@@ -15,8 +15,8 @@ from hw2.concepts.compose import (
 )
 from hw2.concepts.generate import ConceptSampler
 from hw2.concepts.stable_diffusion import StableDiffusion, load_stable_diffusion
+from hw2.diffusion.samplers import last_sample
 from hw2.errors import InputError
-from hw2.samplers import last_sample
 
 PROMPT = "a <new1> and a <new2> on the beach"
 WORDS = {"<new1>": "dog", "<new2>": "cat"}

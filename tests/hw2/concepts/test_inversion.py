@@ -22,7 +22,7 @@ from hw2.concepts.inversion import (
 )
 from hw2.concepts.stable_diffusion import StableDiffusion, load_stable_diffusion
 from hw2.errors import InputError
-from tests.tiny_sd import save_tiny_stable_diffusion, tiny_parts
+from tests.models.tiny_sd import save_tiny_stable_diffusion, tiny_parts
 
 CONFIG = InversionConfig(
     "<new1>", "dog", num_steps=12, learning_rate=0.05, batch_size=4, validate_every=4, keep_norm=False

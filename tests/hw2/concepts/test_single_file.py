@@ -19,7 +19,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from hw2.concepts import single_file
 from hw2.concepts.single_file import SingleFileConfig, read_single_file, sd_v1_tokenizer, unet_to_ldm, vae_to_ldm
 from hw2.errors import InputError
-from hw2.torch_file import read_torch_file
+from hw2.files.torch_file import read_torch_file
 from tests.hw2.concepts import compvis
 
 MODULE = "pytorch_lightning.callbacks.model_checkpoint"

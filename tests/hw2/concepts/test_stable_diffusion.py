@@ -14,7 +14,7 @@ from hw2.concepts.embeddings import save_embeddings
 from hw2.concepts.generate import ConceptSampler
 from hw2.concepts.stable_diffusion import WordTable, load_stable_diffusion, token_pieces
 from hw2.errors import InputError
-from tests.tiny_sd import save_tiny_stable_diffusion, tiny_parts, tiny_tokenizer
+from tests.models.tiny_sd import save_tiny_stable_diffusion, tiny_parts, tiny_tokenizer
 
 
 def diffusers_pipeline(folder, prediction_type="epsilon"):

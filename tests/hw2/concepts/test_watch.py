@@ -5,7 +5,7 @@ from hw2.concepts.clip import load_clip
 from hw2.concepts.inversion import Inversion, InversionConfig, Progress
 from hw2.concepts.stable_diffusion import load_stable_diffusion
 from hw2.concepts.watch import Watcher, clip_scores
-from tests.tiny_clip import save_tiny_clip
+from tests.models.tiny_clip import save_tiny_clip
 
 
 def test_curves_pictures_and_scores_are_logged(tiny_sd, tmp_path):

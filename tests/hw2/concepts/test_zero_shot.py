@@ -32,8 +32,8 @@ from hw2.concepts.zero_shot import (
     wilson_interval,
 )
 from hw2.errors import InputError
-from tests.tiny_clip import register_tiny_open_clip, save_tiny_clip, tiny_clip, tiny_open_clip
-from tests.tiny_sd import tiny_tokenizer
+from tests.models.tiny_clip import register_tiny_open_clip, save_tiny_clip, tiny_clip, tiny_open_clip
+from tests.models.tiny_sd import tiny_tokenizer
 
 NAMES = {0: "dog", 1: "red_cat", 2: "beach", 5: "photo", 12: "drawing"}
 FILES = {"predictions.csv", "results.json", "cases.png"}

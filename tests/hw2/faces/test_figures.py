@@ -6,7 +6,7 @@ import torch
 
 import hw2.faces.figures as figures
 from hw2.faces.sample import FaceSampler, batch_invariant, face_to_u8, load_noises
-from hw2.output import OutputFolder
+from hw2.files.output import OutputFolder
 
 
 @pytest.fixture

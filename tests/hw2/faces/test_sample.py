@@ -10,7 +10,7 @@ from hw2.errors import InputError
 from hw2.faces.checkpoint import load_face_unet
 from hw2.faces.network import FaceUNet
 from hw2.faces.sample import FaceSampler, batch_invariant, face_to_u8, load_noises
-from hw2.output import OutputFolder, png_bytes
+from hw2.files.output import OutputFolder, png_bytes
 from tests.oracles import diffusers_ddim_scheduler, diffusers_face_unet, face_to_u8_twin
 
 

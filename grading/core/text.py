@@ -1,0 +1,24 @@
+"""Text for people: safe to print, with numbers that agree and lists that end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+SHOWN = 5
+"""Entries of a long list that a sentence names."""
+
+
+def printable(text: str) -> str:
+    """Text that is safe to print: characters that could steer a terminal, or are none, are spelled out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number with its noun: "1 day", "2 days". plural: where it is not noun + s."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def listed(names: Sequence[str], shown: int = SHOWN) -> str:
+    """The first names of a list, safe to print, and how many more there are: "a, b and 3 more"."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(map(printable, names[:shown])) + more

@@ -1,0 +1,215 @@
+"""The only image reader. It takes files from strangers: every property is checked before it is relied on."""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from grading.core.spec import MAX_FILE_BYTES, MAX_PIXELS
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+JPEG_SIGNATURE, JPEG_SCAN = b"\xff\xd8", b"\xff\xda"
+
+MAX_RATIO = 200
+"""Ours, of a picture's sides: CLIP enlarges the shorter one to 224 pixels, and 60000x1 would fill any memory."""
+
+MAX_SCANS = 64
+"""Ours: a progressive JPEG has about ten. Each goes over the whole image, and 16 MiB could hold half a million."""
+
+
+class ImageRefused(Exception):  # noqa: N818 - a verdict on the file, not an error of ours
+    """The file cannot be graded; the message continues the sentence "NAME ..."."""
+
+
+@dataclass(frozen=True)
+class GradedImage:
+    """pixels_u8: (H, W, 3). note: what had to be converted, continuing "NAME ..."; empty if nothing."""
+
+    pixels_u8: npt.NDArray[np.uint8]
+    note: str = ""
+
+
+class PngReader(Protocol):
+    """`read_png`, or what stands in for it."""
+
+    def __call__(self, folder: Path, name: str, size: tuple[int, int] | None = None) -> GradedImage:
+        """As `read_png`."""
+
+
+def read_png(folder: Path, name: str, size: tuple[int, int] | None = None) -> GradedImage:
+    """Read one PNG of a folder as 8-bit RGB. size: the (width, height) it must have, if known.
+
+    Greyscale, palette and opaque alpha images are converted, which loses nothing, and the note says so. Refused with
+    ImageRefused: links, folders, pipes, devices, files over 16 MiB or changing while they are read, anything but a
+    whole, still PNG of 8 bits or fewer and of the right size, and transparent pixels. Nothing is decoded before its
+    header is known to be harmless.
+    """
+    content = _read_regular_file(folder, name)
+    width, height, bit_depth = _png_header(content)
+    _check_size((width, height), size)
+    if width * height > MAX_PIXELS:
+        raise ImageRefused(f"claims {width}x{height} pixels; that is too large to be read")
+    if bit_depth > 8:
+        raise ImageRefused(f"has {bit_depth} bits per channel; expected 8")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PIL's advice on odd files; what matters is checked here
+            with Image.open(BytesIO(content), formats=("PNG",)) as image:
+                if image.size != (width, height):
+                    raise ImageRefused("is broken and cannot be decoded (it has two headers)")
+                if getattr(image, "n_frames", 1) != 1:
+                    raise ImageRefused("is an animation; expected a single picture")
+                image.load()
+                return _as_rgb(image, bit_depth)
+    except ImageRefused:
+        raise
+    except Exception as error:  # fed with foreign bytes, PIL raises nearly everything that Python has
+        raise ImageRefused(f"is broken and cannot be decoded ({error or type(error).__name__})") from None
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What `read_image` takes at most. formats: in PIL's names; None: all that PIL knows."""
+
+    file_bytes: int = MAX_FILE_BYTES
+    pixels: int = MAX_PIXELS
+    formats: tuple[str, ...] | None = ("PNG", "JPEG", "BMP", "GIF")
+
+
+STAFF = Bounds(file_bytes=2**28, pixels=2**27, formats=None)
+"""Of pictures that staff bring themselves: photographs as cameras make them."""
+
+
+def read_image(folder: Path, name: str, bounds: Bounds = Bounds()) -> npt.NDArray[np.uint8]:
+    """Read one PNG, JPEG, BMP or GIF of a folder as the official CLIP scripts do: `.convert("RGB")`, (H, W, 3).
+
+    Any mode and nearly any size; of a moving picture the first frame. The content decides what it is, not the name.
+    Refused with ImageRefused: links, folders, pipes, devices, files over 16 MiB or changing while they are read, more
+    than 4096x4096 pixels, one side over 200 times the other, a JPEG that would take minutes, and what PIL cannot decode
+    as one of the four.
+    """
+    content = _read_regular_file(folder, name, bounds.file_bytes)
+    if content.startswith(JPEG_SIGNATURE) and (scans := content.count(JPEG_SCAN)) > MAX_SCANS:
+        raise ImageRefused(f"has {scans} scans; at most {MAX_SCANS} are decoded")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(BytesIO(content), formats=bounds.formats) as image:
+                width, height = image.size  # of the header: nothing is decoded yet
+                if width * height > bounds.pixels:
+                    raise ImageRefused(f"claims {width}x{height} pixels; that is too large to be read")
+                _check_ratio(width, height)
+                return np.asarray(image.convert("RGB"))
+    except ImageRefused:
+        raise
+    except UnidentifiedImageError:
+        *others, last = bounds.formats or ("",)
+        kinds = f"{', '.join(others)} or {last} " if others else ""
+        raise ImageRefused(f"is no {kinds}image" if content else "is empty") from None
+    except Exception as error:
+        raise ImageRefused(f"is broken and cannot be decoded ({error or type(error).__name__})") from None
+
+
+class DecodedImages:
+    """Stands in for `read_png` and `read_image` where the images below a folder were decoded elsewhere.
+
+    decoded: what they said, by path below `root`.
+    """
+
+    def __init__(self, root: Path, decoded: Mapping[str, GradedImage | ImageRefused]) -> None:
+        self.root, self.decoded = root, decoded
+
+    def read_png(self, folder: Path, name: str, size: tuple[int, int] | None = None) -> GradedImage:
+        """As `read_png`. Raises ImageRefused for an image that it would refuse, or that is not among those decoded."""
+        path = str((folder / name).relative_to(self.root))
+        found = self.decoded.get(path, ImageRefused("could not be taken over; expected a plain file"))
+        if isinstance(found, ImageRefused):
+            raise found
+        height, width, _ = found.pixels_u8.shape
+        _check_size((width, height), size)
+        return found
+
+    def read_image(self, folder: Path, name: str) -> npt.NDArray[np.uint8]:
+        """As `read_image`. Raises ImageRefused likewise."""
+        pixels_u8 = self.read_png(folder, name).pixels_u8
+        _check_ratio(pixels_u8.shape[1], pixels_u8.shape[0])
+        return pixels_u8
+
+
+def _check_size(found: tuple[int, int], size: tuple[int, int] | None) -> None:
+    if size is not None and found != size:
+        raise ImageRefused(f"is {found[0]}x{found[1]} pixels; expected {size[0]}x{size[1]}")
+
+
+def _check_ratio(width: int, height: int) -> None:
+    if max(width, height) > MAX_RATIO * min(width, height):
+        raise ImageRefused(f"is {width}x{height} pixels; one side may be {MAX_RATIO} times the other")
+
+
+def _read_regular_file(folder: Path, name: str, limit: int = MAX_FILE_BYTES) -> bytes:
+    """The file's bytes, read once, so that nothing can change between the checks and their use."""
+    try:
+        # O_NONBLOCK: opening a pipe that nobody writes to would wait forever.
+        descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if (folder / name).is_symlink():
+            raise ImageRefused("is a link; expected the image itself") from None
+        raise ImageRefused(f"cannot be opened ({error.strerror})") from None
+    try:
+        before = os.fstat(descriptor)
+        if stat.S_ISDIR(before.st_mode):
+            raise ImageRefused("is a folder; expected an image")
+        if not stat.S_ISREG(before.st_mode):
+            raise ImageRefused("is a pipe, socket or device; expected an image")
+        if before.st_size > limit:
+            raise ImageRefused(f"has {before.st_size} bytes; at most {limit} are read")
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read(limit + 1)
+        after = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    if len(content) != before.st_size or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise ImageRefused("changed while it was being read; grade again once the run has ended")
+    return content
+
+
+def _png_header(content: bytes) -> tuple[int, int, int]:
+    """(width, height, bit depth) from the first chunk, which must be IHDR (PNG specification, 11.2.1)."""
+    if not content.startswith(PNG_SIGNATURE):
+        raise ImageRefused("is empty; expected a PNG image" if not content else "is not a PNG image")
+    if len(content) < 25 or content[12:16] != b"IHDR":
+        raise ImageRefused("is broken and cannot be decoded (it ends within its header)")
+    # PIL would believe the last header, we have checked the first.
+    position = 8
+    while content[position + 4 : position + 8] not in (b"IDAT", b""):
+        position += 12 + int.from_bytes(content[position : position + 4], "big")
+        if content[position + 4 : position + 8] == b"IHDR":
+            raise ImageRefused("is broken and cannot be decoded (it has two headers)")
+    width, height, bit_depth = struct.unpack(">IIB", content[16:25])
+    return width, height, bit_depth
+
+
+def _as_rgb(image: Image.Image, bit_depth: int) -> GradedImage:
+    note = ""
+    if "transparency" in image.info and image.mode in ("1", "L") and bit_depth < 8:
+        raise ImageRefused("has transparent pixels; expected an opaque RGB image")  # PIL would compare them unscaled
+    if image.has_transparency_data:
+        with_alpha = np.asarray(image.convert("RGBA"))
+        if (with_alpha[..., 3] != 255).any():
+            raise ImageRefused("has transparent pixels; expected an opaque RGB image")
+        note = "has an alpha channel, opaque everywhere; it was graded without it"
+    elif image.mode != "RGB":
+        kind = {"L": "greyscale", "1": "black and white", "P": "a palette image"}.get(image.mode, image.mode)
+        note = f"is {kind}; it was graded as the RGB image that it shows"
+    return GradedImage(np.asarray(image.convert("RGB")), note)

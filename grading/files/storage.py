@@ -1,0 +1,46 @@
+"""Folders that several processes know of: who may write into one, and files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from grading.core.errors import GradingError
+from grading.core.text import printable
+
+LOOK = 0.2
+"""Seconds between two tries to get a lock."""
+
+
+@contextmanager
+def locked(folder: Path, wait: float = 0.0) -> Iterator[None]:
+    """Nobody else grades into this folder, which is made. The lock goes with its process, however that ends.
+
+    wait: seconds to wait for another's. Raises GradingError if it is still held then.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    until = time.monotonic() + wait
+    with (folder / ".lock").open("w") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    shown = printable(str(folder))
+                    raise GradingError(f"another grading works in {shown}; wait for it or stop it") from None
+                time.sleep(LOOK)
+        yield
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,260 @@
+"""The judges: classifiers that say which digit an image shows."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models.resnet import BasicBlock, ResNet
+
+from grading.core.arrays import ImageU8
+from grading.core.errors import GradingError
+from grading.core.results import Judge
+from grading.core.spec import DIGITS_SIZE, MNISTM_CLASSIFIER_SHA256
+from grading.core.text import printable
+
+BATCH = 250
+EMBEDDED = Path(__file__).parent / "models"
+SVHN_HUB = ("edadaltocg/resnet34_svhn", "pytorch_model.bin")
+"""Repository and file of the official SVHN classifier (digit_classifier.py, through the package `detectors`)."""
+
+JudgeKind = Literal["official", "embedded", "custom"]
+
+
+class Look(NamedTuple):
+    """What a judge sees in N images: digits (N,) 0-9, and features (N, F), all that its last layer decides from."""
+
+    digits: npt.NDArray[np.int64]
+    features: npt.NDArray[np.float64]
+
+
+class DigitJudge(Protocol):
+    """Whoever can say which digits images show."""
+
+    @property
+    def identity(self) -> Judge:
+        """Which judge this is, for the report."""
+
+    def look(self, images: Sequence[ImageU8]) -> Look:
+        """What the images (H, W, 3) show."""
+
+
+class Classifier(nn.Module, ABC):
+    """A network whose last layer is linear: (B, 3, 28, 28) in [-1, 1] -> (B, 10)."""
+
+    last: str
+    """Name of that layer."""
+
+    @abstractmethod
+    def features(self, images_pm1: Tensor) -> Tensor:
+        """(B, F): what the last layer decides from."""
+
+    def forward(self, images_pm1: Tensor) -> Tensor:
+        scores: Tensor = self.get_submodule(self.last)(self.features(images_pm1))
+        return scores
+
+
+class MnistmClassifier(Classifier):
+    """The official MNIST-M classifier's network (digit_classifier.py)."""
+
+    last = "fc3"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 6, 5)
+        self.conv2 = nn.Conv2d(6, 16, 5)
+        self.fc1 = nn.Linear(256, 128)
+        self.fc2 = nn.Linear(128, 64)
+        self.fc3 = nn.Linear(64, 10)
+
+    def features(self, images_pm1: Tensor) -> Tensor:
+        """(B, 64); see `Classifier`."""
+        x = F.max_pool2d(F.relu(self.conv1(images_pm1)), 2)  # (B, 6, 12, 12)
+        x = F.max_pool2d(F.relu(self.conv2(x)), 2)  # (B, 16, 4, 4)
+        return F.relu(self.fc2(F.relu(self.fc1(x.flatten(1)))))
+
+
+class SvhnClassifier(ResNet):  # type: ignore[misc]
+    """The official SVHN classifier's network: `resnet34_svhn` of the package `detectors`, without weights.
+
+    A resnet34 whose first convolution is 3x3 with stride 1 and which has no max-pool; otherwise as `Classifier`.
+    """
+
+    last = "fc"
+
+    def __init__(self) -> None:
+        super().__init__(BasicBlock, [3, 4, 6, 3], num_classes=10)
+        self.conv1 = nn.Conv2d(3, 64, 3, stride=1, padding=1, bias=False)
+        self.maxpool = nn.Identity()
+
+    def features(self, images_pm1: Tensor) -> Tensor:
+        """(B, 512); see `Classifier`."""
+        x = F.relu(self.bn1(self.conv1(images_pm1)))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        pooled: Tensor = self.avgpool(x)
+        return pooled.flatten(1)
+
+
+class EmbeddedSvhnClassifier(Classifier):
+    """The embedded SVHN judge's network, ours: the official one has 85 MB."""
+
+    last = "fc"
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (3, 32, 32, 64, 64, 128, 128)
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1, bias=False) for a, b in pairwise(widths))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths[1:])
+        self.fc = nn.Linear(widths[-1], 10)
+
+    def features(self, images_pm1: Tensor) -> Tensor:
+        """(B, 128); see `Classifier`."""
+        x = images_pm1
+        for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+            x = F.relu(norm(conv(x)))
+            if i in (1, 3):
+                x = F.max_pool2d(x, 2)
+        return x.mean(dim=(2, 3))
+
+
+@dataclass(frozen=True)
+class LoadedJudge:
+    """A network with weights, and where they came from."""
+
+    network: Classifier | SvhnClassifier
+    identity: Judge
+    device: str = "cpu"
+
+    @torch.inference_mode()
+    def look(self, images: Sequence[ImageU8]) -> Look:
+        """See `DigitJudge`. The answer for an image does not depend on the others."""
+        last = self.network.get_submodule(self.network.last)
+        assert isinstance(last, nn.Linear)
+        digits, features = [np.empty(0, np.int64)], [np.empty((0, last.in_features), np.float64)]
+        for start in range(0, len(images), BATCH):
+            seen = self.network.features(images_to_pm1(images[start : start + BATCH]).to(self.device))
+            digits.append(last(seen).argmax(1).cpu().numpy())
+            features.append(seen.double().cpu().numpy())
+        return Look(np.concatenate(digits), np.concatenate(features))
+
+
+def images_to_pm1(images: Sequence[ImageU8]) -> Tensor:
+    """What both official classifiers see: resized to 28x28 by PIL (bilinear, antialiased), scaled to [-1, 1]."""
+    size = (DIGITS_SIZE, DIGITS_SIZE)
+    resized = [
+        image if image.shape[:2] == size else np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+        for image in images
+    ]
+    images_01 = torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float() / 255
+    return (images_01 - 0.5) / 0.5
+
+
+def chosen_device(name: str) -> str:
+    """The device of that name, "auto" being a GPU if there is one. Raises GradingError if there is no such device."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise GradingError(f"--device is {printable(name)}; expected cpu, cuda, cuda:N or auto")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise GradingError(f"--device is {name} but PyTorch sees {found or 'no'} CUDA devices here; use --device cpu")
+    return name
+
+
+def choose_digit_judge(dataset: Literal["mnistm", "svhn"], choice: str, device: str = "cpu") -> LoadedJudge:
+    """The judge of a data set by choice: "embedded" (ours), "official" (SVHN's, from the hub), or a file of weights.
+
+    Raises GradingError if it cannot be had, as `load_digit_judge` does.
+    """
+    if choice == "embedded":
+        return load_digit_judge(dataset, EMBEDDED / f"judge_{dataset}.safetensors", "embedded", device)
+    if choice == "official" and dataset == "svhn":
+        return load_digit_judge(dataset, _download_svhn_classifier(), "official", device)
+    if choice == "official":
+        raise GradingError("the official MNIST-M classifier is handed out by the course; give its Classifier.pth")
+    return load_digit_judge(dataset, Path(choice), "custom", device)
+
+
+def _download_svhn_classifier() -> Path:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(*SVHN_HUB))
+    except Exception as error:  # whatever a network can do wrong
+        reason = printable(str(error).splitlines()[0] if str(error) else type(error).__name__)
+        raise GradingError(
+            f"the official SVHN classifier {SVHN_HUB[0]} could not be downloaded ({reason}); "
+            "give its pytorch_model.bin as a file, or use the embedded judge"
+        ) from None
+
+
+def load_digit_judge(
+    dataset: Literal["mnistm", "svhn"], path: Path, kind: JudgeKind = "custom", device: str = "cpu"
+) -> LoadedJudge:
+    """A judge with the weights in `path`: a state dict, bare or as {"state_dict": ...}.
+
+    kind: "embedded" for our own networks, else the official ones; a custom file that is the course's Classifier.pth,
+    byte for byte, is reported as official.
+    Raises GradingError, never the submission's fault, if the file is no such thing; nothing in it is ever run.
+    """
+    network: Classifier | SvhnClassifier
+    if dataset == "mnistm":
+        network = MnistmClassifier()
+    else:
+        network = EmbeddedSvhnClassifier() if kind == "embedded" else SvhnClassifier()
+    shown = printable(str(path))
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise GradingError(f"the {dataset} classifier {shown} cannot be read ({error.strerror})") from None
+    weights = _read_weights(path, shown)
+    if isinstance(weights, dict) and isinstance(weights.get("state_dict"), dict):
+        weights = weights["state_dict"]
+    if not isinstance(weights, dict):
+        raise GradingError(f"{shown} holds a {type(weights).__name__}; expected the {dataset} classifier's state dict")
+    expected = {name: value.shape for name, value in network.state_dict().items()}
+    # Counters of batches seen: older files lack them, and no prediction depends on them.
+    needed = {name for name in expected if not name.endswith("num_batches_tracked")}
+    fits = {name for name in needed if isinstance(weights.get(name), Tensor) and weights[name].shape == expected[name]}
+    if needed - fits or set(weights) - set(expected):
+        wrong = sorted((needed - fits) | {str(name) for name in set(weights) - set(expected)})
+        raise GradingError(f"{shown} does not fit the {dataset} classifier at {len(wrong)} keys, e.g. {wrong[0]}")
+    network.load_state_dict({name: weights[name] for name in needed}, strict=False)
+    digest = hashlib.sha256(content).hexdigest()
+    kind = "official" if digest == MNISTM_CLASSIFIER_SHA256 else kind
+    return LoadedJudge(network.to(device).eval(), Judge(dataset, kind, path.name, digest), device)
+
+
+def _read_weights(path: Path, shown: str) -> object:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # advice on pickle protocols, meant for the file's author
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise GradingError(f"{shown} was not unpickled, since that could run code; expected tensors alone") from None
+    except SafetensorError as error:
+        raise GradingError(f"{shown} is not a readable safetensors file ({error})") from None
+    except Exception as error:  # fed with foreign bytes, the unpickler raises nearly everything that Python has
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise GradingError(f"{shown} is not a readable PyTorch file ({reason})") from None

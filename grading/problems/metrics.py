@@ -1,0 +1,89 @@
+"""Scores as pure functions of pixel arrays."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from grading.core.arrays import ImageU8
+
+SSIM_WINDOW = 7
+"""scikit-image's default window; smaller images have no SSIM."""
+
+
+def mse(image: ImageU8, reference: ImageU8) -> float:
+    """Mean squared error of 0-255 values over pixels and channels, float64 (SPEC section 4).
+
+    image, reference: (H, W, 3) of one shape. Raises ValueError for shapes that differ.
+    """
+    if image.shape != reference.shape:
+        raise ValueError(f"images differ in shape: {image.shape} and {reference.shape}")
+    # float64 first: a difference of two uint8 wraps around.
+    return float(np.mean((image.astype(np.float64) - reference.astype(np.float64)) ** 2))
+
+
+def wilson_interval(correct: int, total: int) -> tuple[float, float]:
+    """95 % score interval of a share (Wilson 1927, JASA 22), by scipy. Raises ValueError for total 0."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(correct, total).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def psnr(image: ImageU8, reference: ImageU8) -> float | None:
+    """Peak signal-to-noise ratio in dB for a peak of 255; None for identical images, whose ratio is infinite."""
+    error = mse(image, reference)
+    return 10 * math.log10(255**2 / error) if error > 0 else None
+
+
+def ssim(image: ImageU8, reference: ImageU8) -> float | None:
+    """Structural similarity (Wang et al. 2004) by scikit-image, mean over channels; None below 7 pixels a side."""
+    from skimage.metrics import structural_similarity
+
+    if min(image.shape[:2]) < SSIM_WINDOW:
+        return None
+    score = structural_similarity(image, reference, win_size=SSIM_WINDOW, channel_axis=-1, data_range=255)  # type: ignore[no-untyped-call]
+    return float(score)
+
+
+Features = npt.NDArray[np.float64]
+
+
+def mean_pairwise_distance(features: Features) -> float | None:
+    """Mean Euclidean distance between two different rows of (N, F); None for fewer than two."""
+    from scipy.spatial.distance import pdist
+
+    return float(pdist(features).mean()) if len(features) > 1 else None
+
+
+def frechet_distance(features: Features, reference: Features) -> float:
+    """Squared Frechet distance of two Gaussians with the rows' means and covariances (Heusel et al. 2017, equation 6).
+
+    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) for rows (N, F) and (M, F), N and M at least 2. The root's trace is that
+    of (C1^(1/2) C2 C1^(1/2))^(1/2), which is symmetric: its eigenvalues are real even where the covariances are
+    singular, as they are for fewer images than features.
+    """
+    means = features.mean(axis=0), reference.mean(axis=0)
+    first, second = np.cov(features, rowvar=False), np.cov(reference, rowvar=False)
+    values, vectors = np.linalg.eigh(first)
+    root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
+    overlap = np.sqrt(np.linalg.eigvalsh(root @ second @ root).clip(min=0)).sum()
+    distance = ((means[0] - means[1]) ** 2).sum() + np.trace(first) + np.trace(second) - 2 * overlap
+    return float(max(distance, 0.0))
+
+
+def nearest(
+    images: npt.NDArray[np.uint8], reference: npt.NDArray[np.uint8], skip_same: bool = False
+) -> tuple[npt.NDArray[np.int64], Features]:
+    """For each of (N, H, W, 3) the index of the most similar one of (M, H, W, 3), and their RMS difference of 0-255.
+
+    skip_same: reference starts with the images themselves, and no image is its own neighbour.
+    """
+    flat, others = (x.reshape(len(x), -1).astype(np.float64) for x in (images, reference))
+    squared = (flat**2).sum(1)[:, None] + (others**2).sum(1) - 2 * flat @ others.T  # exact: integers below 2^53
+    if skip_same:
+        np.fill_diagonal(squared, np.inf)
+    index = squared.argmin(axis=1)
+    return index, np.sqrt(squared[np.arange(len(flat)), index] / flat.shape[1])

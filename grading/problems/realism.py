@@ -1,0 +1,134 @@
+"""How generated digits compare with real ones: not the score, but what a score cannot see.
+
+A judge calls one perfect digit drawn five hundred times perfect, and a copied training image too.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+from rich.console import Console
+from rich.progress import track
+
+from grading.core.arrays import ImageU8
+from grading.core.errors import GradingError
+from grading.core.results import Realism
+from grading.core.spec import DIGITS_SIZE
+from grading.core.text import printable
+from grading.files.images import ImageRefused, read_png
+from grading.judges.classifiers import DigitJudge, Look
+from grading.problems.metrics import frechet_distance, mean_pairwise_distance, nearest
+
+SAMPLE = 500
+"""As many real images as a submission has, for the figures that depend on the number of images."""
+SHOWN = 10
+ENLARGED = 4
+
+
+@dataclass(frozen=True)
+class RealDigits:
+    """A data set's real images by name: pixels_u8 (M, 28, 28, 3), labels (M,)."""
+
+    names: list[str]
+    pixels_u8: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+
+
+def load_real_digits(folder: Path) -> RealDigits:
+    """The images of `folder/{data/*.png,train.csv}`, the homework's layout.
+
+    Raises GradingError if a part of it is missing or unusable.
+    """
+    table = folder / "train.csv"
+    shown = printable(str(table))
+    try:
+        rows = list(csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines()))
+        labels = {row["image_name"]: int(row["label"]) for row in rows}
+    except OSError as error:
+        raise GradingError(
+            f"{shown} cannot be read ({error.strerror}); expected the homework's digits folder"
+        ) from None
+    except (KeyError, TypeError, ValueError, csv.Error):
+        raise GradingError(f"{shown} is no table of image_name,label; expected the homework's train.csv") from None
+    if len(labels) < 2 or not set(labels.values()) <= set(range(10)):
+        raise GradingError(f"{shown} does not list two images or more with labels 0 to 9")
+    pixels = []
+    console = Console(stderr=True)
+    for name in track(labels, f"reading real {folder.name}", console=console, transient=True):
+        if Path(name).name != name:
+            raise GradingError(f"{shown} names {printable(name)!r}; expected a file in data/, without a folder")
+        try:
+            pixels.append(read_png(folder / "data", name, (DIGITS_SIZE, DIGITS_SIZE)).pixels_u8)
+        except ImageRefused as refusal:
+            raise GradingError(f"{printable(str(folder / 'data' / name))} {printable(str(refusal))}") from None
+    return RealDigits(list(labels), np.stack(pixels), np.array(list(labels.values()), np.int64))
+
+
+def compare(
+    names: list[str],
+    images: list[ImageU8],
+    labels: npt.NDArray[np.int64],
+    look: Look,
+    judge: DigitJudge,
+    real: RealDigits | None,
+) -> Realism:
+    """The figures for one data set's images; without real ones only their diversity."""
+    diversity = _diversity(look.features, labels)
+    if real is None:
+        return Realism(diversity)
+    chosen = np.random.default_rng(0).permutation(len(real.names))
+    sample = chosen[:SAMPLE]
+    features = judge.look(list(real.pixels_u8)).features
+    same_size = [i for i, image in enumerate(images) if image.shape == real.pixels_u8.shape[1:]]
+    _, between_real = nearest(real.pixels_u8[sample], real.pixels_u8[chosen], skip_same=True)
+    neighbours: dict[str, tuple[str, float]] = {}
+    if same_size:
+        index, rms = nearest(np.stack([images[i] for i in same_size]), real.pixels_u8)
+        neighbours = {names[i]: (real.names[j], float(d)) for i, j, d in zip(same_size, index, rms, strict=True)}
+    return Realism(
+        diversity,
+        diversity_real=_diversity(features[sample], real.labels[sample]),
+        frechet_distance=frechet_distance(look.features, features) if len(images) > 1 else None,
+        nearest_rms=float(np.median([d for _, d in neighbours.values()])) if neighbours else None,
+        nearest_rms_real=float(np.median(between_real)),
+        nearest=neighbours,
+    )
+
+
+def neighbours_png(rows: list[tuple[str, ImageU8, str, ImageU8, float]]) -> Image.Image:
+    """A picture of image, nearest real image and their RMS difference; rows: (name, image, real name, real, rms)."""
+    cell, width, height = DIGITS_SIZE * ENLARGED, 420, DIGITS_SIZE * ENLARGED + 8
+    picture = Image.new("RGB", (width, height * len(rows) + 20), "white")
+    draw = ImageDraw.Draw(picture)
+    draw.text((8, 4), "generated, and the nearest real image; RMS difference of 0-255 values", "black")
+    for i, (name, image, real_name, real, rms) in enumerate(rows):
+        top = 20 + i * height
+        for left, pixels in ((8, image), (16 + cell, real)):
+            enlarged = Image.fromarray(pixels).resize((cell, cell), Image.Resampling.NEAREST)
+            picture.paste(enlarged, (left, top))
+        draw.text(
+            (28 + 2 * cell, top + cell // 2 - 16), f"{printable(name)}\n{printable(real_name)}\n{rms:.1f}", "black"
+        )
+    return picture
+
+
+def closest_rows(
+    dataset: str, names: list[str], images: list[ImageU8], realism: Realism, real: RealDigits
+) -> list[tuple[str, ImageU8, str, ImageU8, float]]:
+    """The rows of `neighbours_png` for the images that are nearest to a real one, nearest first."""
+    by_name = dict(zip(names, images, strict=True))
+    where = {name: i for i, name in enumerate(real.names)}
+    closest = sorted((realism.nearest or {}).items(), key=lambda item: (item[1][1], item[0]))[:SHOWN]
+    return [
+        (f"{dataset}/{name}", by_name[name], real_name, real.pixels_u8[where[real_name]], rms)
+        for name, (real_name, rms) in closest
+    ]
+
+
+def _diversity(features: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> dict[str, float | None]:
+    return {str(d): mean_pairwise_distance(features[labels == d]) for d in range(10) if (labels == d).any()}

@@ -1,0 +1,111 @@
+"""Signs that pictures were not made as they should be. Warnings for staff: they cost nothing and prove nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from grading.core.arrays import ImageU8
+from grading.core.results import Check
+from grading.core.text import printable
+
+FEWEST_SECONDS = 1.0
+"""Nobody loads a network and draws 1000 digits with it in less: importing PyTorch alone takes longer."""
+
+MANY, THUMBNAIL, NEAR = 3, 16, 4.0
+"""So many equal images are said to be many. Two images are near-duplicates if their thumbnails of THUMBNAIL pixels a
+side differ by less than NEAR of 255, root mean square: noise of that strength is hardly seen."""
+
+SHOWN = 3
+
+
+def repeated_images(where: str, images: Mapping[str, ImageU8]) -> list[Check]:
+    """A warning if at least MANY of the images (by name) have the very same pixels."""
+    names = defaultdict(list)
+    for name, pixels in images.items():
+        names[_digest(pixels)].append(name)
+    repeated = sorted((each for each in names.values() if len(each) >= MANY), key=len, reverse=True)
+    if not repeated:
+        return []
+    count = sum(map(len, repeated))
+    sentence = f"{where}: {count} of {len(images)} images are one of {len(repeated)} pictures, {_some(repeated[0])}."
+    return [Check(f"{where} repeated", "warning", sentence)]
+
+
+def near_duplicates_across_digits(where: str, images: Mapping[str, ImageU8]) -> list[Check]:
+    """A warning if images of different digits, by the first character of their names, look nearly the same."""
+    names = list(images)
+    if len(names) < 2:
+        return []
+    thumbnails = np.stack([_thumbnail(images[name]) for name in names]).reshape(len(names), -1)
+    squares = (thumbnails**2).sum(axis=1)
+    distances = squares[:, None] + squares[None] - 2 * thumbnails @ thumbnails.T
+    near = np.sqrt(np.maximum(distances, 0) / thumbnails.shape[1]) < NEAR
+    labels = np.array([name[0] for name in names])
+    rows, columns = np.nonzero(np.triu(near & (labels[:, None] != labels[None])))
+    if len(rows) == 0:
+        return []
+    pairs = [f"{printable(names[i])} and {printable(names[j])}" for i, j in zip(rows[:SHOWN], columns, strict=False)]
+    sentence = f"{where}: {len(rows)} pairs of images of different digits look nearly the same: {'; '.join(pairs)}."
+    return [Check(f"{where} near-duplicates", "warning", sentence)]
+
+
+def copied_files(
+    where: str, outputs: Mapping[str, str], submitted: Mapping[str, str], truth: Mapping[str, str]
+) -> list[Check]:
+    """Warnings if outputs are files of the submission, or it holds ground truth. All three: name -> SHA-256."""
+    owners = {digest: name for name, digest in submitted.items()}
+    found = []
+    if copied := [name for name, digest in outputs.items() if digest in owners]:
+        pairs = [f"{printable(name)} is {printable(owners[outputs[name]])}" for name in copied[:SHOWN]]
+        sentence = f"{where}: {len(copied)} of {len(outputs)} outputs are files of the submission: {'; '.join(pairs)}."
+        found.append(Check(f"{where} copied", "warning", sentence))
+    if known := [name for name, digest in truth.items() if digest in owners]:
+        pairs = [f"{printable(owners[truth[name]])} is {printable(name)}" for name in known[:SHOWN]]
+        sentence = f"{where}: the submission holds {len(known)} files of the ground truth: {'; '.join(pairs)}."
+        found.append(Check(f"{where} truth", "warning", sentence))
+    return found
+
+
+def copied_pixels(where: str, images: Mapping[str, ImageU8], submitted: Mapping[str, ImageU8]) -> list[Check]:
+    """A warning if outputs show, pixel for pixel, pictures that the submission came with, whatever their files."""
+    owners = {_digest(pixels): name for name, pixels in submitted.items()}
+    copied = [name for name, pixels in images.items() if _digest(pixels) in owners]
+    if not copied:
+        return []
+    pairs = [f"{printable(name)} shows {printable(owners[_digest(images[name])])}" for name in copied[:SHOWN]]
+    sentence = f"{where}: {len(copied)} of {len(images)} outputs are pictures of the submission: {'; '.join(pairs)}."
+    return [Check(f"{where} copied pictures", "warning", sentence)]
+
+
+def too_fast(where: str, seconds: float, count: int) -> list[Check]:
+    """A warning if `count` images took less time than a single pass of any network, its loading included."""
+    if count < 100 or seconds >= FEWEST_SECONDS:
+        return []
+    sentence = f"{where}: {count} images in {seconds:.2f} s, less than it takes to load a network."
+    return [Check(f"{where} too fast", "warning", sentence)]
+
+
+def _digest(pixels: ImageU8) -> str:
+    return hashlib.sha256(f"{pixels.shape}".encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
+
+
+def _thumbnail(pixels: ImageU8) -> npt.NDArray[np.float32]:
+    """(THUMBNAIL, THUMBNAIL, 3): means over equal parts of an image of any size."""
+    values = pixels.astype(np.float32)
+    for axis in (0, 1):
+        edges = np.linspace(0, values.shape[axis], THUMBNAIL + 1)[:-1].astype(int)
+        ends = np.maximum(np.append(edges[1:], values.shape[axis]), edges + 1)
+        sums = np.concatenate([np.zeros_like(values.take([0], axis)), values.cumsum(axis, dtype=np.float64)], axis)
+        counts = (ends - edges).reshape([-1 if a == axis else 1 for a in range(3)])
+        values = ((sums.take(ends, axis) - sums.take(edges, axis)) / counts).astype(np.float32)
+    return values
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(printable(name) for name in names[:SHOWN]) + more

@@ -1,0 +1,106 @@
+"""Zero-shot classification: the accuracy of predictions, recomputed from the file names alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+
+from grading.core.errors import GradingError
+from grading.core.results import Check, ZeroShotResult
+from grading.core.text import printable
+from grading.files.staff_files import read_bytes, read_object
+from grading.problems.metrics import wilson_interval
+
+IMAGE_NAME = re.compile(r"(?:.*[/\\])?((\d+)_\d+\.png)", re.IGNORECASE)
+"""{class_id}_{image_id}.png (slides p28), any folder in front: the class is in the name."""
+
+COLUMNS = ("image_name", "predicted_id")
+
+SHOWN = 10
+"""Bad lines that are named, each in a check of its own; and classes in a sentence."""
+
+
+def read_labels(path: Path) -> dict[str, str]:
+    """Class id -> name, from id2label.json, in its order. Raises GradingError for anything else."""
+    labels = read_object(path, "the homework's id2label.json")
+    if not all(isinstance(name, str) for name in labels.values()) or len(set(labels.values())) < len(labels):
+        raise GradingError(
+            f"{printable(str(path))} has no class name, or one twice; expected the homework's id2label.json"
+        )
+    return labels
+
+
+def grade_zero_shot(predictions: Path, labels: dict[str, str]) -> ZeroShotResult:
+    """Accuracy of a CSV with the columns image_name and predicted_id; further columns are not looked at.
+
+    A row whose image or predicted class does not exist, or whose image came before, counts as wrong and fails.
+    Raises GradingError if the file is no such CSV.
+    """
+    text = read_bytes(predictions, "predictions as CSV").decode("utf-8-sig", errors="replace")
+    shown = printable(str(predictions))
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        columns = [name.strip() for name in reader.fieldnames or ()]
+        reader.fieldnames = columns
+        rows = [(reader.line_num, row) for row in reader if any(str(value or "").strip() for value in row.values())]
+    except csv.Error as error:
+        raise GradingError(f"{shown} is not a CSV file ({error}); mend it") from None
+    if wanting := [column for column in COLUMNS if not rows or columns.count(column) != 1]:
+        found = "several columns" if wanting[0] in columns and rows else "no rows with a column"
+        raise GradingError(f"{shown} has {found} {wanting[0]}; expected {', '.join(COLUMNS)}, each once")
+    place = {class_id: i for i, class_id in enumerate(labels)}
+    confusion = np.zeros((len(labels), len(labels)), np.int64)
+    of_class = np.zeros(len(labels), np.int64)  # images, whatever was predicted
+    wrong: list[Check] = []
+    seen: set[str] = set()
+    for number, row in rows:
+        image, predicted = (str(row[column] or "").strip() for column in COLUMNS)
+        match = IMAGE_NAME.fullmatch(image)
+        if match is None or match[2] not in labels:
+            _fail(wrong, number, f"{image!r:.80} is no image of a class in the labels; expected e.g. 0_450.png")
+            continue
+        if match[1].lower() in seen:
+            _fail(wrong, number, f"{image!r:.80} came before; expected each image once")
+            continue
+        seen.add(match[1].lower())
+        of_class[place[match[2]]] += 1
+        if predicted in labels:
+            confusion[place[match[2]], place[predicted]] += 1
+        else:
+            _fail(wrong, number, f"{predicted!r:.80} is no class id of the labels")
+    correct, total = int(np.trace(confusion)), len(rows)
+    checks = wrong[:SHOWN]
+    if len(wrong) > SHOWN:
+        checks.append(
+            Check("lines", "fail", f"And {len(wrong) - SHOWN} more lines of such kinds; they count as wrong.")
+        )
+    names = list(labels.values())
+    if unseen := [name for name, count in zip(names, of_class, strict=True) if not count]:
+        shown = ", ".join(printable(name) for name in unseen[:SHOWN])
+        sentence = f"No image of {len(unseen)} of {len(labels)} classes: {shown}{', ..' if unseen[SHOWN:] else ''}."
+        checks.append(Check("classes", "warning", sentence))
+    low, high = wilson_interval(correct, total)
+    sentence = f"{correct} of {total} predictions are right: {correct / total:.2%} ({low:.1%} .. {high:.1%})."
+    checks.append(Check("accuracy", "fail" if wrong else "pass", sentence))
+    return ZeroShotResult(
+        status="fail" if wrong else "pass",
+        accuracy=correct / total,
+        correct=correct,
+        total=total,
+        wilson_95=(low, high),
+        per_class={
+            name: float(confusion[i, i] / count)
+            for i, (name, count) in enumerate(zip(names, of_class, strict=True))
+            if count
+        },
+        confusion=confusion.tolist(),
+        checks=checks,
+    )
+
+
+def _fail(checks: list[Check], number: int, sentence: str) -> None:
+    checks.append(Check(f"line {number}", "fail", f"Line {number}: {printable(sentence)}; it counts as wrong."))

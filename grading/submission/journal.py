@@ -1,0 +1,48 @@
+"""The journal of a grading: which stages are finished, whatever happens to the process."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from grading.core.results import StageResult
+from grading.files.storage import write_whole
+
+_STAGE = TypeAdapter(StageResult)
+
+
+class Journal:
+    """Finished stages, one JSON line each after a first one with the fingerprint; what is torn is not believed."""
+
+    def __init__(self, path: Path, fingerprint: str) -> None:
+        self.path, self.fingerprint = path, fingerprint
+        self.done: dict[str, StageResult] = {}
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        whole = [line for line in lines if line.endswith(b"\n")]
+        if not whole or whole[0] != self.first_line():
+            self.clear()
+            return
+        with path.open("r+b") as file:
+            file.truncate(sum(map(len, whole)))
+        for line in whole[1:]:
+            stage = _STAGE.validate_json(line)
+            self.done[stage.stage] = stage
+
+    def first_line(self) -> bytes:
+        return json.dumps({"fingerprint": self.fingerprint}).encode() + b"\n"
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.done = {}
+        write_whole(self.path, self.first_line())
+
+    def add(self, stage: StageResult) -> None:
+        """Once this returns, the stage is never run again."""
+        with self.path.open("ab") as file:
+            file.write(_STAGE.dump_json(stage) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.done[stage.stage] = stage

@@ -1,0 +1,119 @@
+"""What is needed to get the same grade again: versions, hashes, hardware."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from grading.core.errors import GradingError
+from grading.core.text import printable
+
+PACKAGES = ("dlcv-hw2", "torch", "torchvision", "transformers", "pillow", "numpy", "safetensors")
+
+
+def versions() -> dict[str, str]:
+    """Of everything that has a part in the numbers, and of what holds strangers' code."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "unknown"
+    found["bubblewrap"] = _said("bwrap", "--version").removeprefix("bubblewrap ")
+    return found
+
+
+def hardware() -> dict[str, str | int]:
+    """Processor, cores that we may use, memory in GiB, GPUs."""
+    cpu = re.search(r"^model name\s*:\s*(.+)$", _text("/proc/cpuinfo"), re.MULTILINE)
+    memory = re.search(r"^MemTotal:\s*(\d+)", _text("/proc/meminfo"), re.MULTILINE)
+    return {
+        "system": f"{platform.system()} {platform.release()}",
+        "processor": cpu[1] if cpu else platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(int(memory[1]) / 2**20) if memory else 0,
+        "gpus": _said("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"),
+    }
+
+
+def data_hashes(paths: Mapping[str, Path]) -> dict[str, str]:
+    """SHA-256 of each file, or of a folder's files with their names. Raises GradingError if one cannot be read."""
+    return {name: _hash(path) for name, path in paths.items()}
+
+
+def listing_hash(folder: Path) -> str:
+    """SHA-256 of the names, sizes and times of all that is below a folder; follows no link.
+
+    Raises GradingError if the folder cannot be listed.
+    """
+    digest = hashlib.sha256()
+
+    def fail(error: OSError) -> None:
+        raise GradingError(f"{printable(str(error.filename))} cannot be listed ({error.strerror})")
+
+    for parent, folders, files in os.walk(folder, onerror=fail):
+        folders.sort()
+        for name in sorted([*folders, *files]):
+            path = Path(parent, name)
+            status = path.lstat()
+            entry = f"{path.relative_to(folder)}\0{status.st_mode}\0{status.st_size}\0{status.st_mtime_ns}\n"
+            digest.update(os.fsencode(entry))
+    return digest.hexdigest()
+
+
+def _hash(path: Path) -> str:
+    try:
+        if path.is_dir():
+            return _hash_all(sorted(each for each in path.rglob("*") if each.is_file()), path)
+        return _hash_file(path)
+    except OSError as error:
+        raise GradingError(f"{printable(str(error.filename or path))} cannot be read ({error.strerror})") from None
+
+
+def _hash_all(files: Iterable[Path], root: Path) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"{_hash_file(path)}  {path.relative_to(root)}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _hash_file(path: Path) -> str:
+    status = path.stat()
+    return _hash_content(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _hash_content(path: Path, _size: int, _changed: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
+
+
+@functools.cache
+def _said(command: str, *arguments: str) -> str:
+    """What a command of the system prints; nothing if it is not there or fails."""
+    path = shutil.which(command)
+    if path is None:
+        return ""
+    try:
+        done: subprocess.CompletedProcess[Any] = subprocess.run(  # noqa: S603 - of the system
+            [path, *arguments], capture_output=True, text=True, check=False, timeout=30
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return str(done.stdout).strip() if done.returncode == 0 else ""

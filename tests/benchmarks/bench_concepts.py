@@ -1,0 +1,151 @@
+"""Problem 3's part of `make bench`: CLIP grading beside the official procedure, Stable Diffusion at its real size."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+from transformers.utils import logging as transformers_logging
+
+from grading.judges.clip import load_clip
+from grading.problems.concepts import Concept, grade_concepts
+from hw2.concepts.single_file import SingleFileConfig, sd_v1_tokenizer
+from tests.benchmarks.bench import DEVICE, matmul_rate, seconds
+
+PROMPTS = ["A dog shepherd on a hilltop with Mount Fuji in the background.", "A dog perched on a park bench."]
+CONCEPTS = ["0", "1"]
+STEPS, PICTURES = 25, 100
+"""Of DPM-Solver++, and the homework's four prompts of 25."""
+
+
+def vit_b_32(folder: Path) -> Path:
+    """CLIP ViT-B/32 of random weights, saved as the official one is."""
+    CLIPModel(CLIPConfig()).save_pretrained(folder)
+    sd_v1_tokenizer().save_pretrained(folder)
+    preprocessor = {
+        "do_convert_rgb": True, "do_resize": True, "resample": 3, "size": {"shortest_edge": 224},
+        "do_center_crop": True, "crop_size": {"height": 224, "width": 224}, "do_rescale": True,
+        "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": OPENAI_CLIP_MEAN, "image_std": OPENAI_CLIP_STD,
+    }  # fmt: skip
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
+    return folder
+
+
+def opened(folder: Path) -> list[Image.Image]:
+    images = []
+    for path in sorted(folder.iterdir()):
+        with Image.open(path) as image:
+            images.append(image.convert("RGB"))
+    return images
+
+
+@torch.no_grad()
+def official_procedure(clip: Path, output: Path, references: Path) -> None:
+    """What the official scripts do.
+
+    Both read and encode the images of a prompt and load the model for them; one also encodes every reference anew.
+    """
+    for concept, index in itertools.product(CONCEPTS, range(len(PROMPTS))):
+        for script in ("image", "text"):
+            images = opened(output / concept / str(index))
+            model, processor = CLIPModel.from_pretrained(clip), CLIPImageProcessorPil.from_pretrained(clip)
+            tokenizer = CLIPTokenizer.from_pretrained(clip)
+            pixels = processor(images=images, return_tensors="pt").pixel_values
+            if script == "text":
+                model(pixel_values=pixels, **tokenizer([PROMPTS[index]], return_tensors="pt"))
+                continue
+            features = model.get_image_features(pixel_values=pixels).pooler_output
+            for image in opened(references / concept):
+                reference = processor(images=[image], return_tensors="pt").pixel_values
+                torch.cosine_similarity(features, model.get_image_features(pixel_values=reference).pooler_output)
+
+
+def bench_clip_grading(table: Table) -> None:
+    """The homework's public case scored both ways; the time of a cold start is in neither."""
+    transformers_logging.disable_progress_bar()
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        clip = vit_b_32(folder / "clip")
+        prompts = [f"out/{concept}/{index}" for concept in CONCEPTS for index in range(len(PROMPTS))]
+        for part, count in [*((p, 25) for p in prompts), *((f"references/{c}", 5) for c in CONCEPTS)]:
+            (folder / part).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 256, (512, 512, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / part / f"{i:02d}.png", compress_level=1)
+        concepts = {concept: Concept("dog", PROMPTS, [(0.0, 0.0)] * 2) for concept in CONCEPTS}
+
+        def ours() -> None:
+            grade_concepts(folder / "out", concepts, folder / "references", load_clip(str(clip)))
+
+        ours_s, theirs_s = seconds(
+            ours, lambda: official_procedure(clip, folder / "out", folder / "references"), rounds=1
+        )
+    table.add_row(
+        "CLIP scores of two concepts, 100 images of 512x512, ViT-B/32 on the CPU",
+        f"{ours_s:.1f} s",
+        f"the official procedure: {theirs_s:.1f} s",
+        f"{theirs_s / ours_s:.2f}x as fast (goal: 2x)",
+    )
+
+
+def operations(call: Callable[[], object]) -> int:
+    """Multiplications and additions of a call; on the meta device it computes nothing."""
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops()
+
+
+def bench_stable_diffusion(table: Table) -> None:
+    """What v1.4 costs on paper, and on a GPU what it takes with random weights of its size."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    config = SingleFileConfig()
+    with torch.device("meta"):
+        unet, vae = UNet2DConditionModel(**config.unet).eval(), AutoencoderKL(**config.vae).eval()
+        latents, states = torch.empty(1, 4, 64, 64), torch.empty(1, 77, 768)
+        step = operations(lambda: unet(latents, torch.zeros(1, dtype=torch.int64), states))
+        decoding = operations(lambda: vae.decode(latents))
+    whole = PICTURES * (2 * STEPS * step + decoding)
+    table.add_row(
+        f"Stable Diffusion v1.4 on paper: {PICTURES} pictures, {STEPS} guided steps",
+        f"{whole / 1e15:.2f} PFLOP",
+        f"U-Net {step / 1e12:.2f} TFLOP a row, decoding {decoding / 1e12:.2f} TFLOP a picture",
+        f"{whole / 1e12 / 900:.1f} TFLOP/s finish it in 15 minutes",
+    )
+    if DEVICE == "cuda":
+        from tests.models.sd_v1_random import random_sd_v1
+
+        for dtype in (torch.float16, torch.bfloat16):
+            sampler = random_sd_v1(dtype)
+            names = {f"{i}": "a dog" for i in range(25)}
+            list(sampler.sample(dict(list(names.items())[: sampler.batch_size])))
+            torch.cuda.reset_peak_memory_stats()
+            start = time.perf_counter()
+            list(sampler.sample(names))
+            elapsed, peak = time.perf_counter() - start, torch.cuda.max_memory_allocated() / 2**30
+            floor = whole / PICTURES * 25 / matmul_rate(dtype)
+            table.add_row(
+                f"25 pictures of 512x512, batches of {sampler.batch_size}, {dtype}, random weights",
+                f"{elapsed:.1f} s, peak {peak:.2f} GiB",
+                f"floor {floor:.1f} s",
+                f"{floor / elapsed:.0%} of the floor's rate",
+            )
+
+
+def bench_concepts(table: Table) -> None:
+    """All rows of Problem 3."""
+    bench_clip_grading(table)
+    with torch.inference_mode():
+        bench_stable_diffusion(table)

@@ -1,0 +1,219 @@
+"""Problem 1's part of `make bench`: training and sampling, beside their floors and rivals."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from rich.table import Table
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from grading.judges.classifiers import choose_digit_judge
+from hw2.digits.checkpoint import DigitModel, load_digit_model
+from hw2.digits.data import DigitImages, load_digits
+from hw2.digits.network import DigitUNet
+from hw2.digits.sample import DigitSampler, digit_to_u8, official_names
+from hw2.digits.train import BatchSource, Progress, diffusion_loss, preset, train_digits
+from tests.benchmarks.bench import DEVICE, ROOT, matmul_rate, seconds
+
+BATCH_SIZE = 512 if DEVICE == "cuda" else 64
+MODEL = ROOT / "hw2" / "models" / "digit_unet.safetensors"
+COMPARED = 2
+"""Digits of each label and data set that are drawn both ways; 1000-step DDPM takes minutes for these."""
+
+
+def operations(network: Callable[..., object], *inputs: Tensor) -> int:
+    """Multiplications and additions of one forward pass for one image."""
+    with FlopCounterMode(display=False) as counter:
+        network(*inputs)
+    return counter.get_total_flops() // len(inputs[0])
+
+
+def our_step() -> tuple[Callable[[], None], int]:
+    """(one training step as `hw2 digits train` takes it, operations of one forward pass)."""
+    g = torch.Generator().manual_seed(0)
+    digits = torch.arange(1000) % 10
+    images = torch.randint(256, (1000, 3, 28, 28), dtype=torch.uint8, generator=g)
+    data = DigitImages(images, digits, torch.arange(1000) // 10 % 2)
+    config = dataclasses.replace(preset("bundled", 1000), batch_size=BATCH_SIZE, house_numbers=0)
+    source, schedule = BatchSource(data, config, DEVICE), config.schedule()
+    network = DigitUNet(config.network).to(DEVICE)
+    trained: nn.Module = network
+    if DEVICE == "cuda":
+        trained = torch.compile(network.to(memory_format=torch.channels_last))  # type: ignore[assignment,call-overload]
+    optimizer = torch.optim.AdamW(network.parameters(), fused=True)
+    average = [value.clone() for value in network.state_dict().values()]
+
+    def step() -> None:
+        diffusion_loss(trained, source.batch(0), schedule, config).backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        torch._foreach_lerp_(average, list(network.state_dict().values()), 0.001)
+
+    batch = source.batch(0)
+    return step, operations(network, batch.images_pm1, batch.timesteps, batch.digits, batch.datasets)
+
+
+def plain_step(network: nn.Module, loss: Callable[[Tensor], Tensor]) -> Callable[[], None]:
+    """One step of the loop that tutorials show: float32, AdamW."""
+    optimizer = torch.optim.AdamW(network.parameters())
+    images = torch.rand(BATCH_SIZE, 3, 28, 28, device=DEVICE) * 2 - 1
+
+    def step() -> None:
+        loss(images).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def diffusers_rival(wanted: int) -> tuple[str, Callable[[], None], int]:
+    """diffusers' UNet2DModel, as wide as makes it cost about `wanted` operations."""
+    from diffusers import UNet2DModel
+
+    def build(width: int) -> nn.Module:
+        return UNet2DModel(
+            sample_size=28,
+            in_channels=3,
+            out_channels=3,
+            block_out_channels=(width, 2 * width),
+            layers_per_block=2,
+            down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+            up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+            norm_num_groups=8,
+            num_class_embeds=33,
+            attention_head_dim=8,
+        ).to(DEVICE)
+
+    def labels(count: int) -> tuple[Tensor, Tensor]:
+        return torch.randint(1000, (count,), device=DEVICE), torch.randint(33, (count,), device=DEVICE)
+
+    def count(network: nn.Module) -> int:
+        return operations(lambda x: network(x, *labels(1)), torch.randn(1, 3, 28, 28, device=DEVICE))
+
+    network = min((build(width) for width in (8, 16, 24, 32, 40, 48)), key=lambda n: abs(count(n) - wanted))
+
+    def loss(images: Tensor) -> Tensor:
+        timesteps, classes = labels(len(images))
+        return F.mse_loss(network(images, timesteps, classes).sample, torch.randn_like(images))
+
+    return "diffusers' UNet2DModel", plain_step(network, loss), count(network)
+
+
+def lucidrains_rival(wanted: int) -> tuple[str, Callable[[], None], int]:
+    """The U-Net and the loss of the package denoising-diffusion-pytorch, likewise."""
+    from denoising_diffusion_pytorch import GaussianDiffusion, Unet
+
+    def build(width: int) -> nn.Module:
+        return Unet(dim=width, dim_mults=(1, 2), channels=3, flash_attn=False).to(DEVICE)
+
+    def count(network: nn.Module) -> int:
+        return operations(lambda x: network(x, torch.zeros(1, device=DEVICE)), torch.randn(1, 3, 28, 28, device=DEVICE))
+
+    network = min((build(width) for width in (8, 16, 24, 32, 40, 48)), key=lambda n: abs(count(n) - wanted))
+    diffusion = GaussianDiffusion(network, image_size=28, timesteps=1000).to(DEVICE)
+    return "denoising-diffusion-pytorch", plain_step(diffusion, lambda x: diffusion((x + 1) / 2)), count(network)
+
+
+def bench_training(table: Table) -> None:
+    """Images per second in training, ours against the rivals at about equal operations for an image."""
+    rate = matmul_rate(torch.float32)
+    fast = matmul_rate(torch.bfloat16)
+    step, ours = our_step()
+    rivals = [diffusers_rival(ours), lucidrains_rival(ours)]
+    times = seconds(step, *(rival for _, rival, _ in rivals), rounds=10 if DEVICE == "cuda" else 3)
+    achieved = 3 * ours * BATCH_SIZE / times[0]  # the way back costs twice the way there
+    table.add_row(
+        f"DigitUNet training step, batch {BATCH_SIZE}, bfloat16",
+        f"{BATCH_SIZE / times[0]:.0f} images/s = {achieved / 1e9:.0f} GFLOP/s ({ours / 1e6:.0f} MFLOP forward)",
+        f"matmul {rate / 1e9:.0f} GFLOP/s in float32, {fast / 1e9:.0f} in bfloat16",
+        f"{achieved / rate:.0%} and {achieved / fast:.0%} of those rates",
+    )
+    for (name, _, theirs), time_s in zip(rivals, times[1:], strict=True):
+        table.add_row(
+            f"the same against {name} in a plain loop",
+            f"{BATCH_SIZE / times[0]:.0f} images/s",
+            f"{BATCH_SIZE / time_s:.0f} images/s ({theirs / 1e6:.0f} MFLOP forward)",
+            f"{time_s / times[0]:.2f}x as many",
+        )
+
+
+def bench_sampling(table: Table) -> None:
+    """The default sampler against 1000-step DDPM with the same network: network evaluations, time, accuracy."""
+    names = official_names(COMPARED)
+    model = load_digit_model(MODEL, device=DEVICE)
+    judges = {dataset: choose_digit_judge(dataset, "embedded") for dataset in ("mnistm", "svhn")}
+    figures = {}
+    for sampler, steps in (("dpm++", None), ("ddpm", 1000)):
+        drawing = DigitSampler(
+            model, sampler, device=DEVICE, **({} if steps is None else {"num_inference_steps": steps})
+        )
+        if steps is None:
+            list(drawing.sample(names[:2]))
+        start = time.perf_counter()
+        drawn = dict(drawing.sample(names))
+        elapsed = time.perf_counter() - start
+        right = [
+            judges[name.split("/")[0]].look([digit_to_u8(digit)]).digits[0] == int(name.split("/")[1][0])
+            for name, digit in drawn.items()
+        ]
+        figures[sampler] = drawing.num_inference_steps, elapsed, sum(right) / len(right)
+    (few, fast_s, fast_right), (many, slow_s, slow_right) = figures["dpm++"], figures["ddpm"]
+    table.add_row(
+        f"{len(names)} digits by DPM-Solver++ 2M, {few} steps, float32",
+        f"{fast_s:.1f} s, embedded judges {fast_right:.1%}",
+        f"DDPM, {many} steps: {slow_s:.1f} s, {slow_right:.1%}",
+        f"{many / few:.0f}x fewer evaluations, {slow_s / fast_s:.1f}x less time",
+    )
+
+
+def bench_time_to_accuracy(table: Table, data: Path) -> None:
+    """Training time from scratch until 200 digits of each data set are read at 95 % and 98 % (sampling not counted)."""
+    reached: dict[float, float] = {}
+    state = {"spent": 0.0, "since": time.perf_counter()}
+    judges = {dataset: choose_digit_judge(dataset, "embedded", DEVICE) for dataset in ("mnistm", "svhn")}
+
+    def accuracy(model: DigitModel) -> float:
+        drawn = dict(DigitSampler(model, device=DEVICE).sample(official_names(20)))
+        right = [
+            judges[name.split("/")[0]].look([digit_to_u8(digit)]).digits[0] == int(name.split("/")[1][0])
+            for name, digit in drawn.items()
+        ]
+        return sum(right) / len(right)
+
+    class ReachedError(Exception):
+        pass
+
+    def watch(progress: Progress) -> None:
+        state["spent"] += time.perf_counter() - state["since"]
+        share = accuracy(progress.model())
+        for goal in (0.95, 0.98):
+            if share >= goal:
+                reached.setdefault(goal, state["spent"])
+        if len(reached) == 2:
+            raise ReachedError
+        state["since"] = time.perf_counter()
+
+    images = load_digits(data)
+    with tempfile.TemporaryDirectory() as folder, suppress(ReachedError):
+        train_digits(images, preset("default", len(images)), Path(folder), report_every=250, watch=watch)
+    for goal, spent in reached.items():
+        table.add_row(f"training from scratch to {goal:.0%} by the embedded judges", f"{spent:.0f} s", "", "")
+
+
+def bench_digits(table: Table) -> None:
+    """All rows of Problem 1. Time to accuracy needs a CUDA device and HW2_DATA, the homework's hw2_data folder."""
+    bench_training(table)
+    with torch.inference_mode():
+        bench_sampling(table)
+    if DEVICE == "cuda" and "HW2_DATA" in os.environ:
+        bench_time_to_accuracy(table, Path(os.environ["HW2_DATA"]))

@@ -1,0 +1,549 @@
+"""A class graded by Ray's workers: all of it, once, whatever dies meanwhile."""
+
+import builtins
+import csv
+import io
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import types
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+import grading.cohort.cohort
+import grading.submission.grader
+from grading.cohort.cohort import (
+    MAX_TRIES,
+    Engine,
+    Submission,
+    Worker,
+    _absolute,
+    _grader,
+    find_submissions,
+    grade_all,
+    grade_cohort,
+    ray_engine,
+)
+from grading.cohort.screen import Running, Screen
+from grading.core.errors import GradingError
+from grading.core.results import SubmissionResult
+from grading.files.storage import locked, write_whole
+from grading.points.lines import StaffEntry
+from grading.sandbox.run import Sandbox
+from grading.submission.assignment import Assignment
+from tests.commands import ROOT
+from tests.grading.graders import Counted, Fake, stillborn, unfit
+
+SURROGATE = os.fsdecode(b"\xff\xfe")
+HOSTILE = ["-rf", "a b\n[red]c", "\x1b[2J", SURROGATE, "é" * 127, "$(reboot)", "=1+1", ".hidden"]
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    """A Ray of our own with two workers; starting it takes longer than most tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))  # where workers find tests.grading.graders
+        with ray_engine("", 2) as started:
+            yield started
+
+
+@pytest.fixture
+def handed_in(tmp_path):
+    """Make a class of these names."""
+
+    def make(*names: str) -> list[Submission]:
+        for name in names:
+            (tmp_path / "in" / name).mkdir(parents=True)
+        return find_submissions(tmp_path / "in", tmp_path / "out", {})[0]
+
+    return make
+
+
+def quiet(total: int) -> Screen:
+    return Screen(total, Console(file=io.StringIO()))
+
+
+def graded(submissions: list[Submission], engine: Engine, make_grader=Fake, screen: Screen | None = None):
+    with screen or quiet(len(submissions)) as shown:
+        return grade_all(submissions, make_grader, engine, shown)
+
+
+def tries(submission: Submission) -> list[str]:
+    return (submission.folder / "tries").read_text().splitlines()
+
+
+# --- what is graded
+
+
+def test_submissions_are_the_sub_folders_by_name_and_all_else_is_named(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    for name in ("b02", "a01", ".hidden"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+    elsewhere.mkdir()
+    (tmp_path / "in" / "link").symlink_to(elsewhere)
+    (tmp_path / "in" / "c03.zip").write_bytes(b"PK")
+    os.mkfifo(tmp_path / "in" / "pi\npe")
+    staff = {"a01": StaffEntry(late_days=2), "z99": StaffEntry()}
+    found, notes = find_submissions(tmp_path / "in", tmp_path / "out", staff)
+    assert [submission.name for submission in found] == [".hidden", "a01", "b02"]
+    assert [submission.staff.late_days for submission in found] == [0, 2, 0]
+    assert found[1].folder == tmp_path / "out" / "students" / "a01"
+    assert [note.message for note in notes] == [
+        "c03.zip is no folder: it is not graded.",
+        "link is a symbolic link, which is not followed: it is not graded.",
+        "pi\\npe is no folder: it is not graded.",
+        "The staff's file names z99, which is not there.",
+    ]
+
+
+def test_folders_have_names_that_can_be_printed_and_are_all_different(handed_in):
+    submissions = handed_in(*HOSTILE, "\x1b[2K", "\\x1b[2J", "\x01" * 250)
+    names = {submission.source.name: submission.folder.name for submission in submissions}
+    assert {name for name in names if names[name] != name} == {
+        "a b\n[red]c",
+        "\x1b[2J",
+        "\x1b[2K",
+        SURROGATE,
+        "\x01" * 250,
+    }
+    assert all(name.isprintable() and len(name.encode()) < 255 for name in names.values())
+    assert len(set(names.values())) == len(names)
+    assert re.fullmatch(r"\\x1b\[2J-[0-9a-f]{8}", names["\x1b[2J"])
+
+
+def test_a_name_made_to_collide_is_refused(handed_in):
+    taken = handed_in("\n")[0].folder.name
+    with pytest.raises(GradingError, match="would share one folder of the output"):
+        handed_in(taken)
+
+
+@pytest.mark.parametrize(
+    ("submissions", "output", "said"),
+    [
+        ("in", "in/out", "lies among the submissions"),
+        ("in", "in", "lies among the submissions"),
+        ("link", "in/out", "lies among the submissions"),
+        ("out/students", "out", "in the output's folder students"),
+        ("empty", "out", "has no sub-folders"),
+        ("nowhere", "out", "cannot be read (No such file or directory)"),
+        ("in/a/file", "out", "cannot be read (Not a directory)"),
+    ],
+)
+def test_folders_that_cannot_be_meant_are_refused(tmp_path, submissions, output, said):
+    for name in ("in/a", "out/students/a", "empty"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "in" / "a" / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    with pytest.raises(GradingError, match=re.escape(said)):
+        find_submissions(tmp_path / submissions, tmp_path / output, {})
+
+
+def test_a_second_cohort_in_the_same_output_is_refused(tmp_path, handed_in):
+    handed_in("a")
+    with locked(tmp_path / "out"), pytest.raises(GradingError, match="another grading works in"):
+        grade_cohort(tmp_path / "in", Assignment(tmp_path), tmp_path / "out")
+
+
+def test_without_ray_one_sentence_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with (
+        pytest.raises(GradingError, match=r"not installed; pip install 'dlcv-hw2\[cohort\]'$"),
+        ray_engine("127.0.0.1:1"),
+    ):
+        pass
+
+
+def test_no_worker_at_all_is_refused():
+    with pytest.raises(GradingError, match="0 workers were asked for"), ray_engine("", 0):
+        pass
+
+
+def test_ray_leaves_print_as_it_was(engine, monkeypatch):
+    from ray.experimental import tqdm_ray
+
+    monkeypatch.setattr(builtins, "print", print)  # for other tests, should this one fail
+    monkeypatch.setattr(tqdm_ray, "_manager", None)
+    tqdm_ray.instance()  # as Ray does before it shows a line
+    assert isinstance(print, types.BuiltinFunctionType), "what pickles print would find another function"
+
+
+# --- all of it, once
+
+
+def test_everything_is_graded_whatever_happens_to_workers(handed_in, engine):
+    submissions = handed_in(*HOSTILE, "plain", "die-1-x", "kill-2-x", "kill-9-x", "raise-x", "exit-x")
+    good = [submission.name for submission in submissions if submission.source.name in (*HOSTILE, "plain")]
+    assert len(good) == 9
+    results = graded(submissions, engine)
+    assert [result.submission for result in results] == [submission.name for submission in submissions]
+    found = {result.submission: result for result in results}
+    assert {name: found[name].status for name in found} == {
+        **dict.fromkeys([*good, "die-1-x", "kill-2-x"], "pass"),
+        **dict.fromkeys(["kill-9-x", "raise-x", "exit-x"], "error"),
+    }
+    assert {submission.name: len(tries(submission)) for submission in submissions} == {
+        **dict.fromkeys([*good, "raise-x"], 1),
+        "die-1-x": 2,
+        "kill-2-x": 3,
+        "kill-9-x": MAX_TRIES,
+        "exit-x": MAX_TRIES,
+    }
+    said = {name: found[name].warnings[0].message for name in ("kill-9-x", "raise-x")}
+    assert said["kill-9-x"] == "The grader could not do its part: 3 workers died over this submission."
+    assert said["raise-x"] == "The grader itself failed, please report it (ValueError: as I was told)."
+
+
+def test_results_are_the_same_whatever_the_number_of_workers(tmp_path, handed_in, engine):
+    submissions = handed_in("a", "die-1-x", "bb", "raise-x", "ccc")
+    several = graded(submissions, engine)
+    shutil.rmtree(tmp_path / "out")
+    assert graded(submissions, replace(engine, workers=1)) == several
+
+
+def test_a_worker_makes_its_grader_once(tmp_path, handed_in, engine):
+    submissions = handed_in(*(f"slow-{i}" for i in range(3)), *map(str, range(20)))
+    assert len(graded(submissions, engine, Counted(tmp_path))) == 23
+    assert len(list(tmp_path.glob("made-*"))) == engine.workers
+
+
+def test_more_workers_than_ray_has_room_for_change_nothing(handed_in, engine):
+    submissions = handed_in("a", "b", "die-1-x", "c", "d")
+    assert [result.status for result in graded(submissions, replace(engine, workers=5))] == ["pass"] * 5
+
+
+def test_a_worker_that_cannot_grade_stops_the_class(handed_in, engine):
+    with pytest.raises(
+        GradingError, match=r"a worker cannot grade: The grader could not .* the data are missing; put them there$"
+    ):
+        graded(handed_in("a", "b"), engine, unfit)
+
+
+def test_workers_that_die_before_they_begin_stop_the_class(handed_in, engine):
+    with pytest.raises(GradingError, match="workers die before they can begin"):
+        graded(handed_in("a", "b"), engine, stillborn)
+
+
+def test_memory_stays_flat(handed_in, engine):
+    submissions = handed_in(*(f"{i:03d}" for i in range(200)))
+    results = graded(submissions, replace(engine, workers=1))
+    used = [int(tries(submission)[-1].split()[1]) for submission in submissions]
+    # 150 results have some 50 MB of hashes
+    assert max(used[50:]) - used[50] < 10 * 2**20
+    assert all(stage.files == {} for result in results for stage in result.stages)
+
+
+def test_the_screen_learns_the_stage_and_the_stage_is_forgotten(handed_in, engine):
+    submissions = handed_in("slow-1")
+    seen = []
+
+    class Watched(Screen):
+        def __setattr__(self, name: str, value: object) -> None:
+            if name == "running" and value:
+                seen.extend(value)
+            super().__setattr__(name, value)
+
+    graded(submissions, engine, screen=Watched(1, Console(file=io.StringIO())))
+    assert ("slow-1", "pretending") in {(each.name, each.stage) for each in seen}
+    assert not (submissions[0].folder / "stage").exists()
+
+
+def test_a_folder_that_is_still_in_use_is_waited_for(handed_in, engine):
+    submissions = handed_in("a", "b")
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with locked(submissions[0].folder):
+            entered.set()
+            leave.wait(60)
+            assert not (submissions[0].folder / "tries").exists()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    entered.wait(60)
+    threading.Timer(2, leave.set).start()
+    assert [result.status for result in graded(submissions, engine)] == ["pass", "pass"]
+    holder.join()
+
+
+def test_a_folder_that_stays_in_use_is_an_error_of_ours(tmp_path, monkeypatch):
+    monkeypatch.setattr(grading.cohort.cohort, "LOCK_WAIT", 0.3)
+    worker = Worker(Fake)
+    assert worker.prepare() == ""
+    with locked(tmp_path / "out"):
+        result = worker.grade(Submission(tmp_path / "a", tmp_path / "out"))
+    assert result.status == "error"
+    assert "another grading works in" in result.warnings[0].message
+    assert not (tmp_path / "out" / "tries").exists()
+
+
+# --- our own Ray
+
+
+def listening(root: int) -> set[str]:
+    """Addresses in hexadecimal, as /proc has them, on which this process and those that it started listen."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+    family = {root}
+    while more := {pid for pid, parent in parents.items() if parent in family} - family:
+        family |= more
+    sockets = set()
+    for pid in family:
+        for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
+            try:
+                sockets.add(str(descriptor.readlink()))
+            except OSError:
+                continue
+    rows = [line.split() for kind in ("tcp", "tcp6") for line in Path(f"/proc/net/{kind}").read_text().splitlines()[1:]]
+    return {row[1].rpartition(":")[0] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in sockets}
+
+
+def test_our_own_ray_listens_on_the_loopback_only(engine):
+    found = listening(os.getpid())
+    assert found
+    assert found <= {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+
+
+@pytest.mark.slow
+def test_our_own_ray_serves_nobody_without_its_secret(engine):
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    join = f"import ray; ray.init(address='{address}', log_to_driver=False); print('in')"
+    assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+    for change, said in (({}, "in\n"), ({"RAY_AUTH_MODE": "disabled"}, "")):
+        ended = subprocess.run(
+            [sys.executable, "-c", join], env={**os.environ, **change}, capture_output=True, text=True, timeout=120
+        )
+        assert ended.stdout == said, change
+
+
+def test_workers_do_not_import_from_the_callers_folder(engine, handed_in):
+    import ray
+
+    where = ray.remote(lambda: (os.getcwd(), sys.path))
+    folder, path = ray.get(where.remote())
+    assert Path(folder).name.startswith("hw2-ray-")
+    assert os.getcwd() not in (path[0], folder)
+
+
+# --- the whole command's work
+
+DRIVER = """
+import sys
+from pathlib import Path
+import grading.cohort.cohort
+from grading.core.errors import GradingError
+from grading.submission.assignment import Assignment
+from tests.grading.graders import Journalled
+
+grading.cohort.cohort._grader = lambda assignment: Journalled()
+try:
+    results = grading.cohort.cohort.grade_cohort(Path("in"), Assignment(Path("data")), Path("out"), workers=2)
+    print(*(f"{result.submission} {result.status}" for result in results), sep="\\n")
+except GradingError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.slow
+def test_killed_or_interrupted_it_goes_on_and_no_step_is_lost_or_done_twice(tmp_path, handed_in):
+    names = [f"s{i:02d}" for i in range(30)]
+    submissions = handed_in(*names)
+
+    def start() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", DRIVER], cwd=tmp_path, text=True, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+
+    def steps() -> int:
+        return sum(len(path.read_text().splitlines()) for path in (tmp_path / "out").glob("students/*/journal"))
+
+    def wait_for(count: int, process: subprocess.Popen[str]) -> None:
+        until = time.monotonic() + 120
+        while steps() < count:
+            assert process.poll() is None, process.stderr and process.stderr.read()
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+    first = start()
+    wait_for(33, first)
+    first.kill()
+    first.communicate()
+    at_kill = steps()
+    second = start()
+    wait_for(at_kill + 40, second)
+    second.send_signal(signal.SIGINT)
+    said = second.communicate(timeout=60)[1]
+    assert second.returncode == 1
+    assert re.search(r"interrupted after \d+ of 30 submissions; the same command goes on from there\n$", said)
+    assert "Traceback" not in said
+    assert not (tmp_path / "out" / "scores.csv").exists()
+    assert steps() < 150
+
+    third = start()
+    printed, said = third.communicate(timeout=120)
+    assert printed.splitlines() == [f"{name} pass" for name in names], said
+    for submission in submissions:
+        assert (submission.folder / "journal").read_text().split() == list("01234")
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "scores.csv").read_text())))
+    assert [row["submission"] for row in rows] == names
+    assert "s29" in (tmp_path / "out" / "index.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_lost_machine_costs_nothing(tmp_path, handed_in, monkeypatch):
+    """Three nodes of Ray on one machine: the head, which grades nothing, and two for a worker each; one dies."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    script = """
+import io, sys, threading, time
+from pathlib import Path
+from ray.cluster_utils import Cluster
+from rich.console import Console
+from grading.cohort.cohort import find_submissions, grade_all, ray_engine
+from grading.cohort.screen import Screen
+from tests.grading.graders import Fake
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+submissions, _ = find_submissions(Path("in"), Path("out"), {})
+
+def kill_a_node():
+    both = set()
+    while len(both) < 2:
+        time.sleep(0.1)
+        both = {path.read_text().split()[0] for path in Path("out").glob("students/*/tries") if path.stat().st_size}
+    cluster.remove_node(nodes[0], allow_graceful=False)
+
+with ray_engine(cluster.address, 2) as engine, Screen(len(submissions)) as screen:
+    threading.Thread(target=kill_a_node).start()
+    for result in grade_all(submissions, Fake, engine, screen):
+        print(result.submission, result.status, file=sys.__stdout__)
+cluster.shutdown()
+"""
+    submissions = handed_in(*(f"slow-{i:02d}" for i in range(20)))
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=240,
+        env={**os.environ, "RAY_AUTH_MODE": "disabled"},
+    )  # fmt: skip
+    assert ended.stdout.splitlines() == [f"{submission.name} pass" for submission in submissions], ended.stderr
+    assert "its worker died" in ended.stderr
+    counts = [len(tries(submission)) for submission in submissions]
+    assert sorted(counts) == [1] * 19 + [2]
+
+
+@pytest.fixture
+def course(tmp_path):
+    """Problem 2 alone, with a ground truth of one image."""
+    data = tmp_path / "data"
+    for name in ("GT", "noise"):
+        (data / "face" / name).mkdir(parents=True)
+    (data / "face" / "UNet.pt").write_bytes(b"weights")
+    (data / "face" / "noise" / "00.pt").write_bytes(b"noise")
+    Image.new("RGB", (8, 8), "red").save(data / "face" / "GT" / "00.png")
+    return Assignment(data, problems=(2,), sandbox=Sandbox(trust=True))
+
+
+@pytest.mark.slow
+def test_a_class_is_graded_and_its_page_and_table_are_written(tmp_path, course, handed_in):
+    right, _ = handed_in("right", "wrong")
+    shutil.copy(course.data / "face" / "GT" / "00.png", right.source)
+    (right.source / "hw2_2.sh").write_text('mkdir -p "$2"; cp 00.png "$2"\n')
+    (tmp_path / "in" / "stray.zip").touch()
+    driver = (
+        "import sys; from pathlib import Path; from dataclasses import replace; from grading.cohort.cohort import *;"
+        "from grading.submission.assignment import Assignment; from grading.sandbox.run import Sandbox;"
+        "a = Assignment(Path('data'), problems=(2,), sandbox=Sandbox(trust=True));"
+        "grade_cohort(Path('in'), a, Path('out'), {'right': StaffEntry({}, 1)})"
+    )
+    ended = subprocess.run([sys.executable, "-c", driver], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    assert "stray.zip is no folder: it is not graded." in ended.stderr
+    assert ended.stdout == ""
+    rows = {
+        row["submission"]: row for row in csv.DictReader(io.StringIO((tmp_path / "out" / "scores.csv").read_text()))
+    }
+    assert (float(rows["right"]["points"]), rows["right"]["late"]) == (7, "-3.0")
+    assert (float(rows["wrong"]["points"]), rows["wrong"]["status"]) == (0, "fail")
+    assert (tmp_path / "out" / "students" / "right" / "grade.json").exists()
+    assert "students/right/report.html" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_relative_paths_are_meant_from_the_callers_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clip").mkdir()
+    given = Assignment(Path("d"), Path("p"), Path("u"), Path("m"), clip="clip", sandbox=Sandbox(python=Path("env")))
+    meant = _absolute(given)
+    paths = (meant.data, meant.private, meant.unet, meant.stable_diffusion, meant.sandbox.python)
+    assert paths == tuple(tmp_path / name for name in ("d", "p", "u", "m", "env"))
+    assert meant.clip == str(tmp_path / "clip")
+    assert meant.mnistm_classifier == "embedded"
+    assert _absolute(Assignment(Path("d"))).private is None
+
+
+@pytest.mark.parametrize(("gpu", "expected"), [(True, {"CUDA_VISIBLE_DEVICES": "3"}), (False, {})])
+def test_scripts_see_the_gpu_of_their_worker_only(monkeypatch, gpu, expected):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    monkeypatch.setattr(grading.submission.grader, "Grader", lambda assignment: assignment)
+    assert _grader(Assignment(Path(), sandbox=Sandbox(gpu=gpu))).sandbox.environment == expected
+
+
+# --- folders and screen
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    write_whole(tmp_path / "scores.csv", b"old")
+
+    def full(self: Path, content: bytes) -> int:
+        self.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError):
+        write_whole(tmp_path / "scores.csv", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.csv"]
+    assert (tmp_path / "scores.csv").read_text() == "old"
+
+
+def test_without_a_terminal_each_finished_submission_is_a_line():
+    text = io.StringIO()
+    with Screen(12, Console(file=text, soft_wrap=True)) as screen:
+        screen.finished(SubmissionResult("\x1b[2J[red]" + "x" * 200, "fail", 12.5, 55, 0), 3671.2)
+        screen.finished(SubmissionResult("b", "pass", 55, 55, 0), 61)
+    assert text.getvalue().splitlines() == [
+        "[ 1/12] fail   12.5 of 55    1:01:11  \\x1b[2J[red]" + "x" * 200,
+        "[ 2/12] pass   55 of 55      1:01  b",
+    ]
+
+
+def test_a_terminal_shows_the_whole_class(monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    text = io.StringIO()
+    screen = Screen(200, Console(file=text, width=80))
+    screen.began = 400.0
+    screen.workers = 2
+    screen.outcomes.update({"pass": 20, "fail": 9, "error": 1})
+    screen.running = [Running("b01", 940.0, "hw2_1.sh"), Running("\x1b[2J", 999.0)]
+    screen.console.print(screen.render())
+    lines = [line.rstrip() for line in text.getvalue().splitlines()[1:]]
+    assert lines == [
+        "168 waiting  2 running  20 pass  9 fail  1 error",
+        "10:00 elapsed, about 56:40 to go, 2 workers",  # 170 more, of 20 s each
+        "1:00  b01      hw2_1.sh",
+        "0:01  \\x1b[2J  starting",
+    ]

@@ -1,0 +1,198 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from grading.core.errors import GradingError
+from grading.judges.classifiers import EMBEDDED, MnistmClassifier, SvhnClassifier, choose_digit_judge
+from grading.problems.digits import grade_digits
+from grading.problems.metrics import frechet_distance, mean_pairwise_distance, nearest
+from grading.problems.realism import load_real_digits
+from tests.grading.problems.test_digits import JUDGES, complete  # noqa: F401 - a fixture
+from tests.oracles import frechet_distance_by_matrix_root
+
+numbers = st.integers(0, 2**32 - 1)
+
+
+@given(numbers, st.integers(2, 6), st.integers(30, 60), st.integers(30, 60))
+def test_the_frechet_distance_is_that_of_another_implementation(seed, dims, n, m):
+    g = np.random.default_rng(seed)
+    a, b = g.normal(size=(n, dims)) * g.uniform(0.1, 3), g.normal(size=(m, dims)) + g.uniform(-2, 2)
+    assert frechet_distance(a, b) == pytest.approx(frechet_distance_by_matrix_root(a, b), rel=1e-6, abs=1e-6)
+
+
+def test_the_frechet_distance_of_gaussians_with_known_moments():
+    # In one dimension it is (m1 - m2)^2 + (s1 - s2)^2: here with means 1 and 4, standard deviations 1 and 3
+    a, b = np.array([[0.0], [2.0]]) / 2**0.5 * 1.0, np.array([[0.0], [2.0]]) / 2**0.5 * 3.0
+    a, b = np.column_stack([a - a.mean() + 1, np.zeros(2)]), np.column_stack([b - b.mean() + 4, np.zeros(2)])
+    assert frechet_distance(a, b) == pytest.approx(9 + 4)
+
+
+@given(numbers)
+def test_the_frechet_distance_is_a_distance(seed):
+    g = np.random.default_rng(seed)
+    a, b = g.normal(size=(10, 3)), g.normal(size=(12, 3)) * 2 + 1
+    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-6)
+    assert frechet_distance(a, b) == pytest.approx(frechet_distance(b, a))
+    assert frechet_distance(a, a + 3) == pytest.approx(27)  # a shift by 3 in each of three directions
+
+
+def test_diversity_is_the_mean_over_pairs():
+    assert mean_pairwise_distance(np.array([[0.0, 0], [3, 4], [0, 0]])) == pytest.approx((5 + 0 + 5) / 3)
+    assert mean_pairwise_distance(np.zeros((1, 4))) is None
+    assert mean_pairwise_distance(np.zeros((0, 4))) is None
+
+
+@given(numbers)
+def test_the_nearest_image_is_found_by_comparing_with_each(seed):
+    g = np.random.default_rng(seed)
+    images, reference = (g.integers(0, 256, (n, 3, 2, 3), dtype=np.uint8) for n in (4, 7))
+    index, rms = nearest(images, reference)
+    for i, image in enumerate(images):
+        distances = [np.sqrt(((image.astype(float) - other.astype(float)) ** 2).mean()) for other in reference]
+        assert rms[i] == pytest.approx(min(distances))
+        assert distances[index[i]] == min(distances)
+    index, rms = nearest(reference[:3], reference, skip_same=True)
+    assert (index != np.arange(3)).all()
+    assert (rms > 0).all()
+
+
+@pytest.fixture
+def real(tmp_path):
+    """Real images of both data sets: 40 of noise, and one that the submission copies."""
+    g = np.random.default_rng(1)
+    for dataset in ("mnistm", "svhn"):
+        data = tmp_path / "real" / dataset / "data"
+        data.mkdir(parents=True)
+        rows = ["image_name,label"]
+        for i in range(40):
+            Image.fromarray(g.integers(0, 256, (28, 28, 3), dtype=np.uint8)).save(data / f"{i:05d}.png")
+            rows.append(f"{i:05d}.png,{i % 10}")
+        Image.new("RGB", (28, 28), (3, 3, 3)).save(data / "copied.png")
+        (data.parent / "train.csv").write_text("\n".join([*rows, "copied.png,3"]) + "\n")
+    return tmp_path / "real"
+
+
+def test_copies_are_found_and_shown(complete, real):  # noqa: F811
+    pictures = []
+    result = grade_digits(complete, JUDGES, real, pictures.append)
+    realism = result.realism["mnistm"]
+    assert realism.nearest["3_007.png"] == ("copied.png", 0.0)  # the submission's threes are (3, 3, 3) everywhere
+    assert realism.nearest["9_001.png"] == ("copied.png", 6.0)
+    assert realism.nearest_rms < 10 < realism.nearest_rms_real
+    assert realism.frechet_distance > 1
+    assert set(realism.diversity) == set(realism.diversity_real) == set("0123456789")
+    assert realism.diversity["3"] == 0.0
+    (picture,) = pictures
+    shown = np.asarray(picture)
+    assert (shown[24, 12] == 3).all()  # the nearest first: a three, and beside it what it copies
+    assert (shown[24, 16 + 112 + 4] == 3).all()
+
+
+def test_without_real_images_only_diversity_is_known(complete):  # noqa: F811
+    realism = grade_digits(complete, JUDGES).realism["svhn"]
+    assert realism.diversity["3"] == 0.0
+    assert (realism.diversity_real, realism.frechet_distance, realism.nearest) == (None, None, None)
+
+
+def test_real_images_change_no_score(complete, real):  # noqa: F811
+    with_real, without = grade_digits(complete, JUDGES, real), grade_digits(complete, JUDGES)
+    assert (with_real.accuracy, with_real.status, with_real.confusion) == (
+        without.accuracy,
+        without.status,
+        without.confusion,
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "sentence"),
+    [
+        (None, "cannot be read"),
+        ("a,b\n1,2\n", "is no table of image_name,label"),
+        ("image_name,label\nx.png,y\n", "is no table"),
+        ("image_name,label\n00000.png,0\n", "does not list two images"),
+        ("image_name,label\n00000.png,0\n00001.png,10\n", "labels 0 to 9"),
+        ("image_name,label\n00000.png,0\n../x.png,1\n", "names '../x.png'"),
+        ("image_name,label\n00000.png,0\nno.png,1\n", "no.png"),
+    ],
+)
+def test_real_images_that_cannot_be_read_are_an_error_of_the_call(real, table, sentence):
+    path = real / "svhn" / "train.csv"
+    path.unlink() if table is None else path.write_text(table)
+    with pytest.raises(GradingError, match=sentence):
+        load_real_digits(real / "svhn")
+
+
+def test_the_command_writes_the_neighbours(complete, real, hw2_grade, tmp_path):  # noqa: F811
+    run = hw2_grade("digits", complete, "--real", real, "--neighbours", tmp_path / "n.png", "--json", "-")
+    result = json.loads(run.stdout)
+    assert result["realism"]["svhn"]["nearest"]["3_001.png"] == ["copied.png", 0.0]
+    with Image.open(tmp_path / "n.png") as image:
+        assert image.height > 20 * 112
+    run = hw2_grade("digits", complete, "--neighbours", tmp_path / "m.png")
+    assert run.returncode == 2
+    assert "give --real too" in run.stderr
+
+
+# --- choosing a judge ---
+
+
+def test_the_embedded_judges_are_the_default_and_say_so(complete, hw2_grade):  # noqa: F811
+    run = hw2_grade("digits", complete)
+    assert "embedded" in run.stdout
+    result = json.loads(hw2_grade("digits", complete, "--json", "-").stdout)
+    for dataset in ("mnistm", "svhn"):
+        assert result["judges"][dataset]["kind"] == "embedded"
+        assert result["judges"][dataset]["file"] == f"judge_{dataset}.safetensors"
+
+
+def test_the_official_svhn_judge_comes_from_the_hub(tmp_path, monkeypatch):
+    asked = []
+    torch.manual_seed(0)
+    torch.save(SvhnClassifier().state_dict(), tmp_path / "pytorch_model.bin")
+
+    def download(*arguments):
+        asked.append(arguments)
+        return str(tmp_path / "pytorch_model.bin")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    judge = choose_digit_judge("svhn", "official")
+    assert asked == [("edadaltocg/resnet34_svhn", "pytorch_model.bin")]
+    assert (judge.identity.kind, judge.identity.file) == ("official", "pytorch_model.bin")
+
+
+def test_a_hub_that_cannot_be_reached_is_an_error_of_the_call(monkeypatch):
+    def download(*arguments):
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    with pytest.raises(GradingError, match=r"could not be downloaded \(no route to host\); give its"):
+        choose_digit_judge("svhn", "official")
+    with pytest.raises(GradingError, match=r"give its Classifier\.pth"):
+        choose_digit_judge("mnistm", "official")
+
+
+@pytest.mark.parametrize("network", [MnistmClassifier, SvhnClassifier])
+def test_features_are_what_the_last_layer_decides_from(network):
+    torch.manual_seed(0)
+    classifier = network().eval()
+    images = torch.rand(3, 3, 28, 28) * 2 - 1
+    with torch.no_grad():
+        # torchvision's own forward, for the resnet; the class's for ours
+        expected = (
+            super(SvhnClassifier, classifier).forward(images) if network is SvhnClassifier else classifier(images)
+        )
+        torch.testing.assert_close(getattr(classifier, classifier.last)(classifier.features(images)), expected)
+
+
+def test_the_embedded_judges_read_real_digits(shared_data):
+    for dataset, least in (("mnistm", 0.92), ("svhn", 0.75)):
+        judge = choose_digit_judge(dataset, "embedded")
+        real = load_real_digits(shared_data / "hw2_data" / "digits" / dataset)
+        chosen = slice(0, 1000)
+        assert (judge.look(list(real.pixels_u8[chosen])).digits == real.labels[chosen]).mean() > least
+    assert sorted(p.name for p in EMBEDDED.glob("judge_*")) == ["judge_mnistm.safetensors", "judge_svhn.safetensors"]

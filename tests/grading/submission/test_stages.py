@@ -1,0 +1,437 @@
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from grading.core.errors import GradingError
+from grading.sandbox.run import HOME, Limits, Sandbox
+from grading.submission.stages import (
+    ARGUMENTS,
+    TIME_LIMITS,
+    StageResult,
+    Workplace,
+    compare_runs,
+    copy_submission,
+    fetch,
+    freeze,
+    run_script,
+)
+from tests.grading.sandboxed import ATTACKS, SMALL, needs_sandbox
+
+TRUSTED = Sandbox(trust=True)
+OURS = "The grader could not do its part"
+
+
+class World:
+    """One submission at work, and everything around it that it should leave alone."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.output = folder / "output"
+        self.workplace = Workplace(folder / "work")
+        self.ground_truth = folder / "data" / "canary.png"
+        self.results = folder / "results.json"
+        self.python = folder / "python"
+        self.site = self.python / "lib" / "site-packages"
+        for parent in (self.ground_truth.parent, self.site):
+            parent.mkdir(parents=True)
+        self.ground_truth.write_bytes(b"the ground truth")
+        self.results.write_text('{"score": 0}')
+        self.mark = f"hw2-sleeper-{os.getpid()}"
+        self.victim = subprocess.Popen(["sleep", "120"])
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.server.settimeout(120)
+        threading.Thread(target=self.greet, daemon=True).start()
+
+    def greet(self) -> None:
+        while True:
+            try:
+                with self.server.accept()[0] as caller:
+                    caller.sendall(b"hello")
+            except OSError:
+                return
+
+    def close(self) -> None:
+        self.server.shutdown(socket.SHUT_RDWR)
+        self.server.close()
+        self.victim.kill()
+        self.victim.wait()
+        for process in self.sleepers():
+            os.kill(process, 9)
+
+    def sleepers(self) -> list[int]:
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                line = (folder / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if line.startswith(self.mark.encode()):
+                found.append(int(folder.name))
+        return found
+
+    def written(self, name: str) -> bytes:
+        path = self.output / name
+        return path.read_bytes() if path.exists() else b""
+
+    def run(self, attack: str, sandbox: Sandbox, limits: Limits = SMALL) -> StageResult:
+        assert copy_submission(ATTACKS / attack, self.workplace).status == "pass"
+        (self.workplace.submission / "targets").write_text(
+            f"GROUND_TRUTH='{self.ground_truth}'\nRESULTS='{self.results}'\nSITE='{self.site}'\nMARK='{self.mark}'\n"
+            f"PORT={self.server.getsockname()[1]}\nVICTIM={self.victim.pid}\n"
+        )
+        shutil.rmtree(self.output, ignore_errors=True)
+        return run_script(self.workplace, 1, {}, self.output, sandbox, limits)
+
+
+@pytest.fixture
+def world(tmp_path):
+    world = World(tmp_path)
+    yield world
+    world.close()
+
+
+# What shows that an attack succeeded, and what the student reads if it did not.
+EXPECTED: dict[str, tuple[Callable[[World], bool], str]] = {
+    "fork_bomb": (
+        lambda w: int(w.written("alive") or 0) == 400,
+        r"hw2_1\.sh was stopped: it started 64 processes and threads at once, which is the limit\.",
+    ),
+    "memory_bomb": (
+        lambda w: bool(w.written("done")),
+        r"hw2_1\.sh was stopped: it used more than 256 MiB of memory\.",
+    ),
+    "disk_filler": (
+        lambda w: bool(w.written("done")),
+        r"hw2_1\.sh was stopped: it wrote more than 32 MiB to one place\.",
+    ),
+    "huge_file": (
+        lambda w: w.refused == ["huge has 20971520 bytes; at most 16777216 are read."],
+        r"hw2_1\.sh was stopped: it wrote a file of more than 18 MiB\.",
+    ),
+    "inode_filler": (
+        lambda w: bool(w.written("done")),
+        r"hw2_1\.sh was stopped: it made more than 1000 files in one place\.",
+    ),
+    "sleeper": (lambda w: bool(w.sleepers()), r"hw2_1\.sh ran to its end\."),
+    "read_ground_truth": (lambda w: w.written("stolen") == b"the ground truth", "ended with exit status 1"),
+    "write_results": (lambda w: "100" in w.results.read_text(), "ended with exit status 1"),
+    "network": (lambda w: w.written("heard") == b"hello", "ended with exit status 1"),
+    "steal_environment": (lambda w: b"CANARY" in w.written("secret"), "ended with exit status 1"),
+    "kill_grader": (lambda w: w.victim.poll() is not None, "ended with exit status 1"),
+    "startup_files": (lambda w: (w.site / "sitecustomize.py").exists(), "ended with exit status 1"),
+    "rewrite_itself": (lambda w: (w.workplace.submission / "answers.txt").exists(), "ended with exit status 1"),
+    "new_namespaces": (lambda w: bool(w.written("done")), "ended with exit status 1"),
+    "pickle_checkpoint": (lambda w: "owned" in w.results.read_text(), r"hw2_1\.sh ran to its end"),
+}
+
+
+@needs_sandbox
+@pytest.mark.parametrize("attack", EXPECTED)
+def test_an_attack_succeeds_where_it_is_trusted_and_not_in_the_sandbox(world, monkeypatch, attack):
+    succeeded, sentence = EXPECTED[attack]
+    monkeypatch.setenv("SECRET", "CANARY")
+    world.refused = world.run(attack, TRUSTED).refused
+    assert succeeded(world)
+
+    world.results.write_text('{"score": 0}')
+    for path in world.site.iterdir():
+        path.unlink()
+    if world.victim.poll() is not None:
+        world.victim = subprocess.Popen(["sleep", "120"])
+    for process in world.sleepers():
+        os.kill(process, 9)
+    while world.sleepers():
+        pass
+
+    held = world.run(attack, Sandbox(python=world.python) if attack == "startup_files" else Sandbox())
+    world.refused = held.refused
+    assert not succeeded(world)
+    assert held.status == ("pass" if "ran to its end" in sentence.replace("\\", "") else "fail")
+    assert re.search(sentence, held.message)
+
+    usual = world.run("harmless", Sandbox())
+    assert (usual.status, list(usual.files)) == ("pass", ["0_001.png"])
+    assert usual.log == "sampling 1 digit"
+
+
+def test_every_attack_has_a_test():
+    own = {"harmless", "endless_output", "endless_run", "hostile_output"}
+    assert {path.name for path in ATTACKS.iterdir() if path.is_dir()} == EXPECTED.keys() | own
+
+
+@needs_sandbox
+@pytest.mark.parametrize("sandbox", [TRUSTED, Sandbox()], ids=["trusted", "sandboxed"])
+@pytest.mark.parametrize("attack", ["endless_run", "endless_output"])
+def test_what_never_ends_is_stopped_in_time_and_its_log_is_bounded(world, attack, sandbox):
+    result = world.run(attack, sandbox, replace(SMALL, seconds=0.5))
+    assert (result.status, result.limit) == ("fail", "seconds")
+    assert result.message == "hw2_1.sh was stopped: it ran longer than 0.5 seconds."
+    assert 0.5 <= result.seconds < 3
+    if attack == "endless_output":
+        assert re.search(r"bytes left out", result.log)
+        assert result.log.startswith("PASS score 100\n")
+        assert len(result.log) < 20_000
+
+
+def test_endless_output_would_fill_the_memory_of_a_plain_grader():
+    with pytest.raises(subprocess.TimeoutExpired) as stopped:
+        subprocess.run(["bash", ATTACKS / "endless_output" / "hw2_1.sh"], capture_output=True, timeout=0.3)
+    assert len(stopped.value.stdout) > 2**20
+
+
+@needs_sandbox
+def test_hostile_names_are_refused_one_by_one_and_the_good_file_is_kept(world):
+    result = world.run("hostile_output", TRUSTED)
+    assert list(result.files) == ["-rf", "..\\..\\windows.png", "0_001.png"]
+    assert {sentence.split()[0]: sentence for sentence in result.refused} == {
+        "0_002.png": "0_002.png is a link; expected the file itself.",
+        "0_003.png": "0_003.png is a pipe, socket or device; expected a file.",
+        "0_004.png": "0_004.png is a pipe, socket or device; expected a file.",
+        "0_005.png": "0_005.png is one of 2 names of a file (a hard link); expected a file of its own.",
+        "0_006.png": "0_006.png is one of 2 names of a file (a hard link); expected a file of its own.",
+        "0_007.png": "0_007.png is one of 2 names of a file (a hard link); expected a file of its own.",
+        "0_009.png": "0_009.png has 17825792 bytes; at most 16777216 are read.",
+        "\\x1b[31mred.png": "\\x1b[31mred.png has a name with characters that cannot be shown; "
+        "expected plain letters and digits.",
+        "a/b/c/d/e": "a/b/c/d/e is a folder in a folder, 5 deep; at most 4 are looked into.",
+        "mnistm": "mnistm is a link; expected the file itself.",
+        "new\\nline.png": "new\\nline.png has a name with characters that cannot be shown; "
+        "expected plain letters and digits.",
+        "not-utf8-\\udcff.png": "not-utf8-\\udcff.png has a name with characters that cannot be shown; "
+        "expected plain letters and digits.",
+    }
+    held = world.run("hostile_output", Sandbox())
+    assert held.files.keys() == result.files.keys()
+    beyond_reach = {"0_004.png", "0_005.png"}  # neither a device nor a link to another file system can be made there
+    assert {s.split()[0] for s in held.refused} == {s.split()[0] for s in result.refused} - beyond_reach
+    assert not any(b"ground truth" in path.read_bytes() for path in world.output.rglob("*") if path.is_file())
+
+
+def submission(folder: Path, **scripts: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name, text in scripts.items():
+        (folder / f"{name}.sh").write_text(text)
+    return folder
+
+
+def at_work(tmp_path: Path, **scripts: str) -> Workplace:
+    workplace = Workplace(tmp_path / "work")
+    assert copy_submission(submission(tmp_path / "student", **scripts), workplace).status == "pass"
+    return workplace
+
+
+@needs_sandbox
+def test_scripts_get_the_official_arguments_as_absolute_paths(tmp_path):
+    echo = 'for a in "$@"; do echo "$a"; test -e "$a" || exit 9; done; pwd'
+    workplace = at_work(tmp_path, hw2_1=echo, hw2_2=echo, hw2_3=echo)
+    data = {}
+    for name in ("noise", "UNet.pt", "input.json", "model.ckpt"):
+        data[name] = tmp_path / name
+        data[name].mkdir()
+        data[name].chmod(0o755)
+    for problem, arguments in ARGUMENTS.items():
+        names = [name.removeprefix("/data/") for name in arguments if name.startswith("/data/")]
+        result = run_script(workplace, problem, {n: data[n] for n in names}, tmp_path / str(problem))
+        assert result.log.splitlines() == [*arguments, "/submission"]
+        assert result.status == "pass"
+
+
+def test_a_trusted_script_gets_the_same_paths_as_they_are_outside(tmp_path):
+    workplace = at_work(tmp_path, hw2_2='ls "$1"; cat "$3"; echo x > "$2/00.png"')
+    (tmp_path / "noise").mkdir()
+    (tmp_path / "noise" / "00.pt").write_text("")
+    (tmp_path / "UNet.pt").write_text("weights")
+    data = {"noise": tmp_path / "noise", "UNet.pt": tmp_path / "UNet.pt"}
+    result = run_script(workplace, 2, data, tmp_path / "out", TRUSTED)
+    assert (result.status, result.log) == ("pass", "00.pt\nweights")
+    assert (tmp_path / "out" / "00.png").read_text() == "x\n"
+
+
+@needs_sandbox
+def test_inputs_and_the_submission_are_read_only(tmp_path):
+    workplace = at_work(tmp_path, hw2_3='echo x >> "$1"; echo x >> "$3"; echo x > own; echo x > ~/own; true')
+    data = {"input.json": tmp_path / "input.json", "model.ckpt": tmp_path / "model.ckpt"}
+    for path in data.values():
+        path.write_text("before")
+        path.chmod(0o666)
+    result = run_script(workplace, 3, data, tmp_path / "out")
+    assert result.log.count("Read-only file system") == 4
+    assert [path.read_text() for path in data.values()] == ["before", "before"]
+
+
+def test_the_official_time_holds_even_if_more_is_allowed(tmp_path, monkeypatch):
+    monkeypatch.setitem(TIME_LIMITS, 1, 0.3)
+    workplace = at_work(tmp_path, hw2_1="sleep 100")
+    result = run_script(workplace, 1, {}, tmp_path / "out", TRUSTED, Limits(seconds=1000))
+    assert result.message == "hw2_1.sh was stopped: it ran longer than 0.3 seconds."
+
+
+@needs_sandbox
+def test_what_a_failed_script_wrote_is_collected_all_the_same(tmp_path):
+    workplace = at_work(tmp_path, hw2_1='echo x > "$1/a.png"; echo "no weights" >&2; exit 7')
+    result = run_script(workplace, 1, {}, tmp_path / "out")
+    assert (result.status, result.exit_status, list(result.files)) == ("fail", 7, ["a.png"])
+    assert result.message == "hw2_1.sh ended with exit status 7; expected 0. Its last words may say why."
+    assert result.log == "no weights"
+
+
+def test_a_missing_script_is_the_students_failure_and_missing_data_is_ours(tmp_path):
+    workplace = at_work(tmp_path, hw2_2="true")
+    result = run_script(workplace, 1, {}, tmp_path / "out", TRUSTED)
+    assert result.status == "fail"
+    assert result.message == "hw2_1.sh is missing; expected it in the submission's top folder."
+    result = run_script(workplace, 2, {"noise": tmp_path}, tmp_path / "out", TRUSTED)
+    assert (result.status, result.message) == (
+        "error",
+        f"{OURS}: hw2_2.sh was given no /data/UNet.pt; say where they lie.",
+    )
+    nowhere = {"noise": tmp_path, "UNet.pt": tmp_path / "nowhere"}
+    result = run_script(workplace, 2, nowhere, tmp_path / "out", TRUSTED)
+    assert result.status == "error"
+    assert "nowhere does not exist" in result.message
+
+
+def test_a_fault_of_ours_is_never_the_students(tmp_path, monkeypatch):
+    workplace = at_work(tmp_path, hw2_1='echo x > "$1/a.png"')
+
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device", "/somewhere")
+
+    monkeypatch.setattr("grading.files.collect._Collector.copy", full)
+    result = run_script(workplace, 1, {}, tmp_path / "out", TRUSTED)
+    assert (result.status, result.message) == (
+        "error",
+        f"{OURS}: /somewhere cannot be written (No space left on device).",
+    )
+
+    def broken(*arguments, **options):
+        raise GradingError("bubblewrap is not installed")
+
+    monkeypatch.setattr("grading.submission.stages.run_sandboxed", broken)
+    result = run_script(workplace, 1, {}, tmp_path / "out")
+    assert (result.status, result.message) == ("error", f"{OURS}: bubblewrap is not installed.")
+
+    monkeypatch.setattr("grading.submission.stages.run_sandboxed", lambda *a, **o: 1 / 0)
+    assert run_script(workplace, 1, {}, tmp_path / "out").status == "error"
+
+
+@needs_sandbox
+def test_what_was_fetched_is_there_to_be_read_and_the_students_folder_is_untouched(tmp_path):
+    workplace = at_work(
+        tmp_path,
+        hw2_download_ckpt="mkdir ckpt; echo weights > ckpt/unet.pt; chmod 600 ckpt/unet.pt; echo cached > ~/cached",
+        hw2_1='cat ckpt/unet.pt ~/cached; echo $HOME; echo x > ckpt/unet.pt; echo x > "$1/a.png"',
+    )
+    before = freeze(workplace)
+    assert fetch(workplace).status == "pass"
+    after = freeze(workplace)
+    assert after.files.keys() - before.files.keys() == {"ckpt/unet.pt"}
+    result = run_script(workplace, 1, {}, tmp_path / "out")
+    assert result.log.splitlines()[:3] == ["weights", "cached", HOME]
+    assert "Read-only file system" in result.log
+    assert freeze(workplace) == after
+    assert sorted(os.listdir(tmp_path / "student")) == ["hw2_1.sh", "hw2_download_ckpt.sh"]
+
+
+@needs_sandbox
+def test_only_the_fetch_stage_has_a_network_and_it_has_no_secrets(world, monkeypatch):
+    monkeypatch.setenv("SECRET", "CANARY")
+    call = f'env; exec 3<> /dev/tcp/127.0.0.1/{world.server.getsockname()[1]} && cat <&3; ls "{world.folder}"'
+    workplace = at_work(world.folder, hw2_download_ckpt=call, hw2_1=call)
+    fetched = fetch(workplace)
+    assert "hello" in fetched.log
+    assert "CANARY" not in fetched.log
+    assert "cannot access" in fetched.log
+    assert "hello" not in run_script(workplace, 1, {}, world.output).log
+
+
+@needs_sandbox
+def test_a_fetch_that_takes_too_much_is_stopped(tmp_path):
+    workplace = at_work(tmp_path, hw2_download_ckpt="head -c 40M /dev/zero > big; sleep 60")
+    result = fetch(workplace, limits=replace(SMALL, file_bytes=2**30))
+    assert result.message == "hw2_download_ckpt.sh was stopped: it wrote more than 32 MiB to one place."
+    workplace = at_work(tmp_path, hw2_download_ckpt="for i in $(seq 2000); do : > $i; done; sleep 60")
+    result = fetch(workplace, limits=SMALL)
+    assert result.message == "hw2_download_ckpt.sh was stopped: it made more than 1000 files in one place."
+
+
+@needs_sandbox
+def test_a_disk_of_ours_that_gets_full_is_our_fault(tmp_path, monkeypatch):
+    monkeypatch.setattr("grading.sandbox.run.DISK_RESERVE", 2**62)
+    workplace = at_work(tmp_path, hw2_download_ckpt="sleep 60")
+    result = fetch(workplace)
+    assert result.status == "error"
+    assert "make room" in result.message
+
+
+@needs_sandbox
+def test_a_machine_that_runs_out_of_memory_is_our_fault(tmp_path, monkeypatch):
+    monkeypatch.setattr("grading.sandbox.run.MEMORY_RESERVE", 2**62)
+    result = run_script(at_work(tmp_path, hw2_1="sleep 60"), 1, {}, tmp_path / "out")
+    assert result.status == "error"
+    assert "the machine ran out of memory" in result.message.lower()
+
+
+def test_nothing_to_fetch_is_no_failure(tmp_path):
+    assert (
+        fetch(at_work(tmp_path, hw2_1="true")).message == "There is no hw2_download_ckpt.sh: nothing had to be fetched."
+    )
+
+
+def test_a_copy_takes_links_as_links_and_no_pipes(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("CANARY")
+    student = submission(tmp_path / "student", hw2_1="true")
+    (student / "link").symlink_to(secret)
+    (student / "hw2_1.sh").chmod(0o755)
+    os.mkfifo(student / "pipe")
+    workplace = Workplace(tmp_path / "work")
+    result = copy_submission(student, workplace)
+    assert result.status == "pass"
+    assert result.refused == ["pipe is a pipe, socket or device; expected a file."]
+    assert (workplace.submission / "link").readlink() == secret
+    assert os.access(workplace.submission / "hw2_1.sh", os.X_OK)
+    assert secret.stat().st_uid == os.getuid()
+    assert (student / "hw2_1.sh").stat().st_uid == os.getuid()
+
+
+def test_what_is_no_submission_is_told(tmp_path):
+    result = copy_submission(tmp_path / "nowhere", Workplace(tmp_path / "work"))
+    assert (result.status, result.message[-36:]) == ("error", "is no folder; expected a submission.")
+
+
+def test_two_runs_must_agree_byte_for_byte(tmp_path):
+    script = 'echo same > "$1/0.png"; cat seed > "$1/1.png"; test -e more && echo x > "$1/2.png"; true'
+    workplace = at_work(tmp_path, hw2_1=script)
+    results = []
+    for i, seed in enumerate("AAB"):
+        (workplace.submission / "seed").write_text(seed)
+        results.append(run_script(workplace, 1, {}, tmp_path / str(i), TRUSTED))
+    (workplace.submission / "more").write_text("")
+    results.append(run_script(workplace, 1, {}, tmp_path / "3", TRUSTED))
+    first, again, other, more = results
+    assert compare_runs(first, again).message == "Two runs of hw2_1.sh gave the same 2 files."
+    assert compare_runs(first, again).status == "pass"
+    assert compare_runs(first, other).status == "fail"
+    assert compare_runs(first, other).message == (
+        "Two runs of hw2_1.sh differ in 1 of 2 files (1.png); expected the same, as seeds must be fixed."
+    )
+    assert "differ in 1 of 3 files (2.png)" in compare_runs(other, more).message
+    error = StageResult("hw2_1.sh", "error", "The disk is full.")
+    assert compare_runs(first, error) == StageResult(
+        "hw2_1.sh twice", "error", "The runs could not be compared: The disk is full."
+    )
+
+
+def test_stages_load_no_torch():
+    code = "import sys, grading.submission.stages; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ATTACKS.parents[2]).returncode == 0

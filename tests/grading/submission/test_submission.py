@@ -1,0 +1,325 @@
+"""Whole submissions, from their scripts to their points: small ones, written here."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import grading.submission.grader
+from grading.core.errors import GradingError
+from grading.points.lines import StaffEntry
+from grading.sandbox.run import Sandbox
+from grading.submission.assignment import Assignment
+from grading.submission.grader import Grader
+from tests.commands import ROOT
+from tests.grading.sandboxed import SMALL, needs_sandbox
+from tests.models.tiny_clip import save_tiny_clip
+
+TRUSTED = Sandbox(trust=True)
+DIGITS = 'for d in mnistm svhn; do mkdir -p "$1/$d"; cp digits/$d/* "$1/$d"; done\n'
+FACES = 'mkdir -p "$2"; for n in "$1"/*.pt; do cp "faces/$(basename "$n" .pt).png" "$2"; done\n'
+CONCEPTS = 'for c in 0/0 0/1; do mkdir -p "$2/$c"; for i in $(seq 0 24); do cp picture.png "$2/$c/$i.png"; done; done\n'
+
+
+def picture(path: Path, seed: int, size: int = 28) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture(scope="session")
+def course(tmp_path_factory):
+    """Staff's side: public and private data, a CLIP; of noise, since nobody here draws anything."""
+    root = tmp_path_factory.mktemp("course")
+    for part, first in (("public", 0), ("private", 100)):
+        data = root / part
+        for i in range(2):
+            picture(data / "face" / "GT" / f"{i:02d}.png", first + i, 8)
+            (data / "face" / "noise").mkdir(exist_ok=True)
+            (data / "face" / "noise" / f"{i:02d}.pt").write_bytes(b"noise")
+        (data / "face" / "UNet.pt").write_bytes(b"weights")
+        (data / "model.ckpt").write_bytes(b"weights")
+        for i in range(2):
+            picture(data / "textual_inversion" / "0" / f"{i}.png", 500 + i, 32)
+        entry = {"src_image": "dog", "prompt_4_clip_eval": ["a dog", "a cat"], "baseline": [[-100, -100], [100, 100]]}
+        (data / "textual_inversion" / "input.json").write_text(json.dumps({"0": entry}))
+    save_tiny_clip(root / "clip")
+    return root
+
+
+@pytest.fixture
+def assignment(course):
+    return Assignment(course / "public", clip=str(course / "clip"), sandbox=TRUSTED)
+
+
+@pytest.fixture
+def student(tmp_path, course):
+    """A submission that copies: its faces are right, its digits noise, one of its prompts good enough."""
+    folder = tmp_path / "b01"
+    for dataset in ("mnistm", "svhn"):
+        picture(folder / "digits" / dataset / "0_001.png", 7)
+    shutil.copytree(course / "public" / "face" / "GT", folder / "faces")
+    picture(folder / "picture.png", 9, 32)
+    for number, script in enumerate((DIGITS, FACES, CONCEPTS), 1):
+        (folder / f"hw2_{number}.sh").write_text(script)
+    return folder
+
+
+def points(result):
+    return {line.name: line.points for line in result.lines}
+
+
+def test_every_script_is_run_and_scored(tmp_path, assignment, student):
+    result = Grader(assignment).grade(student, tmp_path / "out")
+    assert points(result) == {"1 simple": 0, "1 strong": 0, "2 public": 10, "3 public 0/0": 2.5, "3 public 0/1": 0}
+    assert (result.points, result.max_points, result.unchecked, result.status) == (12.5, 30, 0, "fail")
+    assert [stage.stage for stage in result.stages] == [
+        "copy", "fetch", "freeze", "hw2_1.sh", "hw2_2.sh public", "hw2_3.sh public",
+    ]  # fmt: skip
+    assert result.digits.total == {"mnistm": 1, "svhn": 1}
+    assert result.faces["public"].mse == 0
+    assert len(list((tmp_path / "out" / "outputs" / "problem_3_public" / "0" / "1").iterdir())) == 25
+    assert not (tmp_path / "out" / "work").exists()
+    message = next(line.message for line in result.lines if line.name == "1 simple")
+    assert "499 of 500 images are missing" in message
+
+
+def test_staff_are_warned_of_copies(tmp_path, assignment, student):
+    said = "\n".join(check.message for check in Grader(assignment).grade(student, tmp_path / "out").warnings)
+    assert "hw2_2.sh public: 2 of 2 outputs are files of the submission: 00.png is faces/00.png" in said
+    assert "the submission holds 2 files of the ground truth" in said
+    assert "hw2_3.sh public: 50 of 50 images are one of 1 pictures" in said
+
+
+def test_the_same_folder_graded_twice_gives_the_same_json(tmp_path, assignment, student):
+    found = []
+    for name in ("first", "second"):
+        Grader(assignment).grade(student, tmp_path / name)
+        content = json.loads((tmp_path / name / "grade.json").read_text())
+        del content["record"]["times"]
+        for stage in content["stages"]:
+            assert stage.pop("seconds") >= 0
+        found.append(json.dumps(content))
+    assert found[0] == found[1]
+
+
+def test_private_data_make_private_lines(tmp_path, assignment, student, course):
+    result = Grader(replace(assignment, private=course / "private")).grade(student, tmp_path / "out")
+    found = points(result)
+    assert (found["2 public"], found["2 private"]) == (10, 0)  # it knows the public faces only
+    assert found["3 private 0/0"] == pytest.approx((20 - 2 * 2.5) / 2)
+    assert {line.name for line in result.lines if line.private} == {"2 private", "3 private 0/0", "3 private 0/1"}
+
+
+@pytest.mark.parametrize("problem", [1, 2, 3])
+def test_each_problem_can_be_graded_alone(tmp_path, assignment, student, problem):
+    result = Grader(replace(assignment, problems=(problem,))).grade(student, tmp_path / "out")
+    assert {line.name[0] for line in result.lines} == {str(problem)}
+
+
+def test_a_missing_or_failing_script_costs_its_own_points_only(tmp_path, assignment, student):
+    (student / "hw2_1.sh").unlink()
+    (student / "hw2_3.sh").write_text("echo 'I am\x1b[31m lost' >&2; exit 3")
+    result = Grader(assignment).grade(student, tmp_path / "out")
+    assert points(result) == {"1 simple": 0, "1 strong": 0, "2 public": 10, "3 public 0/0": 0, "3 public 0/1": 0}
+    messages = {line.name: line.message for line in result.lines}
+    assert messages["1 simple"].startswith("hw2_1.sh is missing; expected it in the submission's top folder.")
+    assert messages["3 public 0/1"].startswith("hw2_3.sh ended with exit status 3; expected 0.")
+    assert result.stages[-1].log == "I am\\x1b[31m lost"
+
+
+def test_a_failure_of_ours_is_no_zero_and_is_tried_again(tmp_path, assignment, student, monkeypatch):
+    (student / "hw2_1.sh").write_text(f"echo ran >> {tmp_path}/ran")
+    grader = Grader(assignment)
+    with monkeypatch.context() as broken:
+        broken.setattr(grading.submission.grader, "grade_faces", lambda *a, **o: 1 / 0)
+        result = grader.grade(student, tmp_path / "out")
+    assert result.status == "error"
+    line = next(line for line in result.lines if line.name == "2 public")
+    assert (line.points, line.status, result.unchecked) == (None, "error", 10)
+    assert "The grader itself failed, please report it (ZeroDivisionError: division by zero)." in line.message
+    assert points(grader.grade(student, tmp_path / "out"))["2 public"] == 10
+    assert (tmp_path / "ran").read_text() == "ran\n"  # what was finished is not run again
+    assert not (tmp_path / "out" / "work").exists()
+
+
+def test_a_full_disk_while_copying_is_no_missing_script(tmp_path, assignment, student, monkeypatch):
+    def full(*_arguments):
+        raise OSError(28, "No space left on device", "x")
+
+    monkeypatch.setattr("grading.submission.stages.collect_folder", full)
+    result = Grader(assignment).grade(student, tmp_path / "out")
+    assert {line.status for line in result.lines} == {"error"}
+    assert "No space left on device" in result.lines[0].message
+
+
+def test_finished_work_is_kept_until_something_changes(tmp_path, assignment, student):
+    (student / "hw2_1.sh").write_text(f"date +%N >> {tmp_path}/ran\n")
+    grader = Grader(assignment)
+    runs = lambda: len((tmp_path / "ran").read_text().splitlines())  # noqa: E731
+    first = grader.grade(student, tmp_path / "out")
+    again = grader.grade(student, tmp_path / "out")
+    assert runs() == 1
+    assert asdict(again) == asdict(first)
+    late = grader.grade(student, tmp_path / "out", StaffEntry(late_days=1))
+    assert (runs(), late.lines[-1].name, late.points) == (1, "late", pytest.approx(12.5 * 0.7))
+    assert json.loads((tmp_path / "out" / "grade.json").read_text())["points"] == pytest.approx(12.5 * 0.7)
+    (student / "new.txt").write_text("a change")
+    grader.grade(student, tmp_path / "out")
+    assert runs() == 2
+    Grader(replace(assignment, problems=(1,))).grade(student, tmp_path / "out")
+    assert runs() == 3
+
+
+SLOW = """
+import sys
+from pathlib import Path
+from grading.sandbox.run import Sandbox
+from grading.submission.assignment import Assignment
+from grading.submission.grader import Grader
+data, clip, source, folder = map(Path, sys.argv[1:])
+Grader(Assignment(data, clip=str(clip), sandbox=Sandbox(trust=True))).grade(source, folder)
+"""
+
+
+def test_a_killed_grading_goes_on_where_it_stopped(tmp_path, assignment, student, course):
+    for number, script in enumerate((DIGITS, FACES, CONCEPTS), 1):
+        (student / f"hw2_{number}.sh").write_text(f"echo {number} >> {tmp_path}/ran; {script}")
+    (student / "hw2_2.sh").write_text(f"echo 2 >> {tmp_path}/ran; [ -e {tmp_path}/go ] || sleep 60; {FACES}")
+    arguments = [course / "public", course / "clip", student, tmp_path / "out"]
+    killed = subprocess.Popen([sys.executable, "-c", SLOW, *map(str, arguments)], cwd=ROOT)
+    journal = tmp_path / "out" / "journal.jsonl"
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "ran").exists() or (tmp_path / "ran").read_text() != "1\n2\n":
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    with pytest.raises(GradingError, match="another grading works in"):
+        Grader(assignment).grade(student, tmp_path / "out")
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    with journal.open("ab") as file:
+        file.write(b'{"stage": "hw2_2.sh pub')  # torn while it was written
+    (tmp_path / "go").touch()
+    result = Grader(assignment).grade(student, tmp_path / "out")
+    assert (tmp_path / "ran").read_text() == "1\n2\n2\n3\n"
+    whole = Grader(assignment).grade(student, tmp_path / "other")
+    assert result.lines == whole.lines
+    assert [json.loads(line).get("stage") for line in journal.read_text().splitlines()][1:] == [
+        stage.stage for stage in whole.stages
+    ]
+
+
+def test_runs_that_differ_are_said_and_runs_that_agree_are(tmp_path, assignment, student):
+    (student / "hw2_1.sh").write_text(f'{DIGITS}\ndate +%N > "$1/svhn/note.txt"')
+    result = Grader(replace(assignment, twice=True)).grade(student, tmp_path / "out")
+    found = {stage.stage: (stage.status, stage.message) for stage in result.stages if stage.stage.endswith("twice")}
+    assert found["hw2_1.sh twice"][0] == "fail"
+    assert "differ in 1 of 3 files (svhn/note.txt)" in found["hw2_1.sh twice"][1]
+    assert found["hw2_2.sh public twice"] == ("pass", "Two runs of hw2_2.sh public gave the same 2 files.")
+    assert any("svhn/note.txt" in check.message for check in result.warnings)
+
+
+def test_a_link_in_place_of_a_submission_is_refused(tmp_path, assignment, student):
+    (tmp_path / "link").symlink_to(student)
+    for source in (tmp_path / "link", tmp_path / "none", student / "hw2_1.sh"):
+        with pytest.raises(GradingError, match="is no folder; expected a submission"):
+            Grader(assignment).grade(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_data_are_said_before_any_work(tmp_path, assignment, course):
+    for change, said in (
+        ({"data": tmp_path}, "face/noise is missing.* another place with --data, or leave"),
+        ({"private": tmp_path / "none"}, "none/face/noise is missing.* another place with --private,"),
+        ({"unet": tmp_path / "face.pt"}, "face.pt is missing.* another place with --unet,"),
+        ({"stable_diffusion": tmp_path / "sd"}, "sd is missing.* another place with --stable-diffusion,"),
+    ):
+        with pytest.raises(GradingError, match=said):
+            Grader(replace(assignment, **change))
+
+
+@needs_sandbox
+def test_hostile_scripts_change_nothing_but_their_own_points(tmp_path, assignment, student, course):
+    (student / "hw2_1.sh").write_text(
+        f"cp {course}/public/face/GT/00.png $1/ ; ls {course} > $1/seen.txt; sleep 1000 & exit 0"
+    )
+    (student / "hw2_3.sh").write_text('ln -s /etc/passwd "$2/0"; head -c 100M /dev/zero > $2/big')
+    result = Grader(replace(assignment, sandbox=Sandbox(), limits=SMALL)).grade(student, tmp_path / "out")
+    assert points(result) == {"1 simple": 0, "1 strong": 0, "2 public": 10, "3 public 0/0": 0, "3 public 0/1": 0}
+    seen = tmp_path / "out" / "outputs" / "problem_1" / "seen.txt"
+    assert seen.read_text() == ""
+    assert result.stages[-1].limit in ("file size", "space")
+
+
+def test_the_command_grades_and_exits_with_the_verdict(tmp_path, hw2_grade, student, course):
+    options = ["--data", course / "public", "--clip", course / "clip", "--output", tmp_path / "out", "--trust"]
+    run = hw2_grade("submission", student, *options, "--problems", "2", "--json", "-")
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout)["points"] == 10
+    run = hw2_grade("submission", student, *options, "--late-days", "1")
+    assert run.returncode == 1
+    assert "30% of 12.5 points" in run.stdout
+    for change, said in (
+        (["--problems", "4"], "--problems is 4; expected some of 1,2,3"),
+        (["--public-only", "--private", tmp_path], "contradict"),
+        (["--staff", tmp_path / "none.csv"], "none.csv is not a file"),
+        (["--clip", tmp_path], "no CLIP model"),
+    ):
+        run = hw2_grade("submission", student, *options, *change)
+        assert run.returncode == 2
+        assert said in run.stdout + run.stderr
+        assert "Traceback" not in run.stderr
+    assert os.listdir(tmp_path / "out")
+
+
+def test_the_command_leaves_reports_for_staff_and_students(tmp_path, hw2_grade, student, course):
+    options = ["--data", course / "public", "--private", course / "private", "--clip", course / "clip", "--trust"]
+    assert hw2_grade("submission", student, *options, "--output", tmp_path / "out").returncode == 1
+    staff, own = ((tmp_path / "out" / name).read_text() for name in ("report.html", "student.html"))
+    assert "hw2_2.sh private" in staff
+    assert "hw2_2.sh private" not in own
+    assert staff.count("data:image") > own.count("data:image") > 0
+    tests = json.loads((tmp_path / "out" / "results.json").read_text())["tests"]
+    assert "visible" not in {test["visibility"] for test in tests if "private" in test["name"].lower()}
+    graded = json.loads((tmp_path / "out" / "grade.json").read_text())
+    cases = (tmp_path / "out" / "junit.xml").read_text().count("<testcase")
+    assert cases == len(graded["lines"]) + len(graded["warnings"])
+
+
+@pytest.mark.slow
+def test_the_command_grades_a_class(tmp_path, hw2_grade, student, course):
+    pytest.importorskip("ray")
+    (tmp_path / "class").mkdir()
+    for name in ("b01", "b02"):
+        shutil.copytree(student, tmp_path / "class" / name)
+    (tmp_path / "class" / "b02" / "hw2_2.sh").unlink()
+    (tmp_path / "staff.csv").write_text("submission,report_1\nb02,7\n")
+    options = ["--data", course / "public", "--problems", "2", "--trust", "--output", tmp_path / "out"]
+    run = hw2_grade("cohort", tmp_path / "class", *options, "--staff", tmp_path / "staff.csv")
+    assert run.returncode == 0, run.stderr
+    assert "2 submissions graded, 1 with full points" in run.stdout
+    first, second = csv.DictReader((tmp_path / "out" / "scores.csv").read_text().splitlines())
+    assert (float(first["points"]), float(second["points"])) == (10, 7)
+    assert "students/b02/report.html" in (tmp_path / "out" / "index.html").read_text()
+    run = hw2_grade("cohort", tmp_path / "none", *options)
+    assert run.returncode == 2
+    assert "none cannot be read" in run.stderr
+
+
+def test_without_bubblewrap_strangers_code_is_refused(assignment, monkeypatch):
+    def none(*_arguments, **_options):
+        raise GradingError("bubblewrap is not installed")
+
+    monkeypatch.setattr(grading.submission.grader, "run_sandboxed", none)
+    with pytest.raises(GradingError, match="bubblewrap is not installed"):
+        Grader(assignment)

@@ -1,0 +1,65 @@
+import os
+import pickle
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hw2.errors import InputError
+from hw2.files.torch_file import read_torch_file
+
+
+class MakesFolder:
+    """A pickle that creates a folder when it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.path),))
+
+
+def test_tensors_come_back(tmp_path):
+    torch.save({"a": torch.arange(3)}, tmp_path / "x.pt")
+    assert read_torch_file(tmp_path / "x.pt")["a"].tolist() == [0, 1, 2]
+
+
+def test_a_zip_file_that_runs_code_does_not_run(tmp_path):
+    torch.save({"a": MakesFolder(tmp_path / "trap")}, tmp_path / "x.pt")
+    with pytest.raises(InputError, match="could run code"):
+        read_torch_file(tmp_path / "x.pt")
+    assert not (tmp_path / "trap").exists()
+    torch.load(tmp_path / "x.pt", weights_only=False)
+    assert (tmp_path / "trap").exists(), "the trap must work, or this test proves nothing"
+
+
+def test_a_bare_pickle_that_runs_code_does_not_run(tmp_path):
+    (tmp_path / "x.pt").write_bytes(pickle.dumps(MakesFolder(tmp_path / "trap")))
+    with pytest.raises(InputError, match="could run code"):
+        read_torch_file(tmp_path / "x.pt")
+    assert not (tmp_path / "trap").exists()
+    pickle.loads((tmp_path / "x.pt").read_bytes())
+    assert (tmp_path / "trap").exists(), "the trap must work, or this test proves nothing"
+
+
+@given(st.binary(max_size=200), st.sampled_from([b"", b"PK\x03\x04", b"\x80\x02", b"\x80\x04"]))
+def test_foreign_bytes_are_refused_in_one_sentence(tmp_path_factory, content, start):
+    path = tmp_path_factory.getbasetemp() / "foreign.pt"
+    path.write_bytes(start + content)
+    with pytest.raises(InputError, match=r"\A[^\n]*foreign\.pt (is not a readable|holds more than)[^\n]*\Z"):
+        read_torch_file(path)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
+def test_a_download_that_broke_off_is_told(tmp_path, share):
+    path = tmp_path / "x.pt"
+    torch.save(torch.zeros(1000), path)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(InputError, match=r"is not a readable PyTorch file .*; download it again"):
+        read_torch_file(path)
+
+
+def test_a_missing_file_is_told(tmp_path):
+    with pytest.raises(InputError, match="No such file"):
+        read_torch_file(tmp_path / "x.pt")
