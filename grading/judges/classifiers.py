@@ -1,4 +1,4 @@
-"""The judges: classifiers that say which digit an image shows."""
+"""The judges of Problem 1: classifiers of digits."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from safetensors import SafetensorError
@@ -25,33 +24,18 @@ from torchvision.models.resnet import BasicBlock, ResNet
 from grading.core.arrays import ImageU8
 from grading.core.errors import GradingError
 from grading.core.results import Judge
-from grading.core.spec import DIGITS_SIZE, MNISTM_CLASSIFIER_SHA256
 from grading.core.text import printable
+from grading.judges.protocols import DIGIT_SIZE, Look
 
 BATCH = 250
 EMBEDDED = Path(__file__).parent / "models"
+MNISTM_CLASSIFIER_SHA256 = "53aa64047bfdccf59362a74d52ce668d9c61982d02d4feb4d676bad4f90eff2c"
+"""The official Classifier.pth in the course's template."""
+
 SVHN_HUB = ("edadaltocg/resnet34_svhn", "pytorch_model.bin")
 """Repository and file of the official SVHN classifier (digit_classifier.py, through the package `detectors`)."""
 
-JudgeKind = Literal["official", "embedded", "custom"]
-
-
-class Look(NamedTuple):
-    """What a judge sees in N images: digits (N,) 0-9, and features (N, F), all that its last layer decides from."""
-
-    digits: npt.NDArray[np.int64]
-    features: npt.NDArray[np.float64]
-
-
-class DigitJudge(Protocol):
-    """Whoever can say which digits images show."""
-
-    @property
-    def identity(self) -> Judge:
-        """Which judge this is, for the report."""
-
-    def look(self, images: Sequence[ImageU8]) -> Look:
-        """What the images (H, W, 3) show."""
+Kind = Literal["official", "embedded", "custom"]
 
 
 class Classifier(nn.Module, ABC):
@@ -155,29 +139,13 @@ class LoadedJudge:
 
 def images_to_pm1(images: Sequence[ImageU8]) -> Tensor:
     """What both official classifiers see: resized to 28x28 by PIL (bilinear, antialiased), scaled to [-1, 1]."""
-    size = (DIGITS_SIZE, DIGITS_SIZE)
+    size = (DIGIT_SIZE, DIGIT_SIZE)
     resized = [
         image if image.shape[:2] == size else np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
         for image in images
     ]
     images_01 = torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float() / 255
     return (images_01 - 0.5) / 0.5
-
-
-def chosen_device(name: str) -> str:
-    """The device of that name, "auto" being a GPU if there is one. Raises GradingError if there is no such device."""
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise GradingError(f"--device is {printable(name)}; expected cpu, cuda, cuda:N or auto")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        found = torch.cuda.device_count()
-        raise GradingError(f"--device is {name} but PyTorch sees {found or 'no'} CUDA devices here; use --device cpu")
-    return name
 
 
 def choose_digit_judge(dataset: Literal["mnistm", "svhn"], choice: str, device: str = "cpu") -> LoadedJudge:
@@ -208,7 +176,7 @@ def _download_svhn_classifier() -> Path:
 
 
 def load_digit_judge(
-    dataset: Literal["mnistm", "svhn"], path: Path, kind: JudgeKind = "custom", device: str = "cpu"
+    dataset: Literal["mnistm", "svhn"], path: Path, kind: Kind = "custom", device: str = "cpu"
 ) -> LoadedJudge:
     """A judge with the weights in `path`: a state dict, bare or as {"state_dict": ...}.
 

@@ -15,10 +15,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
@@ -28,9 +27,12 @@ from transformers.utils import logging as transformers_logging
 from grading.core.arrays import ImageU8
 from grading.core.errors import GradingError
 from grading.core.results import Judge
-from grading.core.spec import CLIP_MODEL
 from grading.core.text import printable
 from grading.judges.classifiers import EMBEDDED
+from grading.judges.protocols import Features
+
+CLIP_MODEL = "openai/clip-vit-base-patch32"
+"""The hub model that scores Problem 3 (clip_image_score.py)."""
 
 FEWEST = 16
 """Rows from which features no longer change with the batch on a CPU."""
@@ -38,26 +40,6 @@ FEWEST = 16
 BATCH = 25
 
 HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
-
-Features = npt.NDArray[np.float32]
-
-
-class ClipJudge(Protocol):
-    """Whoever can put images and sentences into one space."""
-
-    @property
-    def identity(self) -> Judge:
-        """Which judge this is, for the report."""
-
-    @property
-    def logit_scale(self) -> float:
-        """What cosines of an image and a sentence are multiplied by."""
-
-    def image_features(self, images: Iterable[ImageU8]) -> Features:
-        """Unit vectors (N, D) of images (H, W, 3) of any sizes; at most two are kept at a time."""
-
-    def text_features(self, sentences: Sequence[str]) -> Features:
-        """Unit vectors (N, D)."""
 
 
 @dataclass(frozen=True)
@@ -169,9 +151,7 @@ def load_clip(name: str, device: str = "cpu", batch_size: int = BATCH) -> Transf
         kind, source = "embedded", "small_clip"
     elif source == CLIP_MODEL and not folder.exists():
         kind = "official"
-    judge = TransformersClip(
-        model, tokenizer, processor, Judge("concepts", kind, source, sha256=""), device, batch_size
-    )
+    judge = TransformersClip(model, tokenizer, processor, Judge("clip", kind, source, sha256=""), device, batch_size)
     with ThreadPoolExecutor(1) as beside:  # a third of a second, and one core
         digest = beside.submit(_sha256, model)
         _try(judge, shown)

@@ -2,79 +2,69 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
 from grading.core.arrays import ImageU8
 from grading.core.errors import GradingError
-from grading.core.results import Check, ConceptsResult, PromptScore
-from grading.core.spec import CLIP_EXTENSIONS, IMAGES_PER_PROMPT, SELECTED, TEXT_WEIGHT
-from grading.core.text import printable
+from grading.core.results import Card, Check, Figure, Frame, Judge, Outcome, Part, ProblemResult, Status
+from grading.core.text import counted, listed, printable
 from grading.files.images import STAFF, ImageRefused, read_image
 from grading.files.layout import image_names
-from grading.files.staff_files import read_object
-from grading.judges.clip import ClipJudge, Features
-
-SHOWN = 3
-"""Names of a long list that a sentence shows."""
+from grading.judges.protocols import ClipJudge, Features
+from grading.problems.problem import Explanation, Input, Problem, Run, messages
+from grading.problems.prompts import Concept, read_concepts
 
 
 @dataclass(frozen=True)
-class Concept:
-    """One entry of input.json: sentences[i] is what CLIP compares the pictures of prompt i with, thresholds[i] their
-    baseline (image, text).
+class ConceptsRules:
+    """An edition's numbers.
+
+    images: in each prompt's folder, exactly. extensions: of names that count as images, in any case of letters.
+    selected: images with the largest image score + text_weight * text score, which are averaged.
     """
 
-    src_image: str
-    sentences: list[str]
-    thresholds: list[tuple[float, float]]
+    images: int
+    extensions: tuple[str, ...]
+    selected: int
+    text_weight: float
 
 
-def read_concepts(path: Path) -> dict[str, Concept]:
-    """Concept -> what is asked of its pictures, from the homework's input.json, in its order.
+@dataclass(frozen=True)
+class PromptScore:
+    """One prompt of Problem 3. clip_image_score, clip_text_score: means over the selected images, 0 to 100.
 
-    Raises GradingError for a file that is no such JSON, or in which something is missing.
+    threshold: (image, text), both to be reached. selected: names of the selected images, the best last. images: (image,
+    text) scores of each. Scores are None where there are too few images.
     """
-    content = read_object(path, "the homework's input.json")
-    return {concept: _concept(printable(str(path)), concept, entry) for concept, entry in content.items()}
+
+    threshold: tuple[float, float]
+    clip_image_score: float | None = None
+    clip_text_score: float | None = None
+    passed: bool = False
+    selected: list[str] = field(default_factory=list)
+    images: dict[str, tuple[float, float]] = field(default_factory=dict)
+    src_image: str = ""
+    prompt: str = ""
 
 
-def _concept(path: str, concept: str, entry: Any) -> Concept:
-    shown = printable(concept)
-    if concept in ("", ".", "..") or len(concept.encode()) > 255 or "/" in concept or "\0" in concept:
-        raise GradingError(f"{path} has a concept '{shown:.80}'; its name must be that of a folder")
-    if not isinstance(entry, dict):
-        raise GradingError(f"{path} has no JSON object for concept {shown}; mend it")
-    source, sentences, thresholds = (entry.get(key) for key in ("src_image", "prompt_4_clip_eval", "baseline"))
-    if not isinstance(source, str):
-        raise GradingError(f"{path} has no text under src_image for concept {shown}; mend it")
-    if not isinstance(sentences, list) or not sentences or not all(isinstance(s, str) and s for s in sentences):
-        raise GradingError(f"{path} has no list of sentences under prompt_4_clip_eval for concept {shown}; mend it")
-    if not isinstance(thresholds, list) or len(thresholds) < len(sentences):
-        found = len(thresholds) if isinstance(thresholds, list) else "no"
-        raise GradingError(
-            f"{path} has {found} baselines for the {len(sentences)} prompts of concept {shown}; expected one for each"
-        )
-    if wrong := [t for t in thresholds if not _is_threshold(t)]:
-        raise GradingError(
-            f"{path} has the baseline {json.dumps(wrong[0]):.80} for concept {shown}; expected [image, text]"
-        )
-    pairs = [(float(image), float(text)) for image, text in thresholds]
-    return Concept(source, sentences, pairs)
+@dataclass(frozen=True)
+class ConceptsResult:
+    """Problem 3. prompts: by "concept/index", e.g. "0/1"; passed of total reach both of their thresholds."""
 
-
-def _is_threshold(found: object) -> bool:
-    return (
-        isinstance(found, list)
-        and len(found) == 2
-        and all(isinstance(x, int | float) and not isinstance(x, bool) and abs(x) <= sys.float_info.max for x in found)
-    )
+    status: Status
+    passed: int = 0
+    total: int = 0
+    prompts: dict[str, PromptScore] = field(default_factory=dict)
+    judge: Judge | None = None
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+    problem: Literal["concepts"] = "concepts"
 
 
 @dataclass(frozen=True)
@@ -91,19 +81,20 @@ def grade_concepts(
     concepts: Mapping[str, Concept],
     references: Path,
     judge: ClipJudge,
+    rules: ConceptsRules,
     read: Callable[[Path, str], ImageU8] = read_image,
 ) -> ConceptsResult:
     """Score OUTPUT/{concept}/{prompt index}/*.png against REFERENCES/{concept}/ and the concepts' sentences.
 
-    Passes if every prompt does. A folder with other than 25 images, or with one that cannot be read, fails its prompt
-    and is scored all the same where five can be. The official script takes images in the order in which the folder
-    lists them, which is any; here it is that of their names.
+    Passes if every prompt does. A folder with another number of images than asked for, or with one that cannot be read,
+    fails its prompt and is scored all the same where enough can be. The official script takes images in the order in
+    which the folder lists them, which is any; here it is that of their names.
     read: what reads the output. Raises GradingError if references are missing.
     """
     shown = printable(str(output_dir))
     if output_dir.exists() and not output_dir.is_dir():
         raise GradingError(f"{shown} is a file; expected the folder with {printable(', '.join(concepts))}")
-    known = {concept: _reference_names(references / concept) for concept in concepts}
+    known = {concept: _reference_names(references / concept, rules) for concept in concepts}
     checks: list[Check] = []
     if not output_dir.exists():
         checks.append(Check("folder", "fail", f"The folder {shown} does not exist."))
@@ -111,7 +102,7 @@ def grade_concepts(
     prompts: dict[str, PromptScore] = {}
     for concept, asked in concepts.items():
         keys = [f"{concept}/{index}" for index in range(len(asked.sentences))]
-        folders = [_Folder(key, _listed(output_dir, key, checks, missing)) for key in keys]
+        folders = [_Folder(key, _listed(output_dir, key, rules, checks, missing)) for key in keys]
         pictures = _pictures(references / concept, known[concept], output_dir, folders, checks, read)
         features = judge.image_features(pictures)  # each image once, in as few calls as can be
         of_references, rest = features[: len(known[concept])], features[len(known[concept]) :]
@@ -119,9 +110,11 @@ def grade_concepts(
         for index, folder in enumerate(folders):
             own, rest = rest[: len(folder.read)], rest[len(folder.read) :]
             scores = clip_scores(own, of_references, texts[index], judge.logit_scale)
-            complete = len(folder.read) == len(folder.listed) == IMAGES_PER_PROMPT
+            complete = len(folder.read) == len(folder.listed) == rules.images
             named = dict(zip(folder.read, scores, strict=True))
-            score = score_prompt(named, asked.thresholds[index], complete, asked.src_image, asked.sentences[index])
+            score = score_prompt(
+                named, asked.thresholds[index], rules, complete, asked.src_image, asked.sentences[index]
+            )
             checks.append(_verdict(folder.key, score, complete))
             prompts[folder.key] = score
     passed = sum(score.passed for score in prompts.values())
@@ -140,18 +133,19 @@ def grade_concepts(
 def score_prompt(
     images: Mapping[str, tuple[float, float]],
     threshold: tuple[float, float],
+    rules: ConceptsRules,
     complete: bool = True,
     src_image: str = "",
     prompt: str = "",
 ) -> PromptScore:
-    """The official rule for one prompt: average the five best by image + 2.5 * text, of equal ones the later.
+    """The official rule for one prompt: average the best by image + weight * text, of equal ones the later.
 
     images: name -> (image score, text score), in order. complete: an incomplete folder cannot pass.
     """
-    ranked = sorted(images, key=lambda name: images[name][0] + TEXT_WEIGHT * images[name][1])[-SELECTED:]
-    if len(ranked) < SELECTED:
+    ranked = sorted(images, key=lambda name: images[name][0] + rules.text_weight * images[name][1])[-rules.selected :]
+    if len(ranked) < rules.selected:
         return PromptScore(threshold, images=dict(images), src_image=src_image, prompt=prompt)
-    image_score, text_score = (sum(images[name][i] for name in ranked) / SELECTED for i in (0, 1))
+    image_score, text_score = (sum(images[name][i] for name in ranked) / rules.selected for i in (0, 1))
     reached = image_score >= threshold[0] and text_score >= threshold[1]
     return PromptScore(
         threshold, image_score, text_score, reached and complete, ranked, dict(images), src_image, prompt
@@ -184,14 +178,14 @@ def clip_scores(
     return list(zip(image_scores.tolist(), text_scores.tolist(), strict=True))
 
 
-def _reference_names(folder: Path) -> list[str]:
+def _reference_names(folder: Path, rules: ConceptsRules) -> list[str]:
     shown = printable(str(folder))
     try:
-        names = image_names(folder, CLIP_EXTENSIONS)
+        names = image_names(folder, rules.extensions)
     except OSError as error:
         raise GradingError(f"{shown} cannot be listed ({error.strerror}); expected the concept's pictures") from None
     if not names:
-        raise GradingError(f"{shown} has no images ({' '.join(CLIP_EXTENSIONS)}); expected the concept's pictures")
+        raise GradingError(f"{shown} has no images ({' '.join(rules.extensions)}); expected the concept's pictures")
     return names
 
 
@@ -229,20 +223,22 @@ def _pictures(
             yield image
 
 
-def _listed(output_dir: Path, key: str, checks: list[Check], missing: list[str]) -> list[str]:
+def _listed(output_dir: Path, key: str, rules: ConceptsRules, checks: list[Check], missing: list[str]) -> list[str]:
     """Sorted names of a prompt's images; what is wrong with the folder goes to checks and missing."""
     folder, shown = output_dir / key, printable(key)
     if not folder.is_dir() or any((output_dir / part).is_symlink() for part in (key, key.split("/")[0])):
         found = "is a link" if folder.is_symlink() or folder.parent.is_symlink() else "is missing"
         found = "is no folder" if found == "is missing" and folder.exists() else found
         missing.append(f"{key}/")
-        checks.append(Check(f"{key} folder", "fail", f"{shown}/ {found}; expected a folder with 25 images in it."))
+        checks.append(
+            Check(f"{key} folder", "fail", f"{shown}/ {found}; expected a folder with {rules.images} images in it.")
+        )
         return []
-    names = image_names(folder, CLIP_EXTENSIONS)
-    if len(names) != IMAGES_PER_PROMPT:
-        sentence = f"{shown}/ has {len(names)} images; expected exactly {IMAGES_PER_PROMPT}."
+    names = image_names(folder, rules.extensions)
+    if len(names) != rules.images:
+        sentence = f"{shown}/ has {counted(len(names), 'image')}; expected exactly {rules.images}."
         checks.append(Check(f"{key} count", "fail", sentence))
-    return names[: 4 * IMAGES_PER_PROMPT]  # enough to say what is wrong
+    return names[: 4 * rules.images]  # enough to say what is wrong
 
 
 def _verdict(key: str, score: PromptScore, complete: bool) -> Check:
@@ -252,7 +248,7 @@ def _verdict(key: str, score: PromptScore, complete: bool) -> Check:
     found = f"{printable(key)}: image score {score.clip_image_score:.4f}, text score {score.clip_text_score:.4f}"
     reached = score.clip_image_score >= image and score.clip_text_score >= text
     if reached and not complete:
-        return Check(f"{key} score", "fail", f"{found}, which would do; but the folder is not as it was asked for.")
+        return Check(f"{key} score", "fail", f"{found}, which reaches the baseline; but the folder is not complete.")
     sentence = f"{found}; {'reaches' if reached else 'expected at least'} {image:g} and {text:g}."
     return Check(f"{key} score", "pass" if reached else "fail", sentence)
 
@@ -269,7 +265,144 @@ def _unexpected(output_dir: Path, concepts: Mapping[str, Concept], checks: list[
             others = sorted({entry.name for entry in with_folder.iterdir()} - wanted)
             found += [f"{folder}/{name}" if folder else name for name in others]
     if found:
-        shown = ", ".join(printable(name) for name in found[:SHOWN])
-        more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-        checks.append(Check("files", "warning", f"Not asked for, and ignored: {shown}{more}."))
+        checks.append(Check("files", "warning", f"Not asked for, and ignored: {listed(found)}."))
     return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Concepts(Problem):
+    """Pictures of learned concepts, judged by CLIP."""
+
+    rules: ConceptsRules
+
+    name = "concepts"
+    parts = (Part.PUBLIC, Part.PRIVATE)
+    inputs = (
+        Input("input.json", "textual_inversion/input.json"),
+        Input("model.ckpt", "model.ckpt", shared=True, option="stable_diffusion"),
+    )
+    judges = ("clip",)
+    png_only = False
+    unknown = (("", "prompts"),)
+
+    def part_title(self, part: Part) -> str:
+        """See `Problem`."""
+        return f", {part} prompts"
+
+    def score(self, run: Run) -> ProblemResult:
+        """See `Problem`. Private prompts may be about the public concepts, whose references serve then."""
+        asked = read_concepts(run.inputs["input.json"])
+        own = run.data / "textual_inversion"
+        references = own if any(path.is_dir() for path in own.iterdir()) else run.public / "textual_inversion"
+        graded = grade_concepts(
+            run.output, asked, references, run.judges["clip"], self.rules, read=run.images.read_image
+        )
+        return self.result(graded, run.part)
+
+    def result(self, graded: ConceptsResult, part: Part) -> ProblemResult:
+        """What reports show of a result."""
+        summary = ""
+        if graded.prompts:
+            summary = (
+                f"{graded.passed} of {counted(graded.total, 'prompt')} reach both baselines. Shown are "
+                f"the {self.rules.selected} images of each prompt that are scored, the best first."
+            )
+        return ProblemResult(
+            self.number, part, self.name, self.title(part), graded.status, summary=summary,
+            figures=list(_figures(graded)),
+            outcomes=[_outcome(graded, key, score) for key, score in graded.prompts.items()],
+            cards=[_card(key, score) for key, score in graded.prompts.items()], checks=graded.checks,
+            judges=[graded.judge] if graded.judge else [], details=asdict(graded),
+        )  # fmt: skip
+
+    def explanations(self) -> Iterable[Explanation]:
+        """See `Problem`."""
+        return explanations(self)
+
+
+def _outcome(graded: ConceptsResult, key: str, score: PromptScore) -> Outcome:
+    own = [check for check in graded.checks if check.name.startswith((f"{key} ", f"{key}/"))]
+    return Outcome(key, f"prompt {printable(key)}", score.passed, messages(own, "pass"), messages(own, "fail"))
+
+
+def _figures(graded: ConceptsResult) -> Iterable[Figure]:
+    yield Figure(
+        "passed", "prompts passed", float(graded.passed), decimals=0, baseline=float(graded.total),
+        leaderboard="Prompts passed",
+    )  # fmt: skip
+    for key, score in graded.prompts.items():
+        row = f"{printable(key)} {printable(score.prompt)}"
+        for column, value, limit in (
+            ("image score", score.clip_image_score, score.threshold[0]),
+            ("text score", score.clip_text_score, score.threshold[1]),
+        ):
+            yield Figure(
+                f"clip_{column}".replace(" ", "_"), f"{column} of {printable(key)}", value, baseline=limit,
+                table="prompt", row=row, column=column,
+            )  # fmt: skip
+
+
+def _card(key: str, score: PromptScore) -> Card:
+    """The selected images of a prompt, the best first."""
+    note = "too few images could be scored"
+    if score.clip_image_score is not None and score.clip_text_score is not None:
+        note = (
+            f"image {score.clip_image_score:.2f} (needs {score.threshold[0]:g}) · "
+            f"text {score.clip_text_score:.2f} (needs {score.threshold[1]:g})"
+        )
+    frames = []
+    for name in reversed(score.selected):
+        image, text = score.images[name]
+        alt = (
+            f"{printable(name)}, drawn for “{printable(score.prompt)}”: image score {image:.2f}, text score {text:.2f}"
+        )
+        frames.append(Frame(alt, ((f"{key}/{name}",),), caption=f"{image:.1f} · {text:.1f}", size=224))
+    title = f"{printable(key)} {printable(score.prompt)}"
+    return Card(title, note, "pass" if score.passed else "fail", tuple(frames))
+
+
+def explanations(problem: Concepts) -> Iterable[Explanation]:
+    """How the lines and figures of Problem 3 are computed."""
+    number, rules = problem.number, problem.rules
+    prompt = (
+        f"A prompt's folder must hold exactly {rules.images} images. Each gets an image score and a text score from "
+        f"CLIP; the {rules.selected} with the largest image + {rules.text_weight:g} * text are taken (of equal ones "
+        "the later name). The mean image score and the mean text score of those must both reach the prompt's baseline "
+        "in input.json, compared before they are rounded: a printed 70.00 can still miss 70."
+    )
+    source = "slides p37 and grade_hw2_3.py; baselines: input.json."
+    for part, example in (("public", "0/1 is concept 0, second prompt. "), ("private", "")):
+        points = ""
+        if problem.points:
+            points = (
+                f"The {part} prompts have {problem.points[part]:g} points in all, in equal parts for each prompt that "
+                f"passes. {'With the official four, each has 2.5. ' if part == 'public' else ''}"
+            )
+        name = f"{number} {part} 0/1"
+        yield Explanation(name, rf"{number} {part}( .+)?", f"{points}{example}{prompt}", source)
+    yield Explanation(
+        "clip_image_score",
+        r"clip[ _]image[ _]score|image score",
+        "The score of one image is the mean over all reference pictures of its concept of 100 * cosine of the two "
+        f"pictures' CLIP features. The score of a prompt is the mean of its {rules.selected} selected images. Model: "
+        "openai/clip-vit-base-patch32.",
+        "clip_image_score.py and grade_hw2_3.py.",
+    )
+    yield Explanation(
+        "clip_text_score",
+        r"clip[ _]text[ _]score|text score",
+        "The score of one image is exp(logit_scale), about 100, * cosine of its CLIP features and those of the "
+        f"sentence in prompt_4_clip_eval. The score of a prompt is the mean of its {rules.selected} selected images. "
+        "Model: openai/clip-vit-base-patch32.",
+        "clip_text_score.py and grade_hw2_3.py.",
+    )
+    yield Explanation(
+        "passed", r"(prompts )?passed", "How many prompts reach both baselines; see clip_image_score.", source
+    )
+    yield Explanation(
+        "selected",
+        r"selected|best five",
+        f"The {rules.selected} of a prompt's {rules.images} images with the largest image score + "
+        f"{rules.text_weight:g} * text score; of equal ones the later name. Only they count.",
+        "grade_hw2_3.py.",
+    )

@@ -2,30 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
+from typing import Literal
 
 from grading.core.arrays import ImageU8
 from grading.core.errors import GradingError
-from grading.core.results import Check, FacesResult
-from grading.core.spec import FACES_THRESHOLD
-from grading.core.text import printable
+from grading.core.results import Card, Check, Figure, Frame, Outcome, Part, ProblemResult, Status
+from grading.core.text import counted, listed, printable
 from grading.files.images import ImageRefused, PngReader, read_png
 from grading.files.layout import check_layout, png_names
 from grading.problems.metrics import mse, psnr, ssim
+from grading.problems.problem import Explanation, Input, Problem, Run, messages
 
 
-def grade_faces(
-    output: Path, ground_truth: Path, threshold: float = FACES_THRESHOLD, read: PngReader = read_png
-) -> FacesResult:
+@dataclass(frozen=True)
+class FacesResult:
+    """Problem 2. Scores are means over the images that could be scored, None where there is none.
+
+    threshold: None where the homework has none. mse: of 0-255 values, the official score. psnr (dB; None for identical
+    images) and ssim are for information.
+    """
+
+    status: Status
+    threshold: float | None
+    mse: float | None = None
+    mse_per_image: dict[str, float] = field(default_factory=dict)
+    psnr: float | None = None
+    psnr_per_image: dict[str, float | None] = field(default_factory=dict)
+    ssim: float | None = None
+    ssim_per_image: dict[str, float | None] = field(default_factory=dict)
+    expected: list[str] = field(default_factory=list)
+    found: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+    problem: Literal["faces"] = "faces"
+
+
+def grade_faces(output: Path, ground_truth: Path, threshold: float | None, read: PngReader = read_png) -> FacesResult:
     """Score `output/NAME.png` against every `ground_truth/NAME.png`.
 
     Passes if every expected image is there and readable and the mean over images of the mean squared error is below
-    `threshold` (slides p12). An image that is missing or refused fails its own check and is left out of the mean.
+    `threshold`, if there is one. An image that is missing or refused fails its own check and is left out of the mean.
     read: what reads the output.
     Raises GradingError if the ground truth is missing, empty or unreadable, or threshold is not a positive number.
     """
-    if not threshold > 0 or threshold == float("inf"):
+    if threshold is not None and (not threshold > 0 or threshold == float("inf")):
         raise GradingError(f"the threshold is {threshold:g}; expected a positive number")
     references = _read_ground_truth(ground_truth)
     if output.exists() and not output.is_dir():
@@ -57,9 +82,7 @@ def grade_faces(
         psnrs[name] = psnr(image.pixels_u8, reference)
         ssims[name] = ssim(image.pixels_u8, reference)
     if layout.unexpected:
-        names = ", ".join(printable(name) for name in layout.unexpected[:5])
-        more = f" and {len(layout.unexpected) - 5} more" if len(layout.unexpected) > 5 else ""
-        checks.append(Check("unexpected", "warning", f"Not asked for, and ignored: {names}{more}."))
+        checks.append(Check("unexpected", "warning", f"Not asked for, and ignored: {listed(layout.unexpected)}."))
 
     score = fmean(errors.values()) if errors else None
     checks.append(_score_check(score, threshold, len(errors), len(layout.expected)))
@@ -82,13 +105,18 @@ def grade_faces(
     )
 
 
-def _score_check(score: float | None, threshold: float, scored: int, expected: int) -> Check:
+def _score_check(score: float | None, threshold: float | None, scored: int, expected: int) -> Check:
     if score is None:
         return Check("mse", "fail", "No image could be scored.")
-    over = f"over {scored} of {expected} images" if scored < expected else f"over {expected} images"
+    over = (
+        f"over {scored} of {counted(expected, 'image')}" if scored < expected else f"over {counted(expected, 'image')}"
+    )
+    found = f"The mean squared error {over} is {score:.4f}"
+    if threshold is None:
+        return Check("mse", "pass", f"{found}.")
     if score < threshold:
-        return Check("mse", "pass", f"The mean squared error {over} is {score:.4f}, below {threshold:g}.")
-    return Check("mse", "fail", f"The mean squared error {over} is {score:.4f}; expected less than {threshold:g}.")
+        return Check("mse", "pass", f"{found}, below {threshold:g}.")
+    return Check("mse", "fail", f"{found}; expected less than {threshold:g}.")
 
 
 def _read_ground_truth(folder: Path) -> dict[str, ImageU8]:
@@ -109,3 +137,112 @@ def _read_ground_truth(folder: Path) -> dict[str, ImageU8]:
         except ImageRefused as refusal:
             raise GradingError(f"the ground truth {printable(str(folder / name))} {printable(str(refusal))}") from None
     return references
+
+
+AMPLIFICATION = 8
+"""Differences in the gallery are multiplied by this, so that one of 32 levels of 255 is as bright as can be."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Faces(Problem):
+    """Faces from given noises, compared with ground truth. threshold: of the mean squared error, None if unknown."""
+
+    threshold: float | None = None
+
+    name = "faces"
+    parts = (Part.PUBLIC, Part.PRIVATE)
+    inputs = (Input("noise", "face/noise"), Input("UNet.pt", "face/UNet.pt", shared=True, option="unet"))
+    judges = ()
+    expected = "face/GT"
+
+    def part_title(self, part: Part) -> str:
+        """See `Problem`."""
+        return f", {part} noises"
+
+    def score(self, run: Run) -> ProblemResult:
+        """See `Problem`."""
+        truth = run.data / self.expected
+        return self.result(grade_faces(run.output, truth, self.threshold, read=run.images.read_png), run.part)
+
+    def result(self, graded: FacesResult, part: Part) -> ProblemResult:
+        """What reports show of a result."""
+        outcome = Outcome(
+            "", "", graded.status == "pass", messages(graded.checks, "pass"), messages(graded.checks, "fail")
+        )
+        summary = ""
+        if graded.mse is not None:
+            limit = f"; expected less than {graded.threshold:g}" if graded.threshold is not None else ""
+            summary = f"Mean squared error {graded.mse:.4f} of 0–255 values{limit}."
+        return ProblemResult(
+            self.number, part, self.name, self.title(part), graded.status, summary=summary,
+            figures=list(_figures(graded)), outcomes=[outcome],
+            cards=[_card(graded, name) for name in graded.expected], checks=graded.checks, details=asdict(graded),
+        )  # fmt: skip
+
+    def explanations(self) -> Iterable[Explanation]:
+        """See `Problem`."""
+        return explanations(self)
+
+
+def _figures(graded: FacesResult) -> Iterable[Figure]:
+    yield Figure(
+        "mse", "MSE", graded.mse, decimals=4, baseline=graded.threshold, higher_is_better=False,
+        leaderboard="Faces MSE",
+    )  # fmt: skip
+    yield Figure("psnr", "PSNR", graded.psnr, "dB", informative=True)
+    yield Figure("ssim", "SSIM", graded.ssim, decimals=4, informative=True)
+    for name in graded.expected:
+        for column, values, unit, decimals in (
+            ("MSE", graded.mse_per_image, "", 4),
+            ("PSNR", graded.psnr_per_image, "dB", 2),
+            ("SSIM", graded.ssim_per_image, "", 4),
+        ):
+            yield Figure(
+                column.lower(), f"{column} of {name}", values.get(name), unit, decimals,
+                higher_is_better=column != "MSE", informative=True, table="image", row=name, column=column,
+            )  # fmt: skip
+
+
+def _card(graded: FacesResult, name: str) -> Card:
+    """A face beside its ground truth and their difference."""
+    note = "could not be scored"
+    if name in graded.mse_per_image:
+        note = f"MSE {graded.mse_per_image[name]:.4g}"
+        if (ratio := graded.psnr_per_image.get(name)) is not None:
+            note += f", PSNR {ratio:.1f} dB"
+        if (similarity := graded.ssim_per_image.get(name)) is not None:
+            note += f", SSIM {similarity:.3f}"
+    shown, truth = printable(name), f"{Faces.expected}/{name}"
+    return Card(shown, note, frames=(
+        Frame(f"Generated face {shown}", ((name,),), caption="generated"),
+        Frame(f"Ground truth of {shown}", ((truth,),), "expected", caption="ground truth"),
+        Frame(
+            f"Difference of {shown} and its ground truth, times {AMPLIFICATION}", ((name,),), "difference", truth,
+            f"difference ×{AMPLIFICATION}",
+        ),
+    ))  # fmt: skip
+
+
+def explanations(problem: Faces) -> Iterable[Explanation]:
+    """How the lines and figures of Problem 2 are computed."""
+    number, threshold = problem.number, problem.threshold
+    below = f" is below {threshold:g}" if threshold is not None else ""
+    files = "There must be one readable image for each noise, of its ground truth's size."
+    for part, what in (("public", files), ("private", "Names of images follow from those of the noises.")):
+        points = f"{problem.points[part]:g} points" if problem.points else "Passed"
+        yield Explanation(
+            f"{number} {part}",
+            f"{number} {part}",
+            f"{points} if the mean squared error of the faces made from the {part} noises"
+            f"{below or ' can be computed for all of them'}; see mse. {what}",
+            "slides p12 (points, threshold) and p35-38 (files).",
+        )
+    must = f"slides p12 (must be below {threshold:g}); " if threshold is not None else ""
+    yield Explanation(
+        "mse",
+        r"mse|faces mse|psnr|ssim",
+        "The mean over pixels and channels of (output - ground truth)^2, of 0-255 values of the PNG files in "
+        "float64, averaged over the images. PSNR, 10 * log10(255^2 / mse), and SSIM are for information and give no "
+        "points.",
+        f"{must}no official script was published.",
+    )

@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from grading.core.arrays import ImageU8
 
+Features = npt.NDArray[np.float64]
+
 SSIM_WINDOW = 7
 """scikit-image's default window; smaller images have no SSIM."""
 
@@ -48,9 +50,6 @@ def ssim(image: ImageU8, reference: ImageU8) -> float | None:
     return float(score)
 
 
-Features = npt.NDArray[np.float64]
-
-
 def mean_pairwise_distance(features: Features) -> float | None:
     """Mean Euclidean distance between two different rows of (N, F); None for fewer than two."""
     from scipy.spatial.distance import pdist
@@ -87,3 +86,10 @@ def nearest(
         np.fill_diagonal(squared, np.inf)
     index = squared.argmin(axis=1)
     return index, np.sqrt(squared[np.arange(len(flat)), index] / flat.shape[1])
+
+
+def confusion_matrix(labels: npt.NDArray[np.int64], predictions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """(10, 10) counts, rows the labels, columns the predictions."""
+    confusion = np.zeros((10, 10), np.int64)
+    np.add.at(confusion, (labels, predictions), 1)
+    return confusion

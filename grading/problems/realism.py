@@ -6,8 +6,10 @@ A judge calls one perfect digit drawn five hundred times perfect, and a copied t
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import numpy.typing as npt
@@ -17,17 +19,35 @@ from rich.progress import track
 
 from grading.core.arrays import ImageU8
 from grading.core.errors import GradingError
-from grading.core.results import Realism
-from grading.core.spec import DIGITS_SIZE
+from grading.core.results import Figure
 from grading.core.text import printable
 from grading.files.images import ImageRefused, read_png
-from grading.judges.classifiers import DigitJudge, Look
+from grading.judges.protocols import DIGIT_SIZE, DigitJudge, Look
 from grading.problems.metrics import frechet_distance, mean_pairwise_distance, nearest
 
 SAMPLE = 500
 """As many real images as a submission has, for the figures that depend on the number of images."""
 SHOWN = 10
 ENLARGED = 4
+
+
+@dataclass(frozen=True)
+class Realism:
+    """How one data set's digits compare with each other and with real ones; for information, never for the score.
+
+    diversity: mean Euclidean distance between two images of a digit, in the judge's features, by digit; None for fewer
+    than two images. The rest is None where no real images were given: diversity_real, the same for real ones;
+    frechet_distance between both in those features, all digits together; nearest_rms, the root mean squared difference
+    of 0-255 values to the nearest real image, median over the images; nearest_rms_real, the same from real image to
+    another real one: a copied digit is much nearer than that. nearest: the real image nearest to each.
+    """
+
+    diversity: dict[str, float | None] = field(default_factory=dict)
+    diversity_real: dict[str, float | None] | None = None
+    frechet_distance: float | None = None
+    nearest_rms: float | None = None
+    nearest_rms_real: float | None = None
+    nearest: dict[str, tuple[str, float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +83,7 @@ def load_real_digits(folder: Path) -> RealDigits:
         if Path(name).name != name:
             raise GradingError(f"{shown} names {printable(name)!r}; expected a file in data/, without a folder")
         try:
-            pixels.append(read_png(folder / "data", name, (DIGITS_SIZE, DIGITS_SIZE)).pixels_u8)
+            pixels.append(read_png(folder / "data", name, (DIGIT_SIZE, DIGIT_SIZE)).pixels_u8)
         except ImageRefused as refusal:
             raise GradingError(f"{printable(str(folder / 'data' / name))} {printable(str(refusal))}") from None
     return RealDigits(list(labels), np.stack(pixels), np.array(list(labels.values()), np.int64))
@@ -102,7 +122,7 @@ def compare(
 
 def neighbours_png(rows: list[tuple[str, ImageU8, str, ImageU8, float]]) -> Image.Image:
     """A picture of image, nearest real image and their RMS difference; rows: (name, image, real name, real, rms)."""
-    cell, width, height = DIGITS_SIZE * ENLARGED, 420, DIGITS_SIZE * ENLARGED + 8
+    cell, width, height = DIGIT_SIZE * ENLARGED, 420, DIGIT_SIZE * ENLARGED + 8
     picture = Image.new("RGB", (width, height * len(rows) + 20), "white")
     draw = ImageDraw.Draw(picture)
     draw.text((8, 4), "generated, and the nearest real image; RMS difference of 0-255 values", "black")
@@ -132,3 +152,25 @@ def closest_rows(
 
 def _diversity(features: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> dict[str, float | None]:
     return {str(d): mean_pairwise_distance(features[labels == d]) for d in range(10) if (labels == d).any()}
+
+
+def realism_figures(name: str, realism: Realism) -> Iterable[Figure]:
+    """The figures of the data set called `name`; only diversity where no real images were given."""
+    rows: dict[str, tuple[float | None, int]] = {"diversity": (_mean(realism.diversity), 2)}
+    if realism.diversity_real is not None:
+        rows |= {
+            "diversity of real images": (_mean(realism.diversity_real), 2),
+            "Frechet distance": (realism.frechet_distance, 2),
+            "RMS to the nearest real image": (realism.nearest_rms, 1),
+            "the same among real images": (realism.nearest_rms_real, 1),
+        }
+    for row, (value, decimals) in rows.items():
+        yield Figure(
+            "realism", f"{name} {row}", value, "", decimals, informative=True,
+            table="for information, in the judges' features", row=row, column=name,
+        )  # fmt: skip
+
+
+def _mean(values: Mapping[str, float | None]) -> float | None:
+    known = [value for value in values.values() if value is not None]
+    return fmean(known) if known else None

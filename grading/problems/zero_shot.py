@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import re
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from grading.core.errors import GradingError
-from grading.core.results import Check, ZeroShotResult
-from grading.core.text import printable
+from grading.core.results import Check, Figure, Part, ProblemResult, Status
+from grading.core.text import counted, listed, printable
 from grading.files.staff_files import read_bytes, read_object
 from grading.problems.metrics import wilson_interval
 
@@ -22,6 +24,24 @@ COLUMNS = ("image_name", "predicted_id")
 
 SHOWN = 10
 """Bad lines that are named, each in a check of its own; and classes in a sentence."""
+
+
+@dataclass(frozen=True)
+class ZeroShotResult:
+    """Zero-shot classification. accuracy: share of right predictions, None without any; per_class by class name.
+
+    confusion: counts, rows true classes, columns predicted ones, both in the order of the labels' file.
+    """
+
+    status: Status
+    accuracy: float | None = None
+    correct: int = 0
+    total: int = 0
+    wilson_95: tuple[float, float] | None = None
+    per_class: dict[str, float] = field(default_factory=dict)
+    confusion: list[list[int]] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+    problem: Literal["zero-shot"] = "zero-shot"
 
 
 def read_labels(path: Path) -> dict[str, str]:
@@ -76,12 +96,11 @@ def grade_zero_shot(predictions: Path, labels: dict[str, str]) -> ZeroShotResult
     checks = wrong[:SHOWN]
     if len(wrong) > SHOWN:
         checks.append(
-            Check("lines", "fail", f"And {len(wrong) - SHOWN} more lines of such kinds; they count as wrong.")
+            Check("lines", "fail", f"And {counted(len(wrong) - SHOWN, 'more such line')}; such lines count as wrong.")
         )
     names = list(labels.values())
     if unseen := [name for name, count in zip(names, of_class, strict=True) if not count]:
-        shown = ", ".join(printable(name) for name in unseen[:SHOWN])
-        sentence = f"No image of {len(unseen)} of {len(labels)} classes: {shown}{', ..' if unseen[SHOWN:] else ''}."
+        sentence = f"No image of {len(unseen)} of {counted(len(labels), 'class', 'classes')}: {listed(unseen, SHOWN)}."
         checks.append(Check("classes", "warning", sentence))
     low, high = wilson_interval(correct, total)
     sentence = f"{correct} of {total} predictions are right: {correct / total:.2%} ({low:.1%} .. {high:.1%})."
@@ -104,3 +123,16 @@ def grade_zero_shot(predictions: Path, labels: dict[str, str]) -> ZeroShotResult
 
 def _fail(checks: list[Check], number: int, sentence: str) -> None:
     checks.append(Check(f"line {number}", "fail", f"Line {number}: {printable(sentence)}; it counts as wrong."))
+
+
+def zero_shot_result(graded: ZeroShotResult) -> ProblemResult:
+    """What reports show of a result; it belongs to Problem 3's written report and gives no points of its own."""
+    figures = [Figure("zero-shot", "accuracy", graded.accuracy, "%", interval=graded.wilson_95)]
+    figures += [
+        Figure("zero-shot", name, share, "%", 0, informative=True, table="class", row=name, column="accuracy")
+        for name, share in sorted(graded.per_class.items(), key=lambda item: -item[1])
+    ]
+    return ProblemResult(
+        3, Part.WHOLE, "zero-shot", "Problem 3: zero-shot classification", graded.status, figures=figures,
+        checks=graded.checks, details=asdict(graded),
+    )  # fmt: skip

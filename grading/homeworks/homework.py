@@ -1,0 +1,59 @@
+"""What a homework is: its problems with their numbers, and its rules about points."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from grading.core.errors import GradingError
+from grading.problems.problem import Problem
+
+
+@dataclass(frozen=True)
+class Homework:
+    """One edition. Its values are the only place where official numbers stand.
+
+    report: the most points of the written report, by problem. staff_fixed_share: of the performance points, if staff
+    had to fix the code. late_share_per_day: of all points, for each day late after the free days.
+    """
+
+    name: str
+    title: str
+    problems: tuple[Problem, ...]
+    report: Mapping[int, float] = field(default_factory=dict)
+    staff_fixed_share: float = 0.0
+    late_share_per_day: float = 0.0
+    note: str = ""
+
+    def problem(self, number: int) -> Problem:
+        """The problem of that number. Raises KeyError if there is none."""
+        return {problem.number: problem for problem in self.problems}[number]
+
+    @property
+    def has_points(self) -> bool:
+        """Whether the homework's points are known."""
+        return any(problem.points for problem in self.problems)
+
+    def with_points(self, changes: Mapping[str, Any]) -> Homework:
+        """The same homework with other points.
+
+        changes: report, staff_fixed_share, late_share_per_day, and problem_N with points by outcome or part.
+        Raises GradingError for a name or an outcome that this homework does not have.
+        """
+        own = {key: value for key, value in changes.items() if not key.startswith("problem_")}
+        if "report" in own:
+            own["report"] = dict.fromkeys((problem.number for problem in self.problems), float(own["report"]))
+        problems = []
+        for problem in self.problems:
+            points = changes.get(f"problem_{problem.number}") or {}
+            known = {key for key, _ in problem.unknown if key} or {str(part) for part in problem.parts}
+            if wrong := sorted(set(points) - known):
+                raise GradingError(
+                    f"points.problem_{problem.number} has {wrong[0]}; expected {' or '.join(sorted(known))}"
+                )
+            problems.append(replace(problem, points={**problem.points, **points}) if points else problem)
+        numbers = {f"problem_{problem.number}" for problem in self.problems}
+        if wrong := sorted(key for key in changes if key.startswith("problem_") and key not in numbers):
+            raise GradingError(f"points has {wrong[0]}; {self.name} has {', '.join(sorted(numbers))}")
+        return replace(self, problems=tuple(problems), **own)

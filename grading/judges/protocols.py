@@ -1,0 +1,54 @@
+"""What problems ask of judges. Nothing here knows a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from grading.core.arrays import ImageU8
+from grading.core.results import Judge
+
+DIGIT_SIZE = 28
+"""Both classifiers judge 28x28 pixels; other sizes are resized (digit_classifier.py)."""
+
+
+class Look(NamedTuple):
+    """What a judge finds in N images: digits (N,) 0-9, and features (N, F), all that its last layer decides from."""
+
+    digits: npt.NDArray[np.int64]
+    features: npt.NDArray[np.float64]
+
+
+class DigitJudge(Protocol):
+    """A classifier of digits."""
+
+    @property
+    def identity(self) -> Judge:
+        """Which judge this is, for the report."""
+
+    def look(self, images: Sequence[ImageU8]) -> Look:
+        """The digits that the images (H, W, 3) show."""
+
+
+Features = npt.NDArray[np.float32]
+
+
+class ClipJudge(Protocol):
+    """A model that puts images and sentences into one space."""
+
+    @property
+    def identity(self) -> Judge:
+        """Which judge this is, for the report."""
+
+    @property
+    def logit_scale(self) -> float:
+        """The factor of the cosine of an image and a sentence."""
+
+    def image_features(self, images: Iterable[ImageU8]) -> Features:
+        """Unit vectors (N, D) of images (H, W, 3) of any sizes; at most two are kept in memory at a time."""
+
+    def text_features(self, sentences: Sequence[str]) -> Features:
+        """Unit vectors (N, D)."""
