@@ -49,19 +49,9 @@ def _result_lines(homework: Homework, result: ProblemResult) -> list[ScoreLine]:
         title = f"Problem {result.problem}, {_line_title(problem.part_title(result.part), outcome, result.part)}"
         status: Status = "error" if result.status == "error" else "pass" if outcome.passed else "fail"
         points = None if status == "error" else most if outcome.passed else 0.0
+        said = _message(result, outcome)
         lines.append(
-            ScoreLine(
-                result.problem,
-                result.part,
-                outcome.key,
-                "score",
-                title,
-                points,
-                most,
-                status,
-                _message(result, outcome),
-                stages,
-            )  # fmt: skip
+            ScoreLine(result.problem, result.part, outcome.key, "score", title, points, most, status, said, stages)
         )
     return lines
 
@@ -112,5 +102,5 @@ def _deduction(key: str, title: str, points: float, message: str) -> ScoreLine:
 
 
 def counted_points(points: float) -> str:
-    """ "1 point", "34.5 points"."""
+    """Points with their noun, such as "34.5 points"."""
     return f"{round(points, 4):g} {'point' if points == 1 else 'points'}"

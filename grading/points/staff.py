@@ -24,8 +24,8 @@ def staff_columns(homework: Homework) -> tuple[str, ...]:
 class StaffEntry:
     """What people decide about a submission.
 
-    report: points of the written report by problem. late_days: after the free days. staff_fixed: whether staff had to fix
-    the code.
+    report: points of the written report by problem. late_days: after the free days. staff_fixed: whether staff had
+    to fix the code.
     """
 
     report: Mapping[int, float] = field(default_factory=dict)
