@@ -29,10 +29,7 @@ from grading.core.errors import GradingError
 from grading.core.results import Judge
 from grading.core.text import printable
 from grading.judges.classifiers import EMBEDDED
-from grading.judges.protocols import Features
-
-CLIP_MODEL = "openai/clip-vit-base-patch32"
-"""The hub model that scores Problem 3 (clip_image_score.py)."""
+from grading.judges.protocols import CLIP_MODEL, Features
 
 FEWEST = 16
 """Rows from which features no longer change with the batch on a CPU."""

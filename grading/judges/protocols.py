@@ -11,6 +11,12 @@ import numpy.typing as npt
 from grading.core.arrays import ImageU8
 from grading.core.results import Judge
 
+CLIP_MODEL = "openai/clip-vit-base-patch32"
+"""The hub model that scores Problem 3 (clip_image_score.py)."""
+
+SAM_MODEL = "facebook/sam2.1-hiera-large"
+"""The hub model that makes the masks of Fall 2025's Problem 3."""
+
 DIGIT_SIZE = 28
 """Both classifiers judge 28x28 pixels; other sizes are resized (digit_classifier.py)."""
 

@@ -14,6 +14,7 @@ from torchvision import transforms
 
 from grading.core.errors import GradingError
 from grading.core.results import Judge
+from grading.homeworks.fall2024 import DIGITS
 from grading.judges.classifiers import (
     Look,
     MnistmClassifier,
@@ -21,8 +22,8 @@ from grading.judges.classifiers import (
     images_to_pm1,
     load_digit_judge,
 )
-from grading.problems.digits import EXPECTED, confusion_matrix, grade_digits
-from grading.problems.metrics import wilson_interval
+from grading.problems.digits import grade_digits
+from grading.problems.metrics import confusion_matrix, wilson_interval
 
 
 class RedJudge:
@@ -46,7 +47,7 @@ def save(path, shows, size=28):
 @pytest.fixture
 def complete(tmp_path):
     """A complete submission: MNIST-M all right, in SVHN every image of 7 shows a 1."""
-    for name in EXPECTED:
+    for name in DIGITS.rules.names("mnistm"):
         save(tmp_path / "out" / "mnistm" / name, int(name[0]))
         save(tmp_path / "out" / "svhn" / name, 1 if name[0] == "7" else int(name[0]))
     return tmp_path / "out"
@@ -57,13 +58,13 @@ def messages(result, status="fail"):
 
 
 def test_a_thousand_names_are_expected():
-    assert len(EXPECTED) == 500
-    assert EXPECTED[0] == "0_001.png"
-    assert EXPECTED[-1] == "9_050.png"
+    assert len(DIGITS.rules.names("mnistm")) == 500
+    assert DIGITS.rules.names("mnistm")[0] == "0_001.png"
+    assert DIGITS.rules.names("mnistm")[-1] == "9_050.png"
 
 
 def test_the_score_is_the_plain_mean_of_the_two_accuracies(complete):
-    result = grade_digits(complete, JUDGES)
+    result = grade_digits(complete, JUDGES, DIGITS.rules)
     assert (result.accuracy_mnistm, result.accuracy_svhn, result.accuracy) == (1.0, 0.9, 0.95)
     assert result.correct == {"mnistm": 500, "svhn": 450}
     assert result.total == {"mnistm": 500, "svhn": 500}
@@ -80,7 +81,7 @@ def test_the_score_is_the_plain_mean_of_the_two_accuracies(complete):
 
 def test_one_image_less_than_the_strong_baseline_still_passes_the_simple_one(complete):
     save(complete / "mnistm" / "0_001.png", 9)
-    result = grade_digits(complete, JUDGES)
+    result = grade_digits(complete, JUDGES, DIGITS.rules)
     assert result.status == "pass"
     assert messages(result) == ["The mean accuracy is 94.90%; expected 95.00%."]
 
@@ -89,7 +90,7 @@ def test_below_the_simple_baseline_fails(complete):
     for i in range(1, 51):
         save(complete / "mnistm" / f"3_{i:03d}.png", 8)
         save(complete / "svhn" / f"3_{i:03d}.png", 8)
-    result = grade_digits(complete, JUDGES)
+    result = grade_digits(complete, JUDGES, DIGITS.rules)
     assert result.accuracy == pytest.approx(0.85)
     assert result.status == "fail"
 
@@ -97,7 +98,7 @@ def test_below_the_simple_baseline_fails(complete):
 def test_a_single_good_image_scores_but_cannot_pass(tmp_path):
     save(tmp_path / "mnistm" / "4_001.png", 4)
     save(tmp_path / "svhn" / "4_001.png", 4)
-    result = grade_digits(tmp_path, JUDGES)
+    result = grade_digits(tmp_path, JUDGES, DIGITS.rules)
     assert result.accuracy == 1.0
     assert result.status == "fail"
     assert "mnistm: 499 of 500 images are missing: 0_001.png, 0_002.png, 0_003.png" in messages(result)[0]
@@ -107,16 +108,16 @@ def test_a_single_good_image_scores_but_cannot_pass(tmp_path):
 
 def test_an_empty_data_set_has_no_accuracy(tmp_path):
     save(tmp_path / "mnistm" / "4_001.png", 4)
-    result = grade_digits(tmp_path, JUDGES)
+    result = grade_digits(tmp_path, JUDGES, DIGITS.rules)
     assert (result.accuracy_mnistm, result.accuracy_svhn, result.accuracy) == (1.0, None, None)
     assert result.wilson_95["svhn"] is None
     assert result.status == "fail"
-    assert grade_digits(tmp_path / "nowhere", JUDGES).accuracy is None
+    assert grade_digits(tmp_path / "nowhere", JUDGES, DIGITS.rules).accuracy is None
 
 
 def test_extra_images_count_as_in_the_official_script_and_cannot_pass(complete):
     save(complete / "mnistm" / "0_051.png", 9)
-    result = grade_digits(complete, JUDGES)
+    result = grade_digits(complete, JUDGES, DIGITS.rules)
     assert result.total["mnistm"] == 501
     assert result.correct["mnistm"] == 500
     assert result.unexpected == ["mnistm/0_051.png"]
@@ -128,7 +129,7 @@ def test_stray_files_are_named_and_cost_nothing(complete):
     (complete / "mnistm" / ".DS_Store").touch()
     (complete / "svhn" / "7_notes.txt").touch()
     (complete / "report.pdf").touch()
-    result = grade_digits(complete, JUDGES)
+    result = grade_digits(complete, JUDGES, DIGITS.rules)
     assert result.status == "pass"
     assert result.unexpected == ["report.pdf", "mnistm/.DS_Store", "svhn/7_notes.txt"]
     assert len(messages(result, "warning")) == 3
@@ -138,7 +139,7 @@ def test_unreadable_images_fail_and_the_others_are_scored(complete):
     (complete / "mnistm" / "0_001.png").write_bytes(b"broken")
     (complete / "mnistm" / "0_002.png").unlink()
     (complete / "mnistm" / "0_002.png").symlink_to(complete / "mnistm" / "0_003.png")
-    result = grade_digits(complete, JUDGES)
+    result = grade_digits(complete, JUDGES, DIGITS.rules)
     assert result.total["mnistm"] == 498
     assert messages(result) == [
         "mnistm/0_001.png is not a PNG image.",
@@ -149,7 +150,7 @@ def test_unreadable_images_fail_and_the_others_are_scored(complete):
 def test_an_output_that_is_no_folder_cannot_be_graded(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(GradingError, match="is a file; expected the folder with mnistm/ and svhn/"):
-        grade_digits(tmp_path / "file", JUDGES)
+        grade_digits(tmp_path / "file", JUDGES, DIGITS.rules)
 
 
 # --- the judges ---

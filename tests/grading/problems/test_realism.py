@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from grading.core.errors import GradingError
+from grading.homeworks.fall2024 import DIGITS
 from grading.judges.classifiers import EMBEDDED, MnistmClassifier, SvhnClassifier, choose_digit_judge
 from grading.problems.digits import grade_digits
 from grading.problems.metrics import frechet_distance, mean_pairwise_distance, nearest
@@ -79,7 +80,7 @@ def real(tmp_path):
 
 def test_copies_are_found_and_shown(complete, real):  # noqa: F811
     pictures = []
-    result = grade_digits(complete, JUDGES, real, pictures.append)
+    result = grade_digits(complete, JUDGES, DIGITS.rules, real, pictures.append)
     realism = result.realism["mnistm"]
     assert realism.nearest["3_007.png"] == ("copied.png", 0.0)  # the submission's threes are (3, 3, 3) everywhere
     assert realism.nearest["9_001.png"] == ("copied.png", 6.0)
@@ -94,13 +95,16 @@ def test_copies_are_found_and_shown(complete, real):  # noqa: F811
 
 
 def test_without_real_images_only_diversity_is_known(complete):  # noqa: F811
-    realism = grade_digits(complete, JUDGES).realism["svhn"]
+    realism = grade_digits(complete, JUDGES, DIGITS.rules).realism["svhn"]
     assert realism.diversity["3"] == 0.0
     assert (realism.diversity_real, realism.frechet_distance, realism.nearest) == (None, None, None)
 
 
 def test_real_images_change_no_score(complete, real):  # noqa: F811
-    with_real, without = grade_digits(complete, JUDGES, real), grade_digits(complete, JUDGES)
+    with_real, without = (
+        grade_digits(complete, JUDGES, DIGITS.rules, real),
+        grade_digits(complete, JUDGES, DIGITS.rules),
+    )
     assert (with_real.accuracy, with_real.status, with_real.confusion) == (
         without.accuracy,
         without.status,
