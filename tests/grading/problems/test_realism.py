@@ -12,7 +12,7 @@ from grading.homeworks.fall2024 import DIGITS
 from grading.judges.classifiers import EMBEDDED, MnistmClassifier, SvhnClassifier, choose_digit_judge
 from grading.problems.digits import grade_digits
 from grading.problems.metrics import frechet_distance, mean_pairwise_distance, nearest
-from grading.problems.realism import load_real_digits
+from grading.problems.realism import Realism, load_real_digits, realism_figures
 from tests.grading.problems.test_digits import JUDGES, complete  # noqa: F401 - a fixture
 from tests.oracles import frechet_distance_by_matrix_root
 
@@ -200,3 +200,24 @@ def test_the_embedded_judges_read_real_digits(shared_data):
         chosen = slice(0, 1000)
         assert (judge.look(list(real.pixels_u8[chosen])).digits == real.labels[chosen]).mean() > least
     assert sorted(p.name for p in EMBEDDED.glob("judge_*")) == ["judge_mnistm.safetensors", "judge_svhn.safetensors"]
+
+
+def test_every_realism_figure_has_a_row_with_its_own_value():
+    realism = Realism({"0": 1.0, "1": 3.0, "2": None}, {"0": 5.0}, 7.25, 11.5, 13.125, {})
+    figures = list(realism_figures("SVHN", realism))
+    assert {figure.row: figure.value for figure in figures} == {
+        "diversity": 2.0,
+        "diversity of real images": 5.0,
+        "Frechet distance": 7.25,
+        "RMS to the nearest real image": 11.5,
+        "the same among real images": 13.125,
+    }
+    assert {(figure.column, figure.informative) for figure in figures} == {("SVHN", True)}
+    alone = list(realism_figures("SVHN", Realism({"0": 1.5})))
+    assert [(figure.row, figure.value) for figure in alone] == [("diversity", 1.5)]
+
+
+def test_a_graded_folder_shows_its_realism(complete, real):  # noqa: F811
+    result = DIGITS.result(grade_digits(complete, JUDGES, DIGITS.rules, real))
+    shown = [(figure.row, figure.column) for figure in result.figures if figure.key == "realism"]
+    assert len(shown) == len(set(shown)) == 5 * 2
