@@ -68,7 +68,8 @@ def _difference(pixels: ImageU8 | None, reference: ImageU8 | None) -> ImageU8 | 
     if pixels is None or reference is None or pixels.shape != reference.shape:
         return None
     apart = np.abs(pixels.astype(np.int16) - reference) * AMPLIFICATION
-    return apart.clip(0, 255).astype(np.uint8)
+    bright: ImageU8 = apart.clip(0, 255).astype(np.uint8)
+    return bright
 
 
 def _single(pixels: ImageU8 | None, frame: Frame) -> Picture:
