@@ -10,7 +10,7 @@ from typing import Literal
 
 from grading.core.arrays import ImageU8
 from grading.core.errors import GradingError
-from grading.core.results import Card, Check, Figure, Frame, Outcome, Part, ProblemResult, Status
+from grading.core.results import AMPLIFICATION, Card, Check, Figure, Frame, Outcome, Part, ProblemResult, Status
 from grading.core.text import counted, listed, printable
 from grading.files.images import ImageRefused, PngReader, read_png
 from grading.files.layout import check_layout, png_names
@@ -137,10 +137,6 @@ def _read_ground_truth(folder: Path) -> dict[str, ImageU8]:
         except ImageRefused as refusal:
             raise GradingError(f"the ground truth {printable(str(folder / name))} {printable(str(refusal))}") from None
     return references
-
-
-AMPLIFICATION = 8
-"""Differences in the gallery are multiplied by this, so that one of 32 levels of 255 is as bright as can be."""
 
 
 @dataclass(frozen=True, kw_only=True)

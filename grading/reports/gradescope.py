@@ -5,37 +5,46 @@ The format is that of Gradescope's "Autograder Specifications"; `schemas/gradesc
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from typing import Any
 
-from grading.core.results import Check, ScoreLine, SubmissionResult
+from grading.core.results import Check, Part, ScoreLine, SubmissionResult
 from grading.core.text import printable
 from grading.reports.visibility import (
+    NO_POINTS,
+    counted_points,
+    has_points,
     is_deduction,
     log_tail,
-    shown_points,
-    stages_of,
+    passed_lines,
     tells_private,
     unchecked_sentence,
 )
 
 
+def gradescope_json(result: SubmissionResult) -> str:
+    """The text of results.json."""
+    return json.dumps(gradescope_results(result), indent=2, allow_nan=False) + "\n"
+
+
 def gradescope_results(result: SubmissionResult) -> dict[str, Any]:
-    """What Gradescope expects in results.json, as a JSON object; safe to dump with allow_nan=False.
+    """What Gradescope expects in results.json, as a JSON object without NaN.
 
     Private lines are shown once grades are published, warnings to staff alone. The leaderboard, which classmates see,
-    is about public inputs only. A line that could not be checked has neither score nor status, which Gradescope shows
-    as neither passed nor failed; the total is stated at the top, where it says so, too.
+    is about public inputs only. A line without points, or one that could not be checked, has neither score nor status,
+    which Gradescope shows as neither passed nor failed; the text at the top says so.
     """
-    unchecked = unchecked_sentence(result)
     numbers = _numbers(result.lines)
     return {
         "score": _plain(result.points),
         "execution_time": round(sum(stage.seconds for stage in result.stages), 1),
-        "output": unchecked or f"Every one of the {shown_points(result.max_points)} points was checked.",
+        "output": " ".join(_summary(result)),
         "output_format": "text",
         "stdout_visibility": "hidden",
         "extra_data": {
             "submission": printable(result.submission),
+            "homework": printable(result.homework),
             "status": result.status,
             "max_points": _plain(result.max_points),
             "unchecked_points": _plain(result.unchecked),
@@ -44,8 +53,21 @@ def gradescope_results(result: SubmissionResult) -> dict[str, Any]:
             *(_test(line, number, result) for line, number in zip(result.lines, numbers, strict=True)),
             *(_warning(check) for check in result.warnings),
         ],
-        "leaderboard": _leaderboard(result),
+        "leaderboard": list(_leaderboard(result)),
     }
+
+
+def _summary(result: SubmissionResult) -> Iterator[str]:
+    """What students read first; it says nothing private."""
+    unchecked = unchecked_sentence(result)
+    if not has_points(result):
+        yield NO_POINTS
+        if not any(line.private for line in result.lines):
+            yield "{} of {} scores reach what is expected.".format(*passed_lines(result))
+    elif not unchecked:
+        yield f"All of the {counted_points(result.max_points)} were checked."
+    if unchecked:
+        yield unchecked
 
 
 def _test(line: ScoreLine, number: str, result: SubmissionResult) -> dict[str, Any]:
@@ -54,7 +76,7 @@ def _test(line: ScoreLine, number: str, result: SubmissionResult) -> dict[str, A
         "number": number,
         "output": _output(line, result),
         "output_format": "text",
-        "tags": [tag for tag in (f"problem {line.name[0]}" if line.name[0].isdecimal() else "staff",) if tag],
+        "tags": [f"problem {line.problem}" if line.kind == "score" else "staff"],
         "visibility": "after_published" if tells_private(line, result) else "visible",
         "extra_data": {
             "line": printable(line.name),
@@ -63,9 +85,13 @@ def _test(line: ScoreLine, number: str, result: SubmissionResult) -> dict[str, A
             "max_points": _plain(line.max_points),
         },
     }
+    pointed = has_points(result)
     if line.points is None:
         # With max_score and without score Gradescope would have to show something for the score.
-        test["name"] += f" (could not be checked, {shown_points(line.max_points)} points)"
+        test["name"] += f" (could not be checked{f', {counted_points(line.max_points)}' if pointed else ''})"
+        return test
+    if not pointed:
+        test["name"] += " (passed)" if line.status == "pass" else " (failed)"
         return test
     passed = line.status == "pass" and not is_deduction(line)
     return test | {
@@ -78,7 +104,7 @@ def _test(line: ScoreLine, number: str, result: SubmissionResult) -> dict[str, A
 def _output(line: ScoreLine, result: SubmissionResult) -> str:
     """The line's sentence; for what did not pass also what its stages say, with the end of their logs."""
     said = [printable(line.message)]
-    for stage in stages_of(line, result) if line.status != "pass" else []:
+    for stage in result.stages_of(line) if line.status != "pass" else []:
         said += ["", f"{printable(stage.stage)}: {printable(stage.message)}"]
         if tail := log_tail(stage.log):
             said += ["The last lines that it printed:", *(f"    {text}" for text in tail)]
@@ -97,24 +123,24 @@ def _warning(check: Check) -> dict[str, Any]:
     }
 
 
-def _leaderboard(result: SubmissionResult) -> list[dict[str, Any]]:
-    """About public inputs alone."""
-    board: list[dict[str, Any]] = []
-    if result.digits and result.digits.accuracy is not None:
-        board.append({"name": "Digits accuracy %", "value": round(100 * result.digits.accuracy, 2), "order": "desc"})
-    if (faces := result.faces.get("public")) and faces.mse is not None:
-        board.append({"name": "Faces MSE", "value": round(faces.mse, 4), "order": "asc"})
-    if (concepts := result.concepts.get("public")) and concepts.status != "error":
-        board.append({"name": "Prompts passed", "value": concepts.passed, "order": "desc"})
-    return board
+def _leaderboard(result: SubmissionResult) -> Iterator[dict[str, Any]]:
+    """Figures with a title there, of public inputs alone."""
+    for each in result.results:
+        for figure in each.figures if each.part is not Part.PRIVATE else []:
+            if figure.leaderboard and figure.value is not None:
+                share = figure.unit == "%"
+                value = round(100 * figure.value, figure.decimals) if share else round(figure.value, figure.decimals)
+                order = "desc" if figure.higher_is_better else "asc"
+                yield {"name": printable(figure.leaderboard), "value": value, "order": order}
 
 
 def _numbers(lines: list[ScoreLine]) -> list[str]:
-    """1.1, 1.2, 2.1, ..; what staff enter is 4.1, 4.2, .."""
-    counts: dict[str, int] = {}
+    """1.1, 1.2, 2.1, ..; what staff enter comes after the last problem."""
+    staff = 1 + max((line.problem for line in lines if line.problem is not None), default=0)
+    counts: dict[int, int] = {}
     numbers = []
     for line in lines:
-        group = line.name[0] if line.name[0] in "123" else "4"
+        group = line.problem if line.kind == "score" and line.problem is not None else staff
         counts[group] = counts.get(group, 0) + 1
         numbers.append(f"{group}.{counts[group]}")
     return numbers

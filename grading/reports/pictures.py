@@ -1,42 +1,35 @@
-"""The pictures of a submission that staff want to see, made small enough for a page.
+"""The pictures of a submission that its pages show, made small.
 
-Nothing here opens a student's file: whoever calls hands in pixels that were decoded elsewhere.
+Nothing here opens a student's file: the caller hands in pixels that were decoded elsewhere.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from grading.core.arrays import ImageU8
-from grading.core.results import ConceptsResult, FacesResult, SubmissionResult
-from grading.core.spec import DATASETS, DIGITS_SIZE
-from grading.core.text import printable
+from grading.core.results import AMPLIFICATION, Frame, ProblemResult, SubmissionResult
+from grading.core.text import counted
 
-Reader = Callable[[str], ImageU8 | None]
-"""path -> (H, W, 3), None for what is not there or could not be read."""
+OutputReader = Callable[[str], ImageU8 | None]
+"""Path below the submission's outputs -> (H, W, 3), None for an image that is missing or could not be read."""
 
-GRID_COLUMNS = 10
-"""Of each digit's fifty images the first ten are shown."""
+ExpectedReader = Callable[[ProblemResult, str], ImageU8 | None]
+"""Result, path below its part's data -> (H, W, 3), None for an image that is missing or could not be read."""
 
 GAP = 2
-FACE_SIZE, CONCEPT_SIZE = 192, 224
-"""Longest side in pixels, about twice of what a phone shows."""
-
-AMPLIFICATION = 8
-"""Differences of faces are multiplied by this, so that one of 32 levels of 255 is as bright as can be."""
-
-DATASET_NAMES = {"mnistm": "MNIST-M", "svhn": "SVHN"}
+"""Pixels between two images of a grid."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture in a page. uri: a data: URI, empty for a picture that is not there. width, height: of its pixels."""
+    """One picture in a page. uri: a data: URI, empty if there is no picture. width, height: in pixels."""
 
     uri: str
     alt: str
@@ -44,113 +37,77 @@ class Picture:
     height: int
 
 
-@dataclass(frozen=True)
-class FaceRow:
-    """A face beside its ground truth. difference: absolute, times AMPLIFICATION."""
-
-    name: str
-    face: Picture
-    truth: Picture
-    difference: Picture
+Pictures = Mapping[tuple[str, Frame], Picture]
+"""(the result's folder, frame) -> its picture."""
 
 
-@dataclass(frozen=True)
-class Pictures:
-    """digits: a grid by data set. faces: rows by part ("public", "private"). concepts: part -> prompt -> pictures of
-    the selected images, in the order of `PromptScore.selected`.
-    """
-
-    digits: dict[str, Picture] = field(default_factory=dict)
-    faces: dict[str, list[FaceRow]] = field(default_factory=dict)
-    concepts: dict[str, dict[str, list[Picture]]] = field(default_factory=dict)
-
-
-def make_pictures(result: SubmissionResult, read: Reader, read_truth: Reader) -> Pictures:
-    """All pictures of a submission.
-
-    read: of paths below its outputs, as problem_1/svhn/0_001.png, problem_2_private/00.png and
-    problem_3_public/0/1/NAME. read_truth: ground truth of faces, as private/00.png.
-    """
-    return Pictures(
-        _digit_grids(read) if result.digits and result.digits.status != "error" else {},
-        {part: _face_rows(part, faces, read, read_truth) for part, faces in result.faces.items()},
-        {part: _selected(part, concepts, read) for part, concepts in result.concepts.items()},
-    )
+def make_pictures(result: SubmissionResult, output: OutputReader, expected: ExpectedReader) -> Pictures:
+    """The picture of every frame of a submission's results."""
+    return {
+        (each.folder, frame): _rendered(each, frame, output, expected)
+        for each in result.results
+        for card in each.cards
+        for frame in card.frames
+    }
 
 
-def _digit_grids(read: Reader) -> dict[str, Picture]:
-    """For each data set 10 x 10 images: a row per digit, its first ten images from left to right."""
-    grids = {}
-    tile = DIGITS_SIZE + GAP
-    for dataset in DATASETS:
-        canvas = Image.new("RGB", (GRID_COLUMNS * tile - GAP, 10 * tile - GAP), "white")
-        absent = 0
-        for digit in range(10):
-            for column in range(GRID_COLUMNS):
-                pixels = read(f"problem_1/{dataset}/{digit}_{column + 1:03d}.png")
-                absent += pixels is None
-                image = _absent_tile() if pixels is None else _shrunk(pixels, DIGITS_SIZE)
-                canvas.paste(image, (column * tile, digit * tile))
-        name = DATASET_NAMES[dataset]
-        alt = f"Generated {name} digits: a row for each digit from 0 to 9, with its first {GRID_COLUMNS} images."
-        if absent:
-            alt += f" {absent} of them are missing or could not be read."
-        # Small pixels suffer from JPEG's usual halving of the colours' resolution.
-        grids[dataset] = _picture(canvas, alt, quality=90, subsampling=0)
-    return grids
+def _rendered(result: ProblemResult, frame: Frame, output: OutputReader, expected: ExpectedReader) -> Picture:
+    def read(path: str) -> ImageU8 | None:
+        return expected(result, path) if frame.source == "expected" else output(f"{result.folder}/{path}")
+
+    if len(frame.images) != 1 or len(frame.images[0]) != 1:
+        return _grid(frame, read)
+    pixels = read(frame.images[0][0])
+    if frame.source == "difference":
+        pixels = _difference(pixels, expected(result, frame.against))
+    return _single(pixels, frame)
 
 
-def _absent_tile() -> Image.Image:
-    tile = Image.new("RGB", (DIGITS_SIZE, DIGITS_SIZE), (225, 225, 225))
+def _difference(pixels: ImageU8 | None, reference: ImageU8 | None) -> ImageU8 | None:
+    """The absolute difference times AMPLIFICATION; None where one image is missing or the sizes differ."""
+    if pixels is None or reference is None or pixels.shape != reference.shape:
+        return None
+    apart = np.abs(pixels.astype(np.int16) - reference) * AMPLIFICATION
+    bright: ImageU8 = apart.clip(0, 255).astype(np.uint8)
+    return bright
+
+
+def _single(pixels: ImageU8 | None, frame: Frame) -> Picture:
+    if pixels is None:
+        return Picture("", f"{frame.alt}: missing, or could not be read.", frame.size, frame.size)
+    alt = frame.alt if frame.alt.endswith(".") else f"{frame.alt}."
+    return _picture(_shrunk(pixels, frame.size), alt, quality=85, subsampling=2)
+
+
+def _grid(frame: Frame, read: OutputReader) -> Picture:
+    """All images of a frame in rows, each in a square of the frame's size; a crossed square for a missing one."""
+    tile = frame.size + GAP
+    width, height = max((len(row) for row in frame.images), default=0), len(frame.images)
+    canvas = Image.new("RGB", (max(width * tile - GAP, 1), max(height * tile - GAP, 1)), "white")
+    absent = 0
+    for i, row in enumerate(frame.images):
+        for j, path in enumerate(row):
+            pixels = read(path)
+            absent += pixels is None
+            image = _absent_tile(frame.size) if pixels is None else _shrunk(pixels, frame.size)
+            canvas.paste(image, (j * tile, i * tile))
+    alt = frame.alt
+    if absent:
+        alt += f" {counted(absent, 'image')} {'is' if absent == 1 else 'are'} missing or could not be read."
+    # JPEG usually halves the resolution of colours, which spoils images of few pixels.
+    return _picture(canvas, alt, quality=90, subsampling=0)
+
+
+def _absent_tile(size: int) -> Image.Image:
+    tile = Image.new("RGB", (size, size), (225, 225, 225))
     draw = ImageDraw.Draw(tile)
-    end = DIGITS_SIZE - 1
-    draw.line((0, 0, end, end), (170, 170, 170))
-    draw.line((0, end, end, 0), (170, 170, 170))
+    draw.line((0, 0, size - 1, size - 1), (170, 170, 170))
+    draw.line((0, size - 1, size - 1, 0), (170, 170, 170))
     return tile
 
 
-def _face_rows(part: str, result: FacesResult, read: Reader, read_truth: Reader) -> list[FaceRow]:
-    rows = []
-    for name in result.expected:
-        shown = printable(name)
-        face, truth = read(f"problem_2_{part}/{name}"), read_truth(f"{part}/{name}")
-        difference = None
-        if face is not None and truth is not None and face.shape == truth.shape:
-            apart = np.abs(face.astype(np.int16) - truth) * AMPLIFICATION
-            difference = apart.clip(0, 255).astype(np.uint8)
-        rows.append(
-            FaceRow(
-                shown,
-                _small(face, FACE_SIZE, f"Generated face {shown}"),
-                _small(truth, FACE_SIZE, f"Ground truth of {shown}"),
-                _small(difference, FACE_SIZE, f"Difference of {shown} and its ground truth, times {AMPLIFICATION}"),
-            )
-        )
-    return rows
-
-
-def _selected(part: str, result: ConceptsResult, read: Reader) -> dict[str, list[Picture]]:
-    found: dict[str, list[Picture]] = {}
-    for key, score in result.prompts.items():
-        found[key] = []
-        for name in score.selected:
-            image_score, text_score = score.images[name]
-            alt = (
-                f"{printable(name)}, drawn for “{printable(score.prompt)}”: "
-                f"image score {image_score:.2f}, text score {text_score:.2f}"
-            )
-            found[key].append(_small(read(f"problem_3_{part}/{key}/{name}"), CONCEPT_SIZE, alt))
-    return found
-
-
-def _small(pixels: ImageU8 | None, size: int, alt: str) -> Picture:
-    if pixels is None:
-        return Picture("", f"{alt}: not there, or could not be read.", size, size)
-    return _picture(_shrunk(pixels, size), f"{alt}.", quality=85, subsampling=2)
-
-
 def _shrunk(pixels: ImageU8, size: int) -> Image.Image:
-    """An image whose longest side is at most `size`; smaller ones stay as they are, however narrow they are."""
+    """An image whose longest side is at most `size`; smaller images keep their size."""
     image = Image.fromarray(pixels)
     scale = size / max(image.size)
     if scale >= 1:
@@ -159,9 +116,9 @@ def _shrunk(pixels: ImageU8, size: int) -> Image.Image:
 
 
 def _picture(image: Image.Image, alt: str, quality: int, subsampling: int) -> Picture:
-    """As JPEG, which is a fifth of PNG for what networks draw."""
+    """As JPEG, which takes a fifth of the bytes of PNG for images that networks make."""
     buffer = BytesIO()
-    # Without optimize: for noise PIL's buffer is too small then.
+    # Without optimize: PIL's buffer for it is too small for noise.
     image.save(buffer, format="JPEG", quality=quality, subsampling=subsampling)
     uri = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
     return Picture(uri, alt, image.width, image.height)

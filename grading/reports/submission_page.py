@@ -10,16 +10,23 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from grading.core.results import Check, FacesResult, SubmissionResult
-from grading.core.text import printable
-from grading.reports.pictures import AMPLIFICATION, DATASET_NAMES, Picture, Pictures
+from grading.core.results import Card, Check, Frame, ProblemResult, SubmissionResult
+from grading.core.text import counted, printable
+from grading.homeworks.homework import Homework
+from grading.reports import figures
+from grading.reports.pictures import Picture, Pictures
 from grading.reports.visibility import (
+    NO_POINTS,
     OUTCOMES,
-    is_private,
+    has_points,
+    has_private,
+    is_deduction,
     log_tail,
+    passed_lines,
     public_part,
     shown_points,
     shown_seconds,
+    tracebacks,
     unchecked_sentence,
 )
 
@@ -28,32 +35,39 @@ MARKS = {"pass": "✓", "fail": "✗", "error": "?", "warning": "!"}
 ORDER = {"error": 0, "fail": 1, "pass": 2, "warning": 3}
 """What people should read first."""
 
+ACROSS = 3
+"""Pictures of a card that stand in one row; a card with more takes the width of the page."""
 
-def submission_page(result: SubmissionResult, pictures: Pictures | None = None, public_only: bool = False) -> str:
-    """The page of one submission; readable on a phone, on paper, by day and by night.
 
-    public_only: for students before grades are published: nothing private, no warnings. Whatever strangers wrote is
-    shown as text, characters that are none spelled out.
+def submission_page(result: SubmissionResult, pictures: Pictures, homework: Homework) -> str:
+    """The page for staff; readable on a phone, on paper, by day and by night.
+
+    Whatever strangers wrote is shown as text, with unprintable characters spelled out.
     """
-    shown = public_part(result) if public_only else result
-    pictures = pictures or Pictures()
-    digits = shown.digits
+    return _page(result, pictures, homework, public_only=False)
 
-    def selected(part: str, key: str) -> list[tuple[Picture, str]]:
-        score = shown.concepts[part].prompts[key]
-        drawn = pictures.concepts.get(part, {}).get(key, [])
-        captions = [f"{score.images[name][0]:.1f} · {score.images[name][1]:.1f}" for name in score.selected]
-        return list(zip(drawn, captions, strict=False))[::-1]
+
+def student_page(result: SubmissionResult, pictures: Pictures, homework: Homework) -> str:
+    """The page for students before grades are published; see `public_part`."""
+    return _page(public_part(result), pictures, homework, public_only=True)
+
+
+def _page(result: SubmissionResult, pictures: Pictures, homework: Homework, public_only: bool) -> str:
+    def picture(run: ProblemResult, frame: Frame) -> Picture | None:
+        return pictures.get((run.folder, frame))
 
     return environment().get_template("submission.html").render(
-        result=shown,
-        pictures=pictures,
+        result=result,
+        homework=homework,
         public_only=public_only,
-        unchecked=unchecked_sentence(shown),
-        accuracies={"mnistm": digits.accuracy_mnistm, "svhn": digits.accuracy_svhn} if digits else {},
-        face_figures=_face_figures,
-        selected=selected,
-        record=list(_flat(_with_dates(shown.record))),
+        private=has_private(result),
+        has_points=has_points(result),
+        passed=passed_lines(result),
+        unchecked=unchecked_sentence(result),
+        picture=picture,
+        has_pictures=bool(pictures),
+        tracebacks=list(tracebacks(result)),
+        record=list(_flat(_with_dates(result.record))),
     )  # fmt: skip
 
 
@@ -70,16 +84,22 @@ def environment() -> Environment:
     found.filters |= {
         "points": shown_points,
         "seconds": shown_seconds,
-        "percent": _percent,
         "tail": log_tail,
-        "is_private": is_private,
         "sort_checks": _sorted_checks,
+        "headlines": figures.headlines,
+        "tables": figures.tables,
+        "value": figures.shown_value,
+        "limit": figures.shown_limit,
+        "baseline": figures.shown_baseline,
+        "interval": figures.shown_interval,
+        "reached": figures.reached,
     }
+    found.tests |= {"deduction": is_deduction, "wide": _is_wide, "grid": _is_grid}
     found.globals |= {
         "outcomes": OUTCOMES,
         "marks": MARKS,
-        "amplification": AMPLIFICATION,
-        "dataset_names": DATASET_NAMES,
+        "counted": counted,
+        "no_points": NO_POINTS,
     }
     return found
 
@@ -89,23 +109,16 @@ def _printable(value: Any) -> Any:
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _percent(share: float, decimals: int = 2) -> str:
-    return f"{100 * share:.{decimals}f}%"
+def _is_wide(card: Card) -> bool:
+    return len(card.frames) > ACROSS
+
+
+def _is_grid(frame: Frame) -> bool:
+    return bool(frame.row_labels or frame.row_notes)
 
 
 def _sorted_checks(checks: list[Check]) -> list[Check]:
     return sorted(checks, key=lambda check: ORDER[check.status])
-
-
-def _face_figures(faces: FacesResult, index: int) -> str:
-    name = faces.expected[index]
-    if name not in faces.mse_per_image:
-        return "could not be scored"
-    psnr, ssim = faces.psnr_per_image.get(name), faces.ssim_per_image.get(name)
-    figures = [f"MSE {faces.mse_per_image[name]:.4g}"]
-    figures += [f"PSNR {psnr:.1f} dB"] if psnr is not None else []
-    figures += [f"SSIM {ssim:.3f}"] if ssim is not None else []
-    return ", ".join(figures)
 
 
 def _with_dates(record: Mapping[str, Any]) -> dict[str, Any]:

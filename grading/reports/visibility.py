@@ -1,11 +1,12 @@
-"""What of a submission's result is shown: how much of a log, and which part before grades are published."""
+"""What of a submission's result is shown to whom, how much of a log, and how points and times are written."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
-from grading.core.results import ScoreLine, StageResult, SubmissionResult
-from grading.core.text import printable
+from grading.core.results import Part, ProblemResult, ScoreLine, SubmissionResult
+from grading.core.text import counted, listed, printable
 from grading.points.lines import total, verdict
 
 TAIL_LINES = 20
@@ -13,33 +14,23 @@ TAIL_LINES = 20
 OUTCOMES = {"pass": "pass", "fail": "fail", "error": "could not check", "warning": "warning"}
 """How people are told a status."""
 
+NO_POINTS = "The points of this homework are not known."
+
 
 def log_tail(log: str, lines: int = TAIL_LINES) -> list[str]:
     """The last lines of what a script printed, each safe to print."""
     return [printable(line.rstrip()) for line in log.rstrip().split("\n")[-lines:]] if log.strip() else []
 
 
-def stages_of(line: ScoreLine, result: SubmissionResult) -> list[StageResult]:
-    """The stages that a line's points come from, with those that failed before; none for what staff enter.
-
-    A second run of the same script is not among them: no points hang on it.
-    """
-    problem, _, rest = line.name.partition(" ")
-    if problem not in ("1", "2", "3"):
-        return []
-    name = f"hw2_{problem}.sh" if problem == "1" else f"hw2_{problem}.sh {rest.split()[0]}"
-    before = [stage for stage in result.stages if stage.stage in ("copy", "fetch", "freeze") and stage.status != "pass"]
-    return [*before, *(stage for stage in result.stages if stage.stage == name)]
-
-
-def is_private(name: str) -> bool:
-    """Whether a line, stage or part of this name is about private inputs."""
-    return "private" in name.split()
-
-
 def is_deduction(line: ScoreLine) -> bool:
     """Whether a line only takes points off."""
-    return line.max_points == 0
+    return line.kind == "deduction"
+
+
+def has_private(result: SubmissionResult) -> bool:
+    """Whether anything in it is about private inputs."""
+    parts = {line.part for line in result.lines} | {stage.part for stage in result.stages}
+    return Part.PRIVATE in parts | {each.part for each in result.results}
 
 
 def tells_private(line: ScoreLine, result: SubmissionResult) -> bool:
@@ -48,9 +39,10 @@ def tells_private(line: ScoreLine, result: SubmissionResult) -> bool:
 
 
 def public_part(result: SubmissionResult) -> SubmissionResult:
-    """What a student may see before grades are published: nothing private, no warnings, totals over what is left.
+    """What a student may see before grades are published, with totals over what is left.
 
-    Of the record only versions stay: hashes and options are about private inputs, too.
+    Left out are private lines, stages and results, warnings, tracebacks, and the problems' own results. Of the record
+    only versions stay, as hashes and options are about private inputs too.
     """
     lines = [line for line in result.lines if not tells_private(line, result)]
     points, max_points, unchecked = total(lines)
@@ -61,17 +53,47 @@ def public_part(result: SubmissionResult) -> SubmissionResult:
         max_points=max_points,
         unchecked=unchecked,
         lines=lines,
-        stages=[stage for stage in result.stages if not is_private(stage.stage)],
-        faces={part: faces for part, faces in result.faces.items() if part != "private"},
-        concepts={part: concepts for part, concepts in result.concepts.items() if part != "private"},
+        stages=[replace(stage, traceback="") for stage in result.stages if stage.part is not Part.PRIVATE],
+        results=[_public(each) for each in result.results if each.part is not Part.PRIVATE],
         warnings=[],
         record={key: value for key, value in result.record.items() if key == "versions"},
     )
 
 
+def _public(result: ProblemResult) -> ProblemResult:
+    return replace(result, details={}, traceback="")
+
+
+def has_points(result: SubmissionResult) -> bool:
+    """Whether points can be given; if not, pages show scores alone."""
+    scored = [line for line in result.lines if not is_deduction(line)]
+    return not scored or any(line.max_points for line in scored)
+
+
+def passed_lines(result: SubmissionResult) -> tuple[int, int]:
+    """(how many of the lines that come from scripts passed, how many there are)."""
+    lines = [line for line in result.lines if line.kind == "score"]
+    return sum(line.status == "pass" for line in lines), len(lines)
+
+
+def tracebacks(result: SubmissionResult) -> Iterator[tuple[str, str]]:
+    """(where, traceback) of each unexpected error of the grader."""
+    for stage in result.stages:
+        if stage.traceback:
+            yield stage.stage, stage.traceback
+    for each in result.results:
+        if each.traceback:
+            yield each.title, each.traceback
+
+
 def shown_points(points: float | None) -> str:
     """Points with at most two decimals, "?" for what could not be checked."""
     return "?" if points is None else f"{round(points, 2) + 0.0:g}"  # + 0.0: no -0
+
+
+def counted_points(points: float | None) -> str:
+    """Points with their noun."""
+    return f"{shown_points(points)} {'point' if shown_points(points) == '1' else 'points'}"
 
 
 def shown_seconds(seconds: float) -> str:
@@ -82,10 +104,13 @@ def shown_seconds(seconds: float) -> str:
 
 def unchecked_sentence(result: SubmissionResult) -> str:
     """What people must know before they believe the total; empty if everything could be checked."""
-    names = [printable(line.title) for line in result.lines if line.points is None]
+    names = [line.title for line in result.lines if line.points is None]
     if not names:
         return ""
+    found = f"{shown_points(result.unchecked)} of {counted_points(result.max_points)}"
+    counts = "They do not count as zero and are not in the total"
+    if not has_points(result):
+        found, counts = counted(len(names), "score"), "This does not count as failed"
     return (
-        f"{shown_points(result.unchecked)} of {shown_points(result.max_points)} points could not be checked "
-        f"({', '.join(names)}). They are not zero and not in the total: staff must grade this submission again."
+        f"{found} could not be checked ({listed(names, len(names))}). {counts}: staff must grade this submission again."
     )

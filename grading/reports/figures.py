@@ -1,0 +1,97 @@
+"""Figures of results as text, and the tables that they form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from grading.core.results import Figure, ProblemResult
+
+NONE = "–"
+
+
+@dataclass(frozen=True)
+class FigureTable:
+    """Figures that share a table. rows, columns: in the order in which they are first seen; cells: by (row, column)."""
+
+    title: str
+    rows: list[str]
+    columns: list[str]
+    cells: Mapping[tuple[str, str], Figure]
+
+
+def headlines(figures: Iterable[Figure]) -> list[Figure]:
+    """The figures that stand for themselves."""
+    return [figure for figure in figures if not figure.table]
+
+
+def tables(figures: Iterable[Figure]) -> list[FigureTable]:
+    """The others, table by table."""
+    grouped: dict[str, dict[tuple[str, str], Figure]] = {}
+    for figure in figures:
+        if figure.table:
+            grouped.setdefault(figure.table, {})[figure.row, figure.column] = figure
+    return [
+        FigureTable(title, first_seen(row for row, _ in cells), first_seen(column for _, column in cells), cells)
+        for title, cells in grouped.items()
+    ]
+
+
+def first_seen(names: Iterable[str]) -> list[str]:
+    """Each name once, in the order in which they are first seen."""
+    return list(dict.fromkeys(names))
+
+
+def shown_number(value: float | None, figure: Figure, none: str = NONE) -> str:
+    """A value with the figure's unit and decimals."""
+    if value is None:
+        return none
+    if figure.unit == "%":
+        return f"{value:.{figure.decimals}%}"
+    return f"{value:.{figure.decimals}f}{figure.unit and ' ' + figure.unit}"
+
+
+def shown_value(figure: Figure, none: str = NONE) -> str:
+    """The figure's value, such as "94.00%" or "31.20 dB"."""
+    return shown_number(figure.value, figure, none)
+
+
+def shown_limit(figure: Figure) -> str:
+    """The baseline alone, as short as it can be."""
+    if figure.baseline is None:
+        return ""
+    return f"{100 * figure.baseline:g}%" if figure.unit == "%" else f"{figure.baseline:g}"
+
+
+def shown_baseline(figure: Figure) -> str:
+    """What is expected, such as "at least 90%" or "below 20"; empty if nothing is."""
+    limit = shown_limit(figure)
+    return limit and f"{'at least' if figure.higher_is_better else 'below'} {limit}"
+
+
+def shown_interval(figure: Figure) -> str:
+    """The 95 % confidence interval; empty if there is none."""
+    if figure.interval is None:
+        return ""
+    low, high = (shown_number(end, figure) for end in figure.interval)
+    return f"{low} to {high}"
+
+
+def reached(figure: Figure) -> bool | None:
+    """Whether the value reaches the baseline; None if one of them is missing."""
+    if figure.value is None or figure.baseline is None:
+        return None
+    return figure.value >= figure.baseline if figure.higher_is_better else figure.value < figure.baseline
+
+
+def run_name(result: ProblemResult) -> str:
+    """A short name of the result's run, such as "2 public"; it begins columns and rows of a whole class."""
+    return result.part.of(str(result.problem))
+
+
+def of_runs(submissions: Iterable[Sequence[ProblemResult]]) -> dict[str, list[ProblemResult]]:
+    """The results of many submissions, grouped by `run_name`."""
+    grouped: dict[str, list[ProblemResult]] = {}
+    for each in (result for results in submissions for result in results):
+        grouped.setdefault(run_name(each), []).append(each)
+    return grouped

@@ -1,0 +1,77 @@
+"""The scores of a class as a table for spreadsheets."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from grading.core.results import SubmissionResult
+from grading.core.text import printable
+from grading.reports.class_statistics import script_runs
+from grading.reports.figures import headlines, run_name
+from grading.reports.visibility import has_points, is_deduction
+
+UNKNOWN = "not known"
+
+KINDS = ("line", "figure", "seconds")
+"""Of columns, in their order."""
+
+Cell = str | float
+
+
+def scores_csv(results: Sequence[SubmissionResult]) -> str:
+    """One row per submission: submission, status, points, max_points, unchecked, a column per line, a column per
+    headline figure, seconds of scripts, warnings.
+
+    A line that could not be checked says so; a line or figure that a submission does not have is empty. Where the
+    homework's points are not known, points say so, and lines are "pass" or "fail". Text never begins like a formula.
+    """
+    rows = [_row(result) for result in results]
+    fixed = ["submission", "status", "points", "max_points", "unchecked"]
+    columns = sorted(dict.fromkeys(name for row in rows for name in row), key=lambda column: KINDS.index(column[0]))
+    text = io.StringIO()
+    writer = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+    writer.writerow([*fixed, *(_cell(_heading(*column)) for column in columns), "warnings"])
+    for result, row in zip(results, rows, strict=True):
+        first = [_cell(result.submission), result.status, *_points(result)]
+        writer.writerow([*first, *(row.get(column, "") for column in columns), len(result.warnings)])
+    return text.getvalue()
+
+
+def _row(result: SubmissionResult) -> dict[tuple[str, str], Cell]:
+    """The cells of a submission, by (kind, name) of their columns."""
+    pointed = has_points(result)
+    row: dict[tuple[str, str], Cell] = {}
+    for line in result.lines:
+        cell: Cell = "not checked"
+        if line.points is not None:
+            cell = _round(line.points) if pointed or is_deduction(line) else line.status
+        row["line", line.name] = cell
+    for each in result.results:
+        for figure in headlines(each.figures):
+            if figure.value is not None:
+                row["figure", f"{run_name(each)} {figure.title}"] = _round(figure.value, 6)
+    for stage in script_runs(result):
+        row["seconds", stage.stage] = _round(stage.seconds)
+    return row
+
+
+def _points(result: SubmissionResult) -> list[Cell]:
+    if not has_points(result):
+        return [UNKNOWN] * 3
+    return [_round(result.points), _round(result.max_points), _round(result.unchecked)]
+
+
+def _heading(kind: str, name: str) -> str:
+    return f"seconds {name}" if kind == "seconds" else name
+
+
+def _cell(text: str) -> str:
+    """Text from a stranger; an apostrophe keeps spreadsheets from computing it (OWASP, CSV injection)."""
+    shown = printable(text)
+    return f"'{shown}" if shown.lstrip()[:1] in tuple("=+-@＝＋－＠") else shown
+
+
+def _round(value: float, decimals: int = 4) -> float:
+    return round(value, decimals) + 0.0  # + 0.0: no -0
