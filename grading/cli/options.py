@@ -8,9 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
-import click
 import typer
-from click.core import ParameterSource
 
 from grading.cli.assignment_file import read_assignment_file
 from grading.core.errors import GradingError
@@ -46,15 +44,14 @@ def takes_assignment(command: Callable[..., None]) -> Callable[..., None]:
     ]
 
     @functools.wraps(command)
-    def run(**values: Any) -> None:
-        context = click.get_current_context()
-        typed = {name for name in OPTIONS if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
-        flags = {name: values[name] for name in OPTIONS if name in typed}
+    def run(context: typer.Context, **values: Any) -> None:
+        flags = {name: values[name] for name in OPTIONS if _is_typed(context, name)}
         path, public_only = values.pop("assignment_file"), values.pop("public_only")
         make = functools.partial(make_assignment, path, flags, public_only)
         command(**{maker.name: make}, **{name: value for name, value in values.items() if name in own})
 
-    parameters = [each.replace(kind=keyword) for each in (*arguments, *file, *options, *after)]
+    context = [inspect.Parameter("context", keyword, annotation=typer.Context)]
+    parameters = [each.replace(kind=keyword) for each in (*context, *arguments, *file, *options, *after)]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     return run
@@ -76,6 +73,12 @@ def make_assignment(path: Path | None, flags: Mapping[str, Any], public_only: bo
     source = {"file": {key: _plain(value) for key, value in said.items()}} if path else {}
     source["flags"] = {key: _plain(value) for key, value in flags.items()}
     return Assignment(**values, source=source)
+
+
+def _is_typed(context: typer.Context, name: str) -> bool:
+    """Whether an option stood on the command line."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
 
 
 def _default(name: str) -> Any:

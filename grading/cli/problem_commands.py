@@ -41,7 +41,7 @@ def faces(
     json: JsonOption = "",
     threshold: Annotated[
         float | None,
-        typer.Option(help="The mean squared error must be below it. [default: the homework's]", show_default=False),
+        typer.Option(help="The mean squared error must be below it. (default: the homework's)", show_default=False),
     ] = None,
     homework: HomeworkOption = DEFAULT,
 ) -> None:

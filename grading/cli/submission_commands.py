@@ -58,10 +58,10 @@ def cohort(
     submissions: Annotated[Path, typer.Argument(help="Folder with one folder for each submission.")],
     output: OutputOption,
     workers: Annotated[
-        int | None, typer.Option(help="Submissions at a time. [default: one for each GPU, or one]", min=1)
+        int | None, typer.Option(help="Submissions at a time. (default: one for each GPU, or one)", min=1)
     ] = None,
     address: Annotated[
-        str, typer.Option(help="Address of a Ray cluster: auto, or HOST:PORT. [default: this machine]")
+        str, typer.Option(help="Address of a Ray cluster: auto, or HOST:PORT. (default: this machine)")
     ] = "",
 ) -> None:
     """A whole class. Exit status: 0 all graded, whatever their points, 2 something could not be checked."""

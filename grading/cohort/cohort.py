@@ -43,7 +43,8 @@ def grade_cohort(
     starts Ray here.
     Raises GradingError if there is nothing to grade, output is in use, Ray or a worker cannot begin, or on Ctrl-C.
     """
-    from grading.reports.class_page import class_page, scores_csv
+    from grading.reports.class_page import class_page
+    from grading.reports.scores_csv import scores_csv
 
     submissions, output, assignment = submissions.absolute(), output.absolute(), assignment.absolute()
     found, notes = find_submissions(submissions, output, staff or {})
@@ -60,7 +61,7 @@ def grade_cohort(
                 done = f"{screen.outcomes.total()} of {counted(screen.total, 'submission')}"
                 raise GradingError(f"interrupted after {done}; run the same command again to resume") from None
             write_whole(output / "scores.csv", scores_csv(results).encode())
-            write_whole(output / "index.html", class_page(results).encode())
+            write_whole(output / "index.html", class_page(results, assignment.edition).encode())
     except OSError as error:
         name = printable(str(error.filename or output))
         raise GradingError(f"{name} cannot be used ({error.strerror}); make room or choose another folder") from None

@@ -67,9 +67,7 @@ def ray_engine(
                 _start_ray(address, scratch, workers, wants_gpu)
                 gpus = int(ray.cluster_resources().get("GPU", 0)) if wants_gpu else 0
                 if must_have_gpu and not gpus:
-                    raise GradingError(
-                        "a GPU was asked for and Ray finds none; use the CPU or another machine"
-                    )
+                    raise GradingError("a GPU was asked for and Ray finds none; use the CPU or another machine")
                 yield Engine(workers or gpus or 1, {"num_gpus": 1, "num_cpus": 0} if gpus else {"num_cpus": 1})
             finally:
                 ray.shutdown()

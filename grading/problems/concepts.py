@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +16,7 @@ from grading.core.text import counted, listed, printable
 from grading.files.images import STAFF, ImageRefused, read_image
 from grading.files.layout import image_names
 from grading.judges.protocols import ClipJudge, Features
-from grading.problems.problem import Explanation, Input, Problem, Run, messages
+from grading.problems.problem import Explanation, Input, Problem, Run, messages, plain
 from grading.problems.prompts import Concept, read_concepts
 
 
@@ -287,7 +287,7 @@ class Concepts(Problem):
 
     def part_title(self, part: Part) -> str:
         """See `Problem`."""
-        return f", {part} prompts"
+        return "" if part is Part.WHOLE else f", {part} prompts"
 
     def score(self, run: Run) -> ProblemResult:
         """See `Problem`. Private prompts may be about the public concepts, whose references serve then."""
@@ -312,7 +312,7 @@ class Concepts(Problem):
             figures=list(_figures(graded)),
             outcomes=[_outcome(graded, key, score) for key, score in graded.prompts.items()],
             cards=[_card(key, score) for key, score in graded.prompts.items()], checks=graded.checks,
-            judges=[graded.judge] if graded.judge else [], details=asdict(graded),
+            judges=[graded.judge] if graded.judge else [], details=plain(graded),
         )  # fmt: skip
 
     def explanations(self) -> Iterable[Explanation]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +19,7 @@ from grading.files.layout import check_layout
 from grading.judges.protocols import DigitJudge
 from grading.problems import suspicions
 from grading.problems.metrics import confusion_matrix, wilson_interval
-from grading.problems.problem import Evidence, Explanation, Problem, Run, messages
+from grading.problems.problem import Evidence, Explanation, Problem, Run, messages, plain
 from grading.problems.realism import (
     RealDigits,
     Realism,
@@ -259,7 +259,7 @@ class Digits(Problem):
             self.number, part, self.name, self.title(part), graded.status,
             summary=_summary(graded), figures=list(_figures(graded)), outcomes=self.outcomes(graded),
             cards=[self.card(graded, dataset) for dataset in DATASETS], checks=graded.checks,
-            judges=list(graded.judges.values()), details=asdict(graded),
+            judges=list(graded.judges.values()), details=plain(graded),
         )  # fmt: skip
 
     def outcomes(self, graded: DigitsResult) -> list[Outcome]:

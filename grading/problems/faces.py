@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Literal
@@ -15,7 +15,7 @@ from grading.core.text import counted, listed, printable
 from grading.files.images import ImageRefused, PngReader, read_png
 from grading.files.layout import check_layout, png_names
 from grading.problems.metrics import mse, psnr, ssim
-from grading.problems.problem import Explanation, Input, Problem, Run, messages
+from grading.problems.problem import Explanation, Input, Problem, Run, messages, plain
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class Faces(Problem):
 
     def part_title(self, part: Part) -> str:
         """See `Problem`."""
-        return f", {part} noises"
+        return "" if part is Part.WHOLE else f", {part} noises"
 
     def score(self, run: Run) -> ProblemResult:
         """See `Problem`."""
@@ -172,7 +172,7 @@ class Faces(Problem):
         return ProblemResult(
             self.number, part, self.name, self.title(part), graded.status, summary=summary,
             figures=list(_figures(graded)), outcomes=[outcome],
-            cards=[_card(graded, name) for name in graded.expected], checks=graded.checks, details=asdict(graded),
+            cards=[_card(graded, name) for name in graded.expected], checks=graded.checks, details=plain(graded),
         )  # fmt: skip
 
     def explanations(self) -> Iterable[Explanation]:

@@ -34,18 +34,18 @@ class Assignment:
     private: Annotated[
         Path | None,
         typer.Option(
-            help="A folder like hw2_data with the private inputs and ground truth. [default: public part only]"
+            help="A folder like hw2_data with the private inputs and ground truth. (default: public part only)"
         ),
     ] = None
     homework: Annotated[str, typer.Option(help=f"Edition of the homework: {', '.join(homeworks.HOMEWORKS)}.")] = (
         homeworks.DEFAULT
     )
-    problems: Annotated[str, typer.Option(help="Problems to grade, such as 1,3. [default: all]")] = ""
+    problems: Annotated[str, typer.Option(help="Problems to grade, such as 1,3. (default: all)")] = ""
     unet: Annotated[
-        Path | None, typer.Option(help="The file that scripts get as UNet.pt. [default: DATA/face/UNet.pt]")
+        Path | None, typer.Option(help="The file that scripts get as UNet.pt. (default: DATA/face/UNet.pt)")
     ] = None
     stable_diffusion: Annotated[
-        Path | None, typer.Option(help="The file or folder that scripts get as model.ckpt. [default: DATA/model.ckpt]")
+        Path | None, typer.Option(help="The file or folder that scripts get as model.ckpt. (default: DATA/model.ckpt)")
     ] = None
     mnistm_classifier: Annotated[
         str,
@@ -83,7 +83,7 @@ class Assignment:
     trust: Annotated[bool, typer.Option("--trust", help="Run without a sandbox: for your own code only.")] = False
     python: Annotated[
         Path,
-        typer.Option(help="Environment whose python3 the scripts use. [default: the grader's own]", show_default=False),
+        typer.Option(help="Environment whose python3 the scripts use. (default: the grader's own)", show_default=False),
     ] = Path(sys.prefix)
     staff: Annotated[
         Path | None,

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from grading.core.errors import GradingError, record_failure
+from grading.core.errors import GradingError
 from grading.core.results import Check, Part, ProblemResult, StageResult, SubmissionResult
 from grading.core.text import printable
 from grading.files.storage import locked, write_whole
@@ -32,7 +32,16 @@ from grading.submission.assignment import Assignment, PlannedRun
 from grading.submission.evidence import Pictures
 from grading.submission.journal import Journal
 from grading.submission.provenance import data_hashes, hardware, listing_hash, versions
-from grading.submission.stages import Stage, Workplace, compare_runs, copy_submission, fetch, freeze, run_script
+from grading.submission.stages import (
+    Stage,
+    Workplace,
+    compare_runs,
+    copy_submission,
+    described_failure,
+    fetch,
+    freeze,
+    run_script,
+)
 
 NOT_IN_FINGERPRINT = ("hardware", "source")
 """Parts of the record that no result depends on."""
@@ -231,7 +240,7 @@ class _Grading:
         try:
             result = problem.score(Run(part, output, data, public, run.inputs, judges, self.pictures.reader))
         except Exception as error:
-            failure = record_failure(error, self.folder)
+            failure = described_failure(error, self.folder)
             return problem.unchecked(part, Check("score", "error", failure.sentence), failure.traceback)
         refused = [Check("collect", "warning", sentence) for sentence in stage.refused]
         ended = stage.message if stage.status == "fail" else ""
@@ -242,7 +251,7 @@ class _Grading:
         try:
             return run.problem.suspicions(self.pictures.evidence(run, stage, submitted))
         except Exception as error:
-            return [Check(f"{run.name} warnings", "warning", record_failure(error, self.folder).sentence)]
+            return [Check(f"{run.name} warnings", "warning", described_failure(error, self.folder).sentence)]
 
 
 RESULT = TypeAdapter(SubmissionResult)

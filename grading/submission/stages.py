@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from grading.core.errors import GradingError, record_failure
+from grading.core.errors import Failure, GradingError, record_failure
 from grading.core.results import Part, StageResult, Status
 from grading.core.text import counted, listed, printable
 from grading.files.collect import Caps, Collected, collect_folder
@@ -169,8 +169,14 @@ def _stage(workplace: Workplace, name: str, work: Callable[[], StageResult]) -> 
     try:
         return work()
     except Exception as error:
-        failure = record_failure(error, workplace.path.parent)
+        failure = described_failure(error, workplace.path.parent)
         return StageResult(name, "error", failure.sentence, traceback=failure.traceback)
+
+
+def described_failure(error: Exception, folder: Path) -> Failure:
+    """The failure of a grading into `folder`: its sentence goes to students, so that it names no path of staff's."""
+    failure = record_failure(error, folder)
+    return replace(failure, sentence=failure.sentence.replace(f"{folder.absolute()}{os.sep}", ""))
 
 
 def _told(stage: str, taken: Collected, done: str) -> StageResult:

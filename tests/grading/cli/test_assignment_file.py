@@ -103,7 +103,7 @@ def test_the_commented_file_has_every_key_and_is_valid_with_and_without_its_comm
     text = commented_file()
     path = tmp_path / "hw2.toml"
     path.write_text(text)
-    assert read_assignment_file(path) == {"data": tmp_path / "hw2_data"}
+    assert read_assignment_file(path) == {"data": tmp_path / "hw2_data", "limits": {}, "points": {}}
     everything = re.sub(r"(?m)^# (?=\w+ = )", "", text)
     path.write_text(everything)
     found = read_assignment_file(path)
