@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from hw2.faces.checkpoint import save_face_unet
-from tests.conftest import ROOT
+from tests.commands import ROOT
 
 FACES = [f"{i:02d}.png" for i in range(5)]
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from grading.core.errors import GradingError
 from grading.problems.faces import grade_faces
-from tests.conftest import ROOT
+from tests.commands import ROOT
 
 
 def save(folder, name, pixels):

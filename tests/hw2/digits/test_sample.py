@@ -14,7 +14,7 @@ from hw2.digits.figures import REVERSE_STEPS, digit_grid_png, reverse_png
 from hw2.digits.network import NULL_DIGIT, DigitUNet
 from hw2.digits.sample import DigitSampler, digit_to_u8, guided, labels_of, official_names
 from hw2.errors import InputError
-from tests.hw2.test_figures import cell, pixels_of
+from tests.hw2.picture_cells import cell, pixels_of
 
 NAMES = ["mnistm/0_001.png", "svhn/7_042.png", "svhn/9_050.png", "mnistm/3_002.png", "svhn/0_001.png"]
 

@@ -29,7 +29,7 @@ from hw2.digits.train import (
 from hw2.digits.watch import Watcher
 from hw2.errors import InputError
 from tests.commands import ROOT, run_in_two_processes
-from tests.conftest import TINY_DIGITS
+from tests.models.tiny_digits import TINY_DIGITS
 
 TINY = TrainConfig(
     num_steps=6, batch_size=8, warmup_steps=2, mixed_precision="no", network=TINY_DIGITS, learning_rate=1e-2

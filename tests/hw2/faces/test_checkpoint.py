@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 from hw2.errors import InputError
 from hw2.faces.checkpoint import load_face_unet, save_face_unet
 from hw2.faces.network import FaceUNet, FaceUNetConfig
-from tests.conftest import TINY
+from tests.models.tiny_faces import TINY
 
 
 def test_saved_weights_come_back(tmp_path, tiny_network, tiny_checkpoint):
