@@ -12,16 +12,20 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from grading.cohort.cohort import Grades, find_submissions, grade_all, ray_engine
+from grading.cohort.find import find_submissions
+from grading.cohort.ray_engine import ray_engine
 from grading.cohort.screen import Screen
+from grading.cohort.workers import Grades, grade_all
 from grading.core.results import SubmissionResult
-from grading.reports.class_page import class_page, scores_csv
+from grading.reports.class_page import class_page
+from grading.reports.scores_csv import scores_csv
 from grading.sandbox.run import Limits
 from grading.submission.assignment import Assignment
 from tests.commands import ROOT
@@ -117,7 +121,7 @@ def bench_cohort(count: int, workers: int) -> None:
     try:
         make_class(root / "in", count)
         assignment = Assignment(
-            DATA, unet=ROOT / "hw2" / "models" / "face_unet.safetensors", problems=(1, 2), limits=LIMITS
+            DATA, unet=ROOT / "hw2" / "models" / "face_unet.safetensors", problems="1,2", limits=asdict(LIMITS)
         )
 
         def build_grader() -> Grades:
@@ -132,7 +136,7 @@ def bench_cohort(count: int, workers: int) -> None:
             results = grade_all(submissions, build_grader, engine, screen)
             done = time.perf_counter()
         pages = time.perf_counter()
-        size = len(class_page(results)) + len(scores_csv(results))
+        size = len(class_page(results, assignment.edition)) + len(scores_csv(results))
         print_outcomes(results)
         print_seconds(screen, results)
         print_memory(screen)

@@ -16,8 +16,10 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPToken
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from transformers.utils import logging as transformers_logging
 
+from grading.homeworks.fall2024 import CONCEPTS as PROBLEM
 from grading.judges.clip import load_clip
-from grading.problems.concepts import Concept, grade_concepts
+from grading.problems.concepts import grade_concepts
+from grading.problems.prompts import Concept
 from hw2.concepts.generate import ConceptSampler
 from hw2.concepts.single_file import SingleFileConfig, sd_v1_tokenizer
 from tests.benchmarks.measure import DEVICE, matmul_rate, operations, seconds, seconds_and_gib
@@ -87,7 +89,7 @@ def bench_clip_grading(table: Table) -> None:
         concepts = {concept: Concept("dog", PROMPTS, [(0.0, 0.0)] * 2) for concept in CONCEPTS}
 
         def ours() -> None:
-            grade_concepts(folder / "out", concepts, folder / "references", load_clip(str(clip)))
+            grade_concepts(folder / "out", concepts, folder / "references", load_clip(str(clip)), PROBLEM.rules)
 
         ours_s, theirs_s = seconds(
             ours, lambda: official_procedure(clip, folder / "out", folder / "references"), rounds=1

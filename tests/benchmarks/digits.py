@@ -15,7 +15,8 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from grading.judges.classifiers import DigitJudge, choose_digit_judge
+from grading.judges.classifiers import choose_digit_judge
+from grading.judges.protocols import DigitJudge
 from hw2.digits.checkpoint import load_digit_model
 from hw2.digits.data import DigitImages, load_digits
 from hw2.digits.network import DigitUNet
