@@ -18,12 +18,13 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
-from hw2.diffusion.samplers import ddim_step, last_sample, walk
+from hw2.diffusion.samplers import ddim_step, walk
 from hw2.diffusion.schedule import homework_schedule, timestep_pairs
 from hw2.faces.checkpoint import load_face_unet
 from hw2.faces.network import FaceUNet
 from hw2.faces.sample import FaceSampler, batch_invariant, face_to_u8
 from tests.oracles import diffusers_face_unet, random_face_weights
+from tests.walks import last_sample
 
 ROOT = Path(__file__).parents[2]
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
