@@ -18,7 +18,7 @@ ImageU8 = npt.NDArray[np.uint8]
 DPI = 100
 GAP = 4
 CELL = 96
-"""Images narrower than this many pixels are enlarged by a whole factor, so that a person can see them."""
+"""Narrower images are enlarged by a whole factor to about this many pixels, so that a person can see them."""
 LABEL_WIDTH, LABEL_HEIGHT, TITLE_HEIGHT, PANEL_HEIGHT = 90, 28, 40, 300
 TITLE_SIZE, TITLE_LINE = 12, 22
 
@@ -92,7 +92,7 @@ def image_grid_png(
 
 
 def _as_text(name: str) -> str:
-    """Names of files need not be text; bytes that are none are spelled out."""
+    """A file's name as text; bytes that are not text are escaped."""
     return name.encode(errors="backslashreplace").decode()
 
 

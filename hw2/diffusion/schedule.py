@@ -114,9 +114,9 @@ def timestep_pairs(
     - "trailing":  T - 1, T - 1 - T/N, .., and then -1 (Lin et al. 2024, arXiv 2305.08891, table 2).
     - "linspace":  N points from T - 1 to 0, both included, rounded, and then -1 (same table).
 
-    The first two start at most a stride below T where N divides T, and lower where it does not. Counts that would
-    leave out more than a tenth of the schedule besides, and a single step, are refused: a sampler would treat pure
-    noise as an almost finished image.
+    The first two start at most a stride below T if N divides T, and lower if it does not. They refuse a single step,
+    and counts that leave out more than a tenth of the schedule: a sampler would treat pure noise as an almost finished
+    image.
     Raises ValueError for these, for N outside 1 .. T, and for an unknown spacing.
     """
     T, N = num_train_timesteps, num_inference_steps

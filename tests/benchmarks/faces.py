@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from rich.table import Table
 
-from hw2.diffusion.samplers import ddim_step, last_sample, walk
+from hw2.diffusion.samplers import ddim_step, walk
 from hw2.diffusion.schedule import homework_schedule, timestep_pairs
 from hw2.faces.checkpoint import load_face_unet
 from hw2.faces.network import FaceUNet
@@ -17,6 +17,7 @@ from tests.benchmarks.measure import DEVICE, matmul_rate, operations, seconds, s
 from tests.commands import ROOT
 from tests.models.tiny_faces import random_face_weights
 from tests.oracles import diffusers_face_unet
+from tests.walks import last_sample
 
 ROUNDS = 20 if DEVICE == "cuda" else 3
 
