@@ -9,11 +9,11 @@ from PIL import Image
 
 from grading.core.errors import GradingError
 from grading.homeworks.fall2024 import DIGITS
-from grading.judges.classifiers import EMBEDDED, MnistmClassifier, SvhnClassifier, choose_digit_judge
+from grading.judges.classifiers import EMBEDDED, SvhnClassifier, choose_digit_judge
 from grading.problems.digits import grade_digits
 from grading.problems.metrics import frechet_distance, mean_pairwise_distance, nearest
 from grading.problems.realism import Realism, load_real_digits, realism_figures
-from tests.grading.problems.test_digits import JUDGES, complete  # noqa: F401 - a fixture
+from tests.grading.plain_digits import JUDGES
 from tests.oracles import frechet_distance_by_matrix_root
 
 numbers = st.integers(0, 2**32 - 1)
@@ -78,7 +78,7 @@ def real(tmp_path):
     return tmp_path / "real"
 
 
-def test_copies_are_found_and_shown(complete, real):  # noqa: F811
+def test_copies_are_found_and_shown(complete, real):
     pictures = []
     result = grade_digits(complete, JUDGES, DIGITS.rules, real, pictures.append)
     realism = result.realism["mnistm"]
@@ -94,13 +94,13 @@ def test_copies_are_found_and_shown(complete, real):  # noqa: F811
     assert (shown[24, 16 + 112 + 4] == 3).all()
 
 
-def test_without_real_images_only_diversity_is_known(complete):  # noqa: F811
+def test_without_real_images_only_diversity_is_known(complete):
     realism = grade_digits(complete, JUDGES, DIGITS.rules).realism["svhn"]
     assert realism.diversity["3"] == 0.0
     assert (realism.diversity_real, realism.frechet_distance, realism.nearest) == (None, None, None)
 
 
-def test_real_images_change_no_score(complete, real):  # noqa: F811
+def test_real_images_change_no_score(complete, real):
     with_real, without = (
         grade_digits(complete, JUDGES, DIGITS.rules, real),
         grade_digits(complete, JUDGES, DIGITS.rules),
@@ -131,7 +131,7 @@ def test_real_images_that_cannot_be_read_are_an_error_of_the_call(real, table, s
         load_real_digits(real / "svhn")
 
 
-def test_the_command_writes_the_neighbours(complete, real, hw2_grade, tmp_path):  # noqa: F811
+def test_the_command_writes_the_neighbours(complete, real, hw2_grade, tmp_path):
     run = hw2_grade("digits", complete, "--real", real, "--neighbours", tmp_path / "n.png", "--json", "-")
     result = json.loads(run.stdout)
     assert result["realism"]["svhn"]["nearest"]["3_001.png"] == ["copied.png", 0.0]
@@ -145,7 +145,7 @@ def test_the_command_writes_the_neighbours(complete, real, hw2_grade, tmp_path):
 # --- choosing a judge ---
 
 
-def test_the_embedded_judges_are_the_default_and_say_so(complete, hw2_grade):  # noqa: F811
+def test_the_embedded_judges_are_the_default_and_say_so(complete, hw2_grade):
     run = hw2_grade("digits", complete)
     assert "embedded" in run.stdout
     result = json.loads(hw2_grade("digits", complete, "--json", "-").stdout)
@@ -180,19 +180,6 @@ def test_a_hub_that_cannot_be_reached_is_an_error_of_the_call(monkeypatch):
         choose_digit_judge("mnistm", "official")
 
 
-@pytest.mark.parametrize("network", [MnistmClassifier, SvhnClassifier])
-def test_features_are_what_the_last_layer_decides_from(network):
-    torch.manual_seed(0)
-    classifier = network().eval()
-    images = torch.rand(3, 3, 28, 28) * 2 - 1
-    with torch.no_grad():
-        # torchvision's own forward, for the resnet; the class's for ours
-        expected = (
-            super(SvhnClassifier, classifier).forward(images) if network is SvhnClassifier else classifier(images)
-        )
-        torch.testing.assert_close(getattr(classifier, classifier.last)(classifier.features(images)), expected)
-
-
 def test_the_embedded_judges_read_real_digits(shared_data):
     for dataset, least in (("mnistm", 0.92), ("svhn", 0.75)):
         judge = choose_digit_judge(dataset, "embedded")
@@ -217,7 +204,7 @@ def test_every_realism_figure_has_a_row_with_its_own_value():
     assert [(figure.row, figure.value) for figure in alone] == [("diversity", 1.5)]
 
 
-def test_a_graded_folder_shows_its_realism(complete, real):  # noqa: F811
+def test_a_graded_folder_shows_its_realism(complete, real):
     result = DIGITS.result(grade_digits(complete, JUDGES, DIGITS.rules, real))
     shown = [(figure.row, figure.column) for figure in result.figures if figure.key == "realism"]
     assert len(shown) == len(set(shown)) == 5 * 2
