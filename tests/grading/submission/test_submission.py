@@ -332,3 +332,36 @@ def test_without_bubblewrap_strangers_code_is_refused(assignment, monkeypatch):
     monkeypatch.setattr(grading.submission.grader, "run_sandboxed", none)
     with pytest.raises(GradingError, match="bubblewrap is not installed"):
         Grader(assignment)
+
+
+def test_a_grade_of_another_version_is_refused_and_kept(tmp_path, assignment, student):
+    (tmp_path / "out").mkdir()
+    old = b'{"submission": "b01", "status": "pass", "digits": null, "lines": [{"name": "1 simple"}]}'
+    (tmp_path / "out" / "grade.json").write_bytes(old)
+    with pytest.raises(GradingError, match="was not written by this version of the grader; choose another"):
+        Grader(assignment).grade(student, tmp_path / "out")
+    assert (tmp_path / "out" / "grade.json").read_bytes() == old
+
+
+def test_the_record_says_which_file_and_which_flags_were_used_and_neither_makes_a_new_grade(
+    tmp_path, assignment, student
+):
+    (student / "hw2_1.sh").write_text(f"echo ran >> {tmp_path}/ran")
+    told = replace(assignment, problems="1", source={"file": {"twice": False}, "flags": {"data": "x"}})
+    result = Grader(told).grade(student, tmp_path / "out")
+    assert result.record["source"] == {"file": {"twice": False}, "flags": {"data": "x"}}
+    assert result.record["homework"] == "fall2024"
+    Grader(replace(told, source={})).grade(student, tmp_path / "out")
+    assert (tmp_path / "ran").read_text() == "ran\n"
+
+
+def test_without_a_copy_nothing_runs_and_nothing_costs_points(tmp_path, assignment, student, monkeypatch):
+    ran = []
+    monkeypatch.setattr(grading.submission.grader, "fetch", lambda *_: ran.append("fetch"))
+    monkeypatch.setattr("grading.submission.stages.collect_folder", lambda *_: 1 / 0)
+    result = Grader(replace(assignment, twice=True)).grade(student, tmp_path / "out")
+    assert ran == []
+    assert [(stage.stage, stage.status) for stage in result.stages] == [
+        (name, "error") for name in ("copy", "fetch", "freeze", "hw2_1.sh", "hw2_2.sh public", "hw2_3.sh public")
+    ]
+    assert {line.points for line in result.lines} == {None}
