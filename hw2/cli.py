@@ -32,7 +32,7 @@ class Commands(TyperGroup):
         except InputError as error:
             err.print(f"hw2: {_with_flags(error)}", style="red", markup=False)
             raise typer.Exit(2) from None
-        except BrokenPipeError:  # `| head` has read enough: this is no error, and click ends the program quietly
+        except BrokenPipeError:  # `| head` has read enough: not an error, and click ends the program quietly
             raise
         except OSError as error:
             name = error.filename or "a file"

@@ -28,7 +28,7 @@ def draw_missing(
     """Draw those of `names` whose file (file_of) the folder still misses, and keep each as a PNG.
 
     network_calls: number of images -> steps of the progress bar, which is labelled `what` and hidden if quiet.
-    An InputError goes on to the caller; the folder is then discarded if no file is finished.
+    Raises InputError as `draw` and the folder do; the folder is then discarded if no file is finished.
     """
     absent = set(folder.missing())
     missing = [name for name in names if file_of(name) in absent]

@@ -52,12 +52,12 @@ class RecipeOptions:
 
 
 def samplers_help(names: Iterable[str]) -> str:
-    """What the help says of samplers."""
+    """Help text about samplers."""
     return "; ".join(f"{name}: {SAMPLERS[name].help}" for name in names) + "."
 
 
 def steps_help(default_steps: Mapping[str, int]) -> str:
-    """What the help says of numbers of steps."""
+    """Help text about default numbers of steps."""
     return (
         "Steps from noise to image. Default: " + ", ".join(f"{n} for {name}" for name, n in default_steps.items()) + "."
     )

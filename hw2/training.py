@@ -96,7 +96,7 @@ class Schedule:
 
 
 class Training(Generic[Net]):
-    """One run: the network, its optimizer, the averaged weights, and where the run stands."""
+    """One run: the network, its optimizer, the averaged weights, and the steps done."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What a person sees of a training in TensorBoard: curves, and now and then pictures."""
+"""TensorBoard logs of a training: curves and, less often, pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists and counts in sentences for people, the same everywhere."""
+"""Lists and counts in sentences, the same everywhere."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ MAX_BYTES, MAX_WIDTH = 2**26, 2**16
 
 
 def check_token(token: str, what: str) -> None:
-    """Raises InputError if token cannot stand for a word in a prompt."""
+    """Raises InputError if token is not of the form that prompts need."""
     if not TOKEN.fullmatch(token) or not token.isprintable():
         raise InputError(f"{what} is {token!r}; expected a word in angle brackets, such as <new1>")
 

@@ -40,10 +40,10 @@ def read_captions(path: Path, folder: Path, token: str) -> list[str | None]:
     names = [image.name for image in image_paths(folder, EXPECTED)]
     if unknown := sorted(set(content) - set(names)):
         raise InputError(f"{path} has a sentence for {unknown[0]}, which is not in {folder} ({shortened(names, 5)})")
-    said = {name: sentence.replace("{}", token) for name, sentence in content.items()}
-    if without := [name for name, sentence in said.items() if token not in sentence]:
+    filled = {name: sentence.replace("{}", token) for name, sentence in content.items()}
+    if without := [name for name, sentence in filled.items() if token not in sentence]:
         raise InputError(f"{path} has {content[without[0]]!r} for {without[0]}; expected {{}} in place of {token}")
-    return [said.get(name) for name in names]
+    return [filled.get(name) for name in names]
 
 
 def paired_images(images_pm1: Tensor, cell: int, generator: torch.Generator, mirror: bool) -> tuple[Tensor, Tensor]:
@@ -110,29 +110,29 @@ class Inversion:
             sentences = [*sentences, *templates.PAIR]
         self._mean, self._std = (torch.cat(parts) for parts in zip(*distributions, strict=True))
         self._share = torch.cat(shares).to(model.device)
-        said = [sentence.format(config.token) for sentence in sentences]
-        self._general, self._captioned = len(said), bool(captions)
+        texts = [sentence.format(config.token) for sentence in sentences]
+        self._general, self._captioned = len(texts), bool(captions)
         own = [-1] * len(images_pm1)  # index of each image's own sentence
         for i, caption in enumerate(captions or ()):
             if caption is not None:
-                own[i] = len(said)
-                said.append(caption)
+                own[i] = len(texts)
+                texts.append(caption)
         self._own = torch.tensor([*own * len(sides), *[-1] * (len(self._mean) - self._singles[0])])
-        self._ids = model.tokenize(said)
+        self._ids = model.tokenize(texts)
 
     def loss(self, generator: torch.Generator, count: int, part: slice) -> Tensor:
         """Mean squared error of the network's output for `part` of `count` noisy latents drawn from generator."""
         model, T = self.model, self.model.schedule.num_train_timesteps
         images, sentences = self._singles
         index = torch.randint(images, (count,), generator=generator)
-        said = torch.randint(sentences, (count,), generator=generator)
+        chosen = torch.randint(sentences, (count,), generator=generator)
         if self.config.pairs:
             index[1::2] = torch.randint(images, len(self._mean), (count // 2,), generator=generator)
-            said[1::2] = torch.randint(sentences, self._general, (count // 2,), generator=generator)
+            chosen[1::2] = torch.randint(sentences, self._general, (count // 2,), generator=generator)
         own = self._own[index]
         if self._captioned:  # half of the time: a word needs general sentences too, or it stays weak
             own[torch.rand(count, generator=generator) < 0.5] = -1
-        index, said = index[part], torch.where(own < 0, said, own)[part]
+        index, chosen = index[part], torch.where(own < 0, chosen, own)[part]
         order = torch.randperm(count, generator=generator)  # one timestep from each of `count` equal parts
         timesteps = ((order + torch.rand(count, generator=generator)) / count * T).long().clamp(max=T - 1)[part]
         shape = (count, *model.latent_shape)
@@ -140,7 +140,7 @@ class Inversion:
         latents = self._mean[index] + self._std[index] * spread
         timesteps = timesteps.to(model.device)
         noisy = model.schedule.add_noise(latents, noise, timesteps)
-        output = model.predict(noisy, timesteps, model.encode_tokens(self._ids[said]))
+        output = model.predict(noisy, timesteps, model.encode_tokens(self._ids[chosen]))
         target = noise
         if model.prediction_type == "v_prediction":
             abar = model.schedule.alphas_cumprod.to(model.device)[timesteps].float().view(-1, 1, 1, 1)

@@ -77,7 +77,7 @@ def learn_word(
 
 
 class _Learning:
-    """One run, and where it stands."""
+    """One run, and the steps done."""
 
     def __init__(self, inversion: Inversion, run: TrainingRun, accelerator: Accelerator) -> None:
         self.inversion, self.config, self.run, self.accelerator = inversion, inversion.config, run, accelerator
@@ -187,7 +187,7 @@ class _Learning:
 
 
 def training_folder(output: Path) -> Path:
-    """Where checkpoints and logs of a run are: beside the output, in a folder of its name that ends in .training."""
+    """The folder of a run's checkpoints and logs: beside the output, with its name and the ending .training."""
     return output.with_name(f"{output.stem}.training")
 
 

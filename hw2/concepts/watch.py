@@ -1,4 +1,4 @@
-"""What a person sees of the training of a word in TensorBoard: curves, and pictures of the word."""
+"""TensorBoard logs of the training of a word: curves, and pictures of the word."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ MAX_RATIO = 200
 """Largest ratio of an image's sides: CLIP enlarges the shorter one to 224 pixels, and 60000x1 would fill any memory."""
 GUESSES = 3
 SENTENCES = 64
-"""Batch size of the text encoder. It is fixed, so that predictions do not depend on --batch-size."""
+"""Batch size of the text encoder. It is fixed, so that predictions do not depend on that of the images."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def read_class_names(path: Path) -> dict[int, str]:
 def list_images(folder: Path, names: Mapping[int, str]) -> tuple[list[Path], list[str]]:
     """(images called {class id}_{image id}.png, other entries), both sorted by name, without hidden files.
 
-    Raises InputError if there is no image, or one's class is not in names.
+    Raises InputError if there are no images, or if the class of one is not in names.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; expected one with images called {{class id}}_{{image id}}.png")

@@ -114,7 +114,7 @@ def ddim_step(
     """
     _check_order(timestep, prev_timestep)
     if not 0 <= eta <= 1:
-        raise ValueError(f"eta must lie in [0, 1], got {eta}")
+        raise ValueError(f"eta must be in [0, 1], got {eta}")
     # 1. estimate the clean image and the noise
     x0, eps = predict(
         schedule, model_output, timestep, sample, prediction_type=prediction_type, clip_sample=clip_sample

@@ -9,7 +9,7 @@ Notation (Ho et al. 2020, "Denoising Diffusion Probabilistic Models", arXiv 2006
     abar_t       alphas_cumprod[t] = prod_{s <= t} alpha_s
     q(x_t|x_0)   N(sqrt(abar_t) x_0, (1 - abar_t) I)                                          equation 4
 
-Everything here is float64. `timestep` -1 stands for the clean image; its abar is `final_alpha_cumprod`.
+Everything here is float64. `timestep` -1 is the clean image; its abar is `final_alpha_cumprod`.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ class NoiseSchedule:
         if self.betas.ndim != 1 or self.betas.dtype != torch.float64 or len(self.betas) == 0:
             raise ValueError(f"betas must be (T,) float64, got {tuple(self.betas.shape)} {self.betas.dtype}")
         if not bool(((self.betas > 0) & (self.betas < 1)).all()):
-            raise ValueError("every beta must lie in (0, 1)")
+            raise ValueError("every beta must be in (0, 1)")
         if not 0 < self.final_alpha_cumprod <= 1:
-            raise ValueError(f"final_alpha_cumprod must lie in (0, 1], got {self.final_alpha_cumprod}")
+            raise ValueError(f"final_alpha_cumprod must be in (0, 1], got {self.final_alpha_cumprod}")
         object.__setattr__(self, "alphas_cumprod", torch.cumprod(1 - self.betas, dim=0))
 
     @property

@@ -74,7 +74,7 @@ def load_digits(data: Path, cache: Path | None = None) -> DigitImages:
 
 
 def read_labels(table: Path) -> dict[str, int]:
-    """image_name -> label as a train.csv lists them, in its order. Raises InputError as `load_digits` says."""
+    """image_name -> label as a train.csv lists them, in its order. Raises InputError as `load_digits` does."""
     if not table.is_file():
         raise InputError(
             f"{table} is missing; expected the homework's layout digits/{{{','.join(DATASETS)}}}/data/*.png, train.csv"

@@ -92,7 +92,7 @@ class BatchSource:
             )
             data = DigitImages.concatenate([data, drawn])
             source = torch.cat([source, torch.full_like(labels, len(DATASETS))])
-        # Images of one (source, digit) lie next to each other, so that one can be picked by two numbers.
+        # Images of one (source, digit) are next to each other, so that two numbers pick one.
         cell = source * NUM_DIGITS + data.digits
         self._counts = torch.bincount(cell, minlength=(len(DATASETS) + 1) * NUM_DIGITS).to(device)
         empty = (self._counts[: len(DATASETS) * NUM_DIGITS] == 0).nonzero().flatten().tolist()
@@ -165,11 +165,10 @@ def min_snr_weight(abar: Tensor, gamma: float, prediction_type: PredictionType) 
 
 
 def preset(name: str, images: int) -> TrainConfig:
-    """A recipe by name, for a training set of so many images. Raises ValueError for an unknown name.
+    """A recipe by name; images: how many the training set has. Raises ValueError for an unknown name.
 
     "default": ours, for the homework's full data on one GPU. "report": the recipe of the report that this project
-    started from. "bundled": what made the shipped model, for two CPU cores and so few images that house numbers are
-    drawn besides.
+    started from. "bundled": the bundled model's, for two CPU cores and few images; house numbers are drawn besides.
     """
     if name == "default":
         return TrainConfig()

@@ -1,4 +1,4 @@
-"""What a person sees of a training run in TensorBoard: curves, digits, and how many of them are recognized."""
+"""TensorBoard logs of the training: curves, digits, and how many of them are recognized."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ app = typer.Typer(no_args_is_help=True, help="Problem 2: faces from given noise 
 
 @dataclass(frozen=True)
 class NoiseOptions:
-    """Where noise and weights are."""
+    """The files of noise and weights."""
 
     noise: Annotated[Path, typer.Option(help="Folder of noise files 00.pt, 01.pt, .., each (1, 3, H, W) float32.")]
     checkpoint: Annotated[

@@ -1,4 +1,4 @@
-"""What a person sees of a face training in TensorBoard: curves, and the same eight faces again and again."""
+"""TensorBoard logs of a face training: curves, and eight faces from the same noises each time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the bundled weights are: in this package's own folder `models`, in a checkout and in an installed wheel."""
+"""Places of the bundled weights: this package's own folder `models`, in a checkout and in an installed wheel."""
 
 from __future__ import annotations
 

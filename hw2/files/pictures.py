@@ -1,4 +1,4 @@
-"""Folders of pictures that people collect: read as squares of one size."""
+"""Folders of photographs, read as squares of one size."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def read_images(folder: Path, size: int, expected: str = "a few images") -> Tens
 
 
 def _read_upright(path: Path) -> Image.Image:
-    """An image in RGB, turned as its EXIF data says."""
+    """An image in RGB, rotated by its EXIF data."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PIL warns about odd files; what matters is checked here

@@ -13,7 +13,7 @@ from hw2.errors import InputError
 
 
 def read_torch_file(path: Path) -> Any:
-    """What a `torch.save` file holds, tensors on the CPU wherever they were saved from.
+    """What a `torch.save` file holds, with tensors on the CPU.
 
     Raises InputError if the file cannot be read, is damaged, or holds anything that only running code could rebuild.
     """

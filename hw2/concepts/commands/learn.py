@@ -23,7 +23,7 @@ def learn(
         Path | None,
         typer.Option(
             help="JSON with a sentence for each picture, {} for the new word: 'a tree in the style of {}'. It is used "
-            "half of the time. The word then does not have to express what the sentence says."
+            "half of the time. What the sentence describes is then not learned by the word."
         ),
     ] = None,
     device: DeviceOption = "auto",

@@ -1,4 +1,4 @@
-"""Options that several verbs share, and the model and sampler that they stand for."""
+"""Options that several verbs share, and the model and sampler made from them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ GUIDANCE_SCALE, BUNDLED_GUIDANCE_SCALE = 7.5, 3.0
 
 @dataclass(frozen=True)
 class WordOptions:
-    """Where the learned words are."""
+    """The files of learned words."""
 
     embeddings: Annotated[
         list[str], typer.Option(help="File of learned words, or several. If one names no token: '<new1>=FILE'.")

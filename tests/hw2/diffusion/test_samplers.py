@@ -367,7 +367,7 @@ def test_a_walk_leaves_the_starting_noise_alone():
 
 @pytest.mark.parametrize("eta", [-0.1, 1.1, float("nan")])
 def test_eta_outside_zero_to_one_is_refused(eta):
-    with pytest.raises(ValueError, match="eta must lie in"):
+    with pytest.raises(ValueError, match="eta must be in"):
         ddim_step(homework_schedule(), noise_batch(), 981, 961, noise_batch(), eta=eta)
 
 
