@@ -366,16 +366,16 @@ def test_a_fetch_that_takes_too_much_is_stopped(tmp_path):
 
 @needs_sandbox
 def test_a_disk_of_ours_that_gets_full_is_our_fault(tmp_path, monkeypatch):
-    monkeypatch.setattr("grading.sandbox.run.DISK_RESERVE", 2**62)
+    monkeypatch.setattr("grading.sandbox.limits.DISK_RESERVE", 2**62)
     workplace = at_work(tmp_path, hw2_download_ckpt="sleep 60")
     result = fetch(workplace)
     assert result.status == "error"
-    assert "make room" in result.message
+    assert "free some space" in result.message
 
 
 @needs_sandbox
 def test_a_machine_that_runs_out_of_memory_is_our_fault(tmp_path, monkeypatch):
-    monkeypatch.setattr("grading.sandbox.run.MEMORY_RESERVE", 2**62)
+    monkeypatch.setattr("grading.sandbox.limits.MEMORY_RESERVE", 2**62)
     result = run_script(at_work(tmp_path, hw2_1="sleep 60"), 1, {}, tmp_path / "out")
     assert result.status == "error"
     assert "the machine ran out of memory" in result.message.lower()
