@@ -22,7 +22,7 @@ from grading.core.errors import GradingError, failure_sentence
 from grading.core.results import Check, ConceptsResult, DigitsResult, FacesResult, StageResult, SubmissionResult
 from grading.core.spec import FACES_THRESHOLD
 from grading.core.text import printable
-from grading.files.collect import read_images
+from grading.files.decode import read_images
 from grading.files.images import DecodedImages, GradedImage, ImageRefused, read_png
 from grading.files.storage import locked, write_whole
 from grading.judges.classifiers import LoadedJudge, choose_digit_judge, chosen_device

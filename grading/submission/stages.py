@@ -11,7 +11,7 @@ from pathlib import Path
 from grading.core.errors import GradingError, failure_sentence
 from grading.core.results import StageResult, Status
 from grading.core.text import printable
-from grading.files.collect import Caps, Collected, collect_folder
+from grading.files.take import Caps, Collected, collect_folder
 from grading.sandbox.run import HOME, OUTPUT, SUBMISSION, UID, Limits, RunResult, Sandbox, run_sandboxed
 
 FETCH = "hw2_download_ckpt.sh"

@@ -150,7 +150,7 @@ def test_folders_that_cannot_be_meant_are_refused(tmp_path, submissions, output,
 
 def test_a_second_cohort_in_the_same_output_is_refused(tmp_path, handed_in):
     handed_in("a")
-    with locked(tmp_path / "out"), pytest.raises(GradingError, match="another grading works in"):
+    with locked(tmp_path / "out"), pytest.raises(GradingError, match="another grading run uses"):
         grade_cohort(tmp_path / "in", Assignment(tmp_path), tmp_path / "out")
 
 
@@ -282,7 +282,7 @@ def test_a_folder_that_stays_in_use_is_an_error_of_ours(tmp_path, monkeypatch):
     with locked(tmp_path / "out"):
         result = worker.grade(Submission(tmp_path / "a", tmp_path / "out"))
     assert result.status == "error"
-    assert "another grading works in" in result.warnings[0].message
+    assert "another grading run uses" in result.warnings[0].message
     assert not (tmp_path / "out" / "tries").exists()
 
 

@@ -196,13 +196,13 @@ def test_hostile_names_are_refused_one_by_one_and_the_good_file_is_kept(world):
         "0_002.png": "0_002.png is a link; expected the file itself.",
         "0_003.png": "0_003.png is a pipe, socket or device; expected a file.",
         "0_004.png": "0_004.png is a pipe, socket or device; expected a file.",
-        "0_005.png": "0_005.png is one of 2 names of a file (a hard link); expected a file of its own.",
-        "0_006.png": "0_006.png is one of 2 names of a file (a hard link); expected a file of its own.",
-        "0_007.png": "0_007.png is one of 2 names of a file (a hard link); expected a file of its own.",
+        "0_005.png": "0_005.png is one of 2 names of the same file (a hard link); expected a file of its own.",
+        "0_006.png": "0_006.png is one of 2 names of the same file (a hard link); expected a file of its own.",
+        "0_007.png": "0_007.png is one of 2 names of the same file (a hard link); expected a file of its own.",
         "0_009.png": "0_009.png has 17825792 bytes; at most 16777216 are read.",
         "\\x1b[31mred.png": "\\x1b[31mred.png has a name with characters that cannot be shown; "
         "expected plain letters and digits.",
-        "a/b/c/d/e": "a/b/c/d/e is a folder in a folder, 5 deep; at most 4 are looked into.",
+        "a/b/c/d/e": "a/b/c/d/e is a folder at depth 5; folders are searched to depth 4.",
         "mnistm": "mnistm is a link; expected the file itself.",
         "new\\nline.png": "new\\nline.png has a name with characters that cannot be shown; "
         "expected plain letters and digits.",
@@ -306,11 +306,11 @@ def test_a_fault_of_ours_is_never_the_students(tmp_path, monkeypatch):
     def full(*arguments, **options):
         raise OSError(28, "No space left on device", "/somewhere")
 
-    monkeypatch.setattr("grading.files.collect._Collector.copy", full)
+    monkeypatch.setattr("grading.files.take._Collector.copy", full)
     result = run_script(workplace, 1, {}, tmp_path / "out", TRUSTED)
     assert (result.status, result.message) == (
         "error",
-        f"{OURS}: /somewhere cannot be written (No space left on device).",
+        f"{OURS}: /somewhere cannot be written (No space left on device); free some space or choose another folder.",
     )
 
     def broken(*arguments, **options):
