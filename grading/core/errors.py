@@ -109,7 +109,7 @@ def _places(folder: Path | None) -> Iterator[Path]:
     if folder is not None:
         yield folder.absolute() / LOG_NAME
     state = os.environ.get("XDG_STATE_HOME", "")
-    if os.path.isabs(state):  # the XDG specification: a relative path is invalid and must be ignored
+    if Path(state).is_absolute():  # the XDG specification: a relative path is invalid and must be ignored
         yield Path(state, "hw2-grade", LOG_NAME)
     else:
         with suppress(RuntimeError):  # there is no home folder

@@ -9,7 +9,7 @@ from pathlib import Path
 from grading.core.arrays import ImageU8
 from grading.core.errors import GradingError
 from grading.core.results import ProblemResult, StageResult
-from grading.files.collect import read_images
+from grading.files.decode import read_images
 from grading.files.images import DecodedImages, GradedImage, ImageRefused, read_png
 from grading.problems.problem import Evidence
 from grading.sandbox.run import Sandbox

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from grading.core.errors import Failure, GradingError, record_failure
 from grading.core.results import Part, StageResult, Status
 from grading.core.text import counted, listed, printable
-from grading.files.collect import Caps, Collected, collect_folder
+from grading.files.take import Caps, Collected, collect_folder
 from grading.problems.problem import DATA, Problem
 from grading.sandbox.run import HOME, SUBMISSION, UID, Limits, RunResult, Sandbox, run_sandboxed
 

@@ -142,7 +142,7 @@ def test_folders_that_cannot_be_meant_are_refused(tmp_path, submissions, output,
 
 def test_a_second_cohort_in_the_same_output_is_refused(tmp_path, handed_in):
     handed_in("a")
-    with locked(tmp_path / "out"), pytest.raises(GradingError, match="another grading works in"):
+    with locked(tmp_path / "out"), pytest.raises(GradingError, match="another grading run uses"):
         grade_cohort(tmp_path / "in", Assignment(tmp_path), tmp_path / "out")
 
 
@@ -192,7 +192,7 @@ def test_everything_is_graded_whatever_happens_to_workers(handed_in, engine):
     }
     said = {name: found[name].warnings[0].message for name in ("kill-9-x", "raise-x")}
     assert said["kill-9-x"] == "The grader could not do its part: 3 workers died over this submission."
-    assert said["raise-x"] == "The grader itself failed, please report it (ValueError: as I was told)."
+    assert said["raise-x"].startswith("The grader itself failed, please report it (ValueError: as I was told)")
 
 
 def test_results_are_the_same_whatever_the_number_of_workers(tmp_path, handed_in, engine):
@@ -274,7 +274,7 @@ def test_a_folder_that_stays_in_use_is_an_error_of_ours(tmp_path, monkeypatch):
     with locked(tmp_path / "out"):
         result = worker.grade(Submission(tmp_path / "a", tmp_path / "out"))
     assert result.status == "error"
-    assert "another grading works in" in result.warnings[0].message
+    assert "another grading run uses" in result.warnings[0].message
     assert not (tmp_path / "out" / "tries").exists()
 
 

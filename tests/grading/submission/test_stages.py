@@ -196,13 +196,13 @@ def test_hostile_names_are_refused_one_by_one_and_the_good_file_is_kept(world):
         "0_002.png": "0_002.png is a link; expected the file itself.",
         "0_003.png": "0_003.png is a pipe, socket or device; expected a file.",
         "0_004.png": "0_004.png is a pipe, socket or device; expected a file.",
-        "0_005.png": "0_005.png is one of 2 names of a file (a hard link); expected a file of its own.",
-        "0_006.png": "0_006.png is one of 2 names of a file (a hard link); expected a file of its own.",
-        "0_007.png": "0_007.png is one of 2 names of a file (a hard link); expected a file of its own.",
+        "0_005.png": "0_005.png is one of 2 names of the same file (a hard link); expected a file of its own.",
+        "0_006.png": "0_006.png is one of 2 names of the same file (a hard link); expected a file of its own.",
+        "0_007.png": "0_007.png is one of 2 names of the same file (a hard link); expected a file of its own.",
         "0_009.png": "0_009.png has 17825792 bytes; at most 16777216 are read.",
         "\\x1b[31mred.png": "\\x1b[31mred.png has a name with characters that cannot be shown; "
         "expected plain letters and digits.",
-        "a/b/c/d/e": "a/b/c/d/e is a folder in a folder, 5 deep; at most 4 are looked into.",
+        "a/b/c/d/e": "a/b/c/d/e is a folder at depth 5; folders are searched to depth 4.",
         "mnistm": "mnistm is a link; expected the file itself.",
         "new\\nline.png": "new\\nline.png has a name with characters that cannot be shown; "
         "expected plain letters and digits.",
@@ -306,11 +306,11 @@ def test_a_fault_of_ours_is_never_the_students(tmp_path, monkeypatch):
     def full(*arguments, **options):
         raise OSError(28, "No space left on device", "/somewhere")
 
-    monkeypatch.setattr("grading.files.collect._Collector.copy", full)
+    monkeypatch.setattr("grading.files.take._Collector.copy", full)
     result = run_script(workplace, 1, {}, tmp_path / "out", TRUSTED)
     assert (result.status, result.message) == (
         "error",
-        f"{OURS}: /somewhere cannot be written (No space left on device).",
+        f"{OURS}: /somewhere cannot be written (No space left on device); free some space or choose another folder.",
     )
 
     def broken(*arguments, **options):
@@ -366,16 +366,16 @@ def test_a_fetch_that_takes_too_much_is_stopped(tmp_path):
 
 @needs_sandbox
 def test_a_disk_of_ours_that_gets_full_is_our_fault(tmp_path, monkeypatch):
-    monkeypatch.setattr("grading.sandbox.run.DISK_RESERVE", 2**62)
+    monkeypatch.setattr("grading.sandbox.limits.DISK_RESERVE", 2**62)
     workplace = at_work(tmp_path, hw2_download_ckpt="sleep 60")
     result = fetch(workplace)
     assert result.status == "error"
-    assert "make room" in result.message
+    assert "free some space" in result.message
 
 
 @needs_sandbox
 def test_a_machine_that_runs_out_of_memory_is_our_fault(tmp_path, monkeypatch):
-    monkeypatch.setattr("grading.sandbox.run.MEMORY_RESERVE", 2**62)
+    monkeypatch.setattr("grading.sandbox.limits.MEMORY_RESERVE", 2**62)
     result = run_script(at_work(tmp_path, hw2_1="sleep 60"), 1, {}, tmp_path / "out")
     assert result.status == "error"
     assert "the machine ran out of memory" in result.message.lower()
