@@ -14,7 +14,7 @@ TAIL_LINES = 20
 OUTCOMES = {"pass": "pass", "fail": "fail", "error": "could not check", "warning": "warning"}
 """How people are told a status."""
 
-NO_POINTS = "The points of this homework are not known."
+NO_POINTS = "The points of this homework are not known, so only scores are shown."
 
 
 def log_tail(log: str, lines: int = TAIL_LINES) -> list[str]:
