@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from grading.core.results import Part, ProblemResult, ScoreLine, SubmissionResult
 from grading.core.text import counted, listed, printable
-from grading.points.lines import total, verdict
+from grading.points.lines import counted_points, total, verdict
 
 TAIL_LINES = 20
 
@@ -89,11 +89,6 @@ def tracebacks(result: SubmissionResult) -> Iterator[tuple[str, str]]:
 def shown_points(points: float | None) -> str:
     """Points with at most two decimals, "?" for what could not be checked."""
     return "?" if points is None else f"{round(points, 2) + 0.0:g}"  # + 0.0: no -0
-
-
-def counted_points(points: float | None) -> str:
-    """Points with their noun."""
-    return f"{shown_points(points)} {'point' if shown_points(points) == '1' else 'points'}"
 
 
 def shown_seconds(seconds: float) -> str:

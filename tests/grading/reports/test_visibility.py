@@ -4,7 +4,6 @@ import pytest
 
 from grading.core.results import Part, ScoreLine
 from grading.reports.visibility import (
-    counted_points,
     has_points,
     has_private,
     log_tail,
@@ -109,13 +108,6 @@ def test_points_are_known_unless_no_line_has_any():
     assert passed_lines(without) == passed_lines(submission_result()) == (3, 7)
     assert "points" not in unchecked_sentence(without)
     assert unchecked_sentence(without).startswith("1 score could not be checked (Problem 3, private prompts)")
-
-
-@pytest.mark.parametrize(
-    ("points", "shown"), [(1.0, "1 point"), (0.999, "1 point"), (0.0, "0 points"), (None, "? points")]
-)
-def test_points_and_their_noun_agree(points, shown):
-    assert counted_points(points) == shown
 
 
 @pytest.mark.parametrize(
