@@ -102,5 +102,6 @@ def _deduction(key: str, title: str, points: float, message: str) -> ScoreLine:
 
 
 def counted_points(points: float) -> str:
-    """Points with their noun, such as "34.5 points"."""
-    return f"{round(points, 4):g} {'point' if points == 1 else 'points'}"
+    """Points with at most two decimals and their noun, such as "34.5 points"."""
+    shown = f"{round(points, 2) + 0.0:g}"  # + 0.0: no -0
+    return f"{shown} {'point' if shown == '1' else 'points'}"

@@ -11,9 +11,9 @@ from typing import Any
 
 from grading.core.results import Check, Part, ScoreLine, SubmissionResult
 from grading.core.text import printable
+from grading.points.lines import counted_points
 from grading.reports.visibility import (
     NO_POINTS,
-    counted_points,
     has_points,
     is_deduction,
     log_tail,
@@ -63,9 +63,9 @@ def _summary(result: SubmissionResult) -> Iterator[str]:
     if not has_points(result):
         yield NO_POINTS
         if not any(line.private for line in result.lines):
-            yield "{} of {} scores reach what is expected.".format(*passed_lines(result))
+            yield "Passed: {} of {}.".format(*passed_lines(result))
     elif not unchecked:
-        yield f"All of the {counted_points(result.max_points)} were checked."
+        yield f"Everything was checked: {counted_points(result.max_points)} in all."
     if unchecked:
         yield unchecked
 

@@ -6,9 +6,9 @@ from xml.etree import ElementTree
 
 from grading.core.results import ScoreLine, StageResult, SubmissionResult
 from grading.core.text import printable
+from grading.points.lines import counted_points
 from grading.reports.visibility import (
     NO_POINTS,
-    counted_points,
     has_points,
     is_deduction,
     log_tail,
@@ -66,7 +66,7 @@ def _add_line(suite: ElementTree.Element, name: str, line: ScoreLine, stages: li
     )
     said = printable(line.message)
     if is_deduction(line):
-        said = f"{counted_points(line.points)}. {said}"
+        said = f"{counted_points(line.points or 0.0)}. {said}"
         ElementTree.SubElement(case, "skipped", message=said)
         return
     if pointed:

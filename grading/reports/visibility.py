@@ -7,14 +7,14 @@ from dataclasses import replace
 
 from grading.core.results import Part, ProblemResult, ScoreLine, SubmissionResult
 from grading.core.text import counted, listed, printable
-from grading.points.lines import total, verdict
+from grading.points.lines import counted_points, total, verdict
 
 TAIL_LINES = 20
 
 OUTCOMES = {"pass": "pass", "fail": "fail", "error": "could not check", "warning": "warning"}
 """How people are told a status."""
 
-NO_POINTS = "The points of this homework are not known."
+NO_POINTS = "The points of this homework are not known, so only scores are shown."
 
 
 def log_tail(log: str, lines: int = TAIL_LINES) -> list[str]:
@@ -89,11 +89,6 @@ def tracebacks(result: SubmissionResult) -> Iterator[tuple[str, str]]:
 def shown_points(points: float | None) -> str:
     """Points with at most two decimals, "?" for what could not be checked."""
     return "?" if points is None else f"{round(points, 2) + 0.0:g}"  # + 0.0: no -0
-
-
-def counted_points(points: float | None) -> str:
-    """Points with their noun."""
-    return f"{shown_points(points)} {'point' if shown_points(points) == '1' else 'points'}"
 
 
 def shown_seconds(seconds: float) -> str:

@@ -150,7 +150,9 @@ def stage_results() -> list[StageResult]:
         StageResult("copy", "pass", "The submission was copied."),
         StageResult("fetch", "pass", "hw2_download_ckpt.sh ran to its end.", "downloading\ndone", 61.5),
         StageResult("freeze", "pass", "The submission was frozen."),
-        StageResult("hw2_1.sh", "pass", "hw2_1.sh ran to its end.", "100%|####| 50/50", 412.25, kind="script", problem=1),
+        StageResult(
+            "hw2_1.sh", "pass", "hw2_1.sh ran to its end.", "100%|####| 50/50", 412.25, kind="script", problem=1
+        ),
         StageResult("hw2_2.sh public", "pass", "hw2_2.sh ran to its end.", "", 96.0, problem=2, **public),
         StageResult(
             "hw2_2.sh private", "fail", "hw2_2.sh was stopped: it ran longer than 5 minutes.", "PRIVATE-LOG", 300.0,
@@ -241,16 +243,15 @@ def hostile_result() -> SubmissionResult:
         CONCEPTS.result(
             ConceptsResult("fail", 1, 1, {HOSTILE: score}, checks=[Check(HOSTILE, "warning", HOSTILE)]), Part.PUBLIC
         ),
+        CONCEPTS.unchecked(Part.PRIVATE, Check(HOSTILE, "error", HOSTILE)),
     ]
     results = [replace(each, ended=HOSTILE, summary=HOSTILE, traceback=HOSTILE) for each in results]
     found = regraded(good, results)
+    own = {"message": HOSTILE, "log": f"{HOSTILE}\n{HOSTILE}", "refused": [HOSTILE] * 7, "traceback": HOSTILE}
     return replace(
         found,
         lines=[replace(line, title=line.title + HOSTILE, message=HOSTILE) for line in found.lines],
-        stages=[
-            replace(stage, message=HOSTILE, log=f"{HOSTILE}\n{HOSTILE}", refused=[HOSTILE] * 7, traceback=HOSTILE)
-            for stage in good.stages
-        ],
+        stages=[replace(stage, status="error" if stage.status == "error" else "fail", **own) for stage in good.stages],
         warnings=[Check(HOSTILE, "warning", HOSTILE)],
         record={HOSTILE: {HOSTILE: HOSTILE}},
     )

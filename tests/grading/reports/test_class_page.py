@@ -6,18 +6,21 @@ from urllib.parse import unquote_to_bytes
 
 import pytest
 
-from grading.reports.class_page import (
-    _bins,
-    class_page,
-    digit_rates,
-    far_values,
-    line_rates,
-    outliers,
-    prompt_rates,
-    report_link,
-    scores_csv,
+from grading.core.results import Figure, Part
+from grading.homeworks.fall2024 import DIGITS, FALL2024
+from grading.reports.class_page import class_page, report_link
+from grading.reports.class_statistics import bins, far_values, line_rates, mean_tables, outliers
+from grading.reports.scores_csv import scores_csv
+from grading.reports.visibility import NO_POINTS
+from tests.grading.reported import (
+    HOSTILE_NAME,
+    WITHOUT_POINTS,
+    digits_result,
+    hostile_result,
+    regraded,
+    submission_result,
+    summed,
 )
-from tests.grading.reported import HOSTILE_NAME, digits_result, hostile_result, submission_result
 
 
 def rows(results):
@@ -32,26 +35,26 @@ def rescored(name, **points):
         else line
         for line in result.lines
     ]
-    return replace(result, lines=lines)
+    return summed(result, lines)
 
 
 def test_the_table_has_a_row_per_submission_and_a_column_per_line():
     (row,) = rows([submission_result()])
     assert row["submission"] == "r12345678"
     assert row["status"] == "error"
-    assert [float(row[c]) for c in ("points", "max_points", "unchecked")] == [24.15, 68.33, 3.3333]
+    assert [float(row[c]) for c in ("points", "max_points", "unchecked")] == [25.9, 70, 10]
     assert float(row["1 simple"]) == 10
     assert float(row["1 strong"]) == 0
-    assert row["3 private 0/0"] == "not checked"
-    assert float(row["late"]) == -10.35
+    assert row["3 private"] == "not checked"
+    assert float(row["late"]) == -11.1
     assert float(row["seconds hw2_1.sh"]) == 412.25
     assert row["warnings"] == "1"
 
 
 def test_a_line_that_a_submission_lacks_is_empty_and_columns_stay_in_order():
-    short = replace(submission_result("r2"), lines=submission_result().lines[:2], stages=[])
+    short = replace(submission_result("r2"), lines=submission_result().lines[:2], stages=[], results=[])
     first, second = rows([short, submission_result("r1")])
-    assert first["2 public"] == first["seconds hw2_1.sh"] == ""
+    assert first["2 public"] == first["2 public MSE"] == first["seconds hw2_1.sh"] == ""
     assert float(second["2 public"]) == 10
     assert list(first)[5:8] == ["1 simple", "1 strong", "2 public"]
 
@@ -73,7 +76,7 @@ def test_names_stay_in_their_cells():
 def test_ordinary_names_and_negative_numbers_stay_as_they_are():
     row = rows([submission_result("r1-a_b@c")])[0]
     assert row["submission"] == "r1-a_b@c"
-    assert row["late"] == "-10.35"
+    assert row["late"] == "-11.1"
 
 
 def test_hostile_lines_make_no_formula_either():
@@ -90,49 +93,64 @@ def test_an_empty_class_is_a_header():
 
 
 def test_pass_rates_leave_out_what_could_not_be_checked():
-    results = [rescored("a"), rescored("b", **{"1 strong": 5.0, "3 private 0/0": 10 / 3}), rescored("c")]
+    results = [rescored("a"), rescored("b", **{"1 strong": 5.0, "3 private": 10.0}), rescored("c")]
     rates = {rate.name: rate for rate in line_rates(results)}
     assert rates["1 strong"].share == pytest.approx(1 / 3)
     assert rates["1 strong"].points == pytest.approx(5 / 3)
-    assert rates["3 private 0/0"].share == 1.0
-    assert rates["3 private 0/0"].unchecked == 2
-    assert rates["3 private 0/0"].points == pytest.approx(10 / 3)
+    assert rates["3 private"].share == 1.0
+    assert rates["3 private"].unchecked == 2
+    assert rates["3 private"].points == 10
     assert rates["report 1"].share is None
     assert "late" not in rates
 
 
 def test_a_line_that_nobody_could_check_has_no_rate():
-    (rate,) = [rate for rate in line_rates([submission_result()]) if rate.name == "3 private 0/0"]
+    (rate,) = [rate for rate in line_rates([submission_result()]) if rate.name == "3 private"]
     assert (rate.share, rate.points, rate.unchecked) == (None, None, 1)
 
 
-def test_digit_rates_are_means_over_those_who_have_the_digit():
-    without = replace(digits_result(), per_digit={"mnistm": {"0": 0.5}, "svhn": {}})
-    results = [
-        submission_result(),
-        replace(submission_result(), digits=without),
-        replace(submission_result(), digits=None),
-    ]
-    rates = digit_rates(results)
-    assert rates["mnistm"][0] == pytest.approx((0.97 + 0.5) / 2)
-    assert rates["mnistm"][1] == pytest.approx(0.97)
-    assert rates["svhn"][8] == pytest.approx(0.7)
-    assert digit_rates([replace(submission_result(), digits=None)]) == {}
+def test_means_are_over_those_who_have_a_value():
+    few = DIGITS.result(replace(digits_result(), per_digit={"mnistm": {"0": 0.5}, "svhn": {}}))
+    results = [regraded(submission_result(), each) for each in (submission_result().results, [few], [])]
+    means = {(mean.run, mean.table.title): mean.table for mean in mean_tables(results)}
+    table = means["Problem 1: digits", "accuracy"]
+    assert table.columns == ["MNIST-M", "SVHN"]
+    assert table.rows == [f"digit {digit}" for digit in range(10)]
+    assert table.cells["digit 0", "MNIST-M"].value == pytest.approx((0.96 + 0.5) / 2)
+    assert table.cells["digit 1", "MNIST-M"].value == pytest.approx(0.96)
+    assert table.cells["digit 8", "SVHN"].value == pytest.approx(0.7)
+    assert mean_tables([regraded(submission_result(), [])]) == []
 
 
-def test_prompt_rates_are_by_part_and_prompt():
-    first, second = prompt_rates([submission_result(), replace(submission_result(), concepts={})])
-    assert (first.name, first.share, second.name, second.share) == ("public 0/0", 1.0, "public 0/1", 0.0)
-    assert (second.image_score, second.text_score) == (76.0, 34.5)
+def test_means_of_prompts_are_by_part_and_prompt():
+    (mean,) = [mean for mean in mean_tables([submission_result()] * 2) if mean.table.title == "prompt"]
+    assert (mean.run, mean.private, mean.bars) == ("Problem 3: concepts, public prompts", False, False)
+    assert [row.split()[0] for row in mean.table.rows] == ["0/0", "0/1"]
+    image, text = (mean.table.cells[mean.table.rows[1], column] for column in ("image score", "text score"))
+    assert (image.value, image.baseline) == (76.0, 74.0)
+    assert (text.value, text.baseline) == (34.5, 35.0)
+
+
+def test_means_of_any_problem_stand_in_tables_and_private_ones_are_marked():
+    def with_value(value):
+        figure = Figure("iou", "IoU of 1", value, table="mask", row="1", column="IoU")
+        result = replace(submission_result().results[2], title="Problem 2: masks", figures=[figure])
+        return replace(submission_result(), results=[result])
+
+    (mean,) = mean_tables([with_value(0.5), with_value(None), with_value(1.0)])
+    assert (mean.run, mean.private) == ("Problem 2: masks", True)
+    assert mean.table.cells["1", "IoU"].value == 0.75
+    (mean,) = mean_tables([with_value(None)])
+    assert mean.table.cells["1", "IoU"].value is None
 
 
 def test_every_submission_is_in_one_bar_of_the_histogram():
     points = [0.0, 2.99, 3.0, 50.0, 60.0]
-    bins = _bins([replace(submission_result(), points=p, max_points=60.0) for p in points])
-    assert [b.count for b in bins] == [2, 1] + [0] * 14 + [1, 0, 0, 1]
-    assert (bins[0].low, bins[0].high, bins[-1].high) == (0, 3, 60)
-    assert sum(b.count for b in _bins([submission_result()])) == 1
-    assert _bins([]) == []
+    found = bins([replace(submission_result(), points=p, max_points=60.0) for p in points])
+    assert [b.count for b in found] == [2, 1] + [0] * 14 + [1, 0, 0, 1]
+    assert (found[0].low, found[0].high, found[-1].high) == (0, 3, 60)
+    assert sum(b.count for b in bins([submission_result()])) == 1
+    assert bins([]) == []
 
 
 def test_outliers_by_hand():
@@ -176,8 +194,8 @@ def test_links_lead_to_the_folder_of_the_name_and_to_no_other(name):
 
 
 def test_the_page_shows_failed_slowest_warned_and_unchecked():
-    page = class_page([submission_result("r1"), submission_result("r2")])
-    assert "2 not fully checked." in page
+    page = class_page([submission_result("r1"), submission_result("r2")], FALL2024)
+    assert "2 submissions not fully checked." in page
     assert "hw2_2.sh was stopped: it ran longer than 5 minutes." in page
     assert "MemoryError" in page
     assert "6:52 min" in page
@@ -188,4 +206,57 @@ def test_the_page_shows_failed_slowest_warned_and_unchecked():
 
 def test_the_histogram_is_told_in_words():
     results = [replace(submission_result(f"r{i}"), points=p, max_points=20.0) for i, p in enumerate([0.5, 0.7, 19.0])]
-    assert 'aria-label="Histogram of points: 2 from 0 to 1; 1 from 19 to 20"' in class_page(results)
+    assert 'aria-label="Histogram of points: 2 from 0 to 1; 1 from 19 to 20"' in class_page(results, FALL2024)
+
+
+def test_outliers_are_looked_for_in_headline_figures_that_can_give_points():
+    def with_figures(name, value):
+        figures = [
+            Figure("a", "counted", value),
+            Figure("b", "informative", value, informative=True),
+            Figure("c", "one of many", value, table="t", row="r", column="c"),
+            Figure("d", "unknown", None),
+        ]
+        result = replace(submission_result().results[1], figures=figures, part=Part.PUBLIC)
+        return replace(submission_result(name), results=[result])
+
+    found = outliers([*(with_figures(f"r{i}", 1.0) for i in range(8)), with_figures("odd", 5.0)])
+    assert [(o.submission, o.figure) for o in found] == [("odd", "Problem 2: faces, public noises: counted")]
+
+
+def test_headline_figures_have_columns_in_the_table():
+    (row,) = rows([submission_result()])
+    assert float(row["1 mean accuracy"]) == 0.94
+    assert float(row["2 public MSE"]) == 0.26
+    assert float(row["2 private MSE"]) == 676
+    assert float(row["3 public prompts passed"]) == 1
+    assert "3 private prompts passed" not in row
+
+
+def test_without_points_page_and_table_say_so_and_show_what_passed():
+    results = [submission_result(f"r{i}", WITHOUT_POINTS) for i in range(2)]
+    (row, _) = rows(results)
+    assert [row[c] for c in ("points", "max_points", "unchecked")] == ["not known"] * 3
+    assert (row["1 simple"], row["1 strong"], row["3 private"]) == ("pass", "fail", "not checked")
+    page = class_page(results, WITHOUT_POINTS)
+    assert NO_POINTS in page
+    assert "Its official baselines were never published." in page
+    assert '3 <span class="soft">of 7 passed</span>' in page
+    for absent in ("Mean points", "points, median", "/ 0<", "Histogram"):
+        assert absent not in page
+    assert "2 submissions not fully checked." in page
+    usual = class_page([submission_result()], FALL2024)
+    assert NO_POINTS not in usual
+    assert "Mean points" in usual
+
+
+def test_the_page_names_its_homework():
+    assert "<title>Class – DLCV Fall 2024, homework 2</title>" in class_page([], FALL2024)
+    assert "Homework without points · for staff" in class_page([], WITHOUT_POINTS)
+
+
+def test_one_submission_is_one_submission():
+    page = class_page([submission_result()], FALL2024)
+    assert ">1 submission<" in page
+    assert "1 submission not fully checked." in page
+    assert ">1 warning<" in page

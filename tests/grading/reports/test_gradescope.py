@@ -6,9 +6,10 @@ from importlib.resources import files
 import jsonschema
 import pytest
 
-from grading.core.results import ConceptsResult, ScoreLine
+from grading.core.results import Figure, Part, ScoreLine
 from grading.reports.gradescope import gradescope_results
-from tests.grading.reported import hostile_result, submission_result
+from grading.reports.visibility import NO_POINTS
+from tests.grading.reported import WITHOUT_POINTS, hostile_result, submission_result, summed, without_private
 
 SCHEMA = json.loads((files("grading.reports") / "schemas" / "gradescope.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
@@ -23,7 +24,11 @@ def test_the_schema_is_one():
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
-@pytest.mark.parametrize("result", [submission_result(), hostile_result()], ids=["usual", "hostile"])
+@pytest.mark.parametrize(
+    "result",
+    [submission_result(), hostile_result(), submission_result(homework=WITHOUT_POINTS)],
+    ids=["usual", "hostile", "without points"],
+)
 def test_results_fit_the_schema_as_the_json_that_is_written(result):
     written = json.dumps(gradescope_results(result), allow_nan=False)
     VALIDATOR.validate(json.loads(written))
@@ -31,7 +36,7 @@ def test_results_fit_the_schema_as_the_json_that_is_written(result):
 
 
 def test_a_result_without_lines_fits_too():
-    empty = replace(submission_result(), lines=[], stages=[], digits=None, faces={}, concepts={}, warnings=[])
+    empty = replace(submission_result(), lines=[], stages=[], results=[], warnings=[])
     VALIDATOR.validate(gradescope_results(empty))
 
 
@@ -77,14 +82,14 @@ def test_without_a_total_every_test_that_students_see_must_have_a_score():
 
 def test_what_could_not_be_checked_has_no_score_and_the_top_says_so():
     found = gradescope_results(submission_result())
-    test = by_line(submission_result())["3 private 0/0"]
+    test = by_line(submission_result())["3 private"]
     assert not {"score", "max_score", "status"} & test.keys()
     assert test["extra_data"]["points"] is None
-    assert "could not be checked, 3.33 points" in test["name"]
-    assert "3.33 of 68.33 points could not be checked" in found["output"]
+    assert "could not be checked, 10 points" in test["name"]
+    assert "10 of 70 points could not be checked" in found["output"]
     assert "grade this submission again" in found["output"]
-    assert found["extra_data"]["unchecked_points"] == pytest.approx(10 / 3, abs=1e-5)
-    assert found["score"] == 24.15
+    assert found["extra_data"]["unchecked_points"] == 10
+    assert found["score"] == 25.9
 
 
 def test_the_total_is_that_of_the_tests_where_points_do_not_go_below_zero():
@@ -94,28 +99,27 @@ def test_the_total_is_that_of_the_tests_where_points_do_not_go_below_zero():
 
 def test_where_all_was_checked_the_top_says_that():
     lines = [line for line in submission_result().lines if line.points is not None]
-    found = gradescope_results(replace(submission_result(), lines=lines, unchecked=0.0))
-    assert "could not" not in found["output"]
+    found = gradescope_results(summed(submission_result(), lines))
+    assert found["output"] == "Everything was checked: 60 points in all."
 
 
 def test_students_see_private_lines_and_shares_of_them_only_once_grades_are_published():
     tests = by_line(submission_result())
     shown = {name: test["visibility"] for name, test in tests.items()}
-    assert {name for name, seen in shown.items() if seen != "visible"} == {"2 private", "3 private 0/0", "late"}
+    assert {name for name, seen in shown.items() if seen != "visible"} == {"2 private", "3 private", "late"}
     assert set(shown.values()) == {"visible", "after_published"}
 
 
 def test_nothing_that_students_see_at_once_speaks_of_private_things():
     found = gradescope_results(submission_result())
     early = [test for test in found["tests"] if test["visibility"] == "visible"]
-    for text in ("PRIVATE", "681", "2 pictures"):
+    for text in ("PRIVATE", "676", "2 pictures"):
         assert text not in json.dumps([early, found["output"], found["leaderboard"]])
         assert text in json.dumps(found)
 
 
 def test_a_deduction_without_private_lines_is_shown():
-    lines = [line for line in submission_result().lines if not line.private]
-    assert by_line(replace(submission_result(), lines=lines))["late"]["visibility"] == "visible"
+    assert by_line(without_private(submission_result()))["late"]["visibility"] == "visible"
 
 
 def test_warnings_are_for_staff_and_count_nothing():
@@ -130,10 +134,10 @@ def test_passed_failed_and_deducted():
     tests = by_line(submission_result())
     assert {name: test.get("status") for name, test in tests.items()} == {
         "1 simple": "passed", "1 strong": "failed", "2 public": "passed", "2 private": "failed",
-        "3 public 0/0": "passed", "3 public 0/1": "failed", "3 private 0/0": None, "report 1": "passed",
+        "3 public 0/0": "passed", "3 public 0/1": "failed", "3 private": None, "report 1": "passed",
         "late": "failed",
     }  # fmt: skip
-    assert tests["late"]["score"] == -10.35
+    assert tests["late"]["score"] == -11.1
     assert tests["late"]["max_score"] == 0
 
 
@@ -159,11 +163,49 @@ def test_the_leaderboard_is_about_public_inputs():
 
 
 def test_the_leaderboard_leaves_out_what_could_not_be_checked():
-    result = replace(submission_result(), digits=None, faces={}, concepts={"public": ConceptsResult("error")})
-    assert gradescope_results(result)["leaderboard"] == []
+    result = submission_result()
+    assert gradescope_results(replace(result, results=[result.results[-1]]))["leaderboard"] == []
+    unknown = replace(result.results[0], figures=[replace(result.results[0].figures[0], value=None)])
+    assert gradescope_results(replace(result, results=[unknown]))["leaderboard"] == []
+
+
+def test_any_figure_with_a_title_is_on_the_leaderboard_in_its_own_order():
+    figures = [
+        Figure("iou", "IoU", 0.12345, "%", 1, leaderboard="IoU %"),
+        Figure("seconds", "seconds", 3.14159, decimals=2, higher_is_better=False, leaderboard="Seconds"),
+        Figure("other", "other", 1.0),
+    ]
+    result = replace(submission_result().results[0], figures=figures)
+    board = gradescope_results(replace(submission_result(), results=[result]))["leaderboard"]
+    assert board == [
+        {"name": "IoU %", "value": 12.3, "order": "desc"},
+        {"name": "Seconds", "value": 3.14, "order": "asc"},
+    ]
+    private = replace(result, part=Part.PRIVATE)
+    assert gradescope_results(replace(submission_result(), results=[private]))["leaderboard"] == []
+
+
+def test_without_points_no_line_has_a_score_and_the_top_says_so():
+    result = submission_result(homework=WITHOUT_POINTS)
+    found = gradescope_results(result)
+    assert found["output"].startswith(NO_POINTS)
+    assert "1 score could not be checked" in found["output"]
+    tests = by_line(result)
+    for test in tests.values():
+        assert not {"score", "max_score", "status"} & test.keys()
+    assert tests["1 simple"]["name"] == "Problem 1, simple baseline (passed)"
+    assert tests["1 strong"]["name"] == "Problem 1, strong baseline (failed)"
+    assert tests["3 private"]["name"] == "Problem 3, private prompts (could not be checked)"
+
+
+def test_without_points_the_top_counts_passed_scores_only_where_none_is_private():
+    result = submission_result(homework=WITHOUT_POINTS)
+    lines = [line for line in result.lines if not line.private]
+    assert "Passed: 3 of 5." in gradescope_results(summed(result, lines))["output"]
+    assert "Passed" not in gradescope_results(result)["output"]
 
 
 def test_no_score_is_minus_zero():
-    line = ScoreLine("staff fixed", "Code mended by staff", -0.0, 0.0, "pass", "Nothing to take.")
+    line = ScoreLine(None, Part.WHOLE, "staff fixed", "deduction", "Code fixed by staff", -0.0, 0.0, "pass", "Nothing.")
     test = by_line(replace(submission_result(), lines=[line]))["staff fixed"]
     assert str(test["score"]) == "0.0"

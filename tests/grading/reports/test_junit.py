@@ -4,8 +4,8 @@ from xml.etree import ElementTree
 import pytest
 
 from grading.reports.junit import junit_xml
-from grading.reports.visibility import public_part
-from tests.grading.reported import hostile_result, submission_result
+from grading.reports.visibility import NO_POINTS, public_part
+from tests.grading.reported import WITHOUT_POINTS, hostile_result, submission_result
 
 
 def parsed(result):
@@ -24,7 +24,7 @@ def outcomes(root):
 def test_each_line_is_a_test_case_with_its_outcome():
     assert outcomes(parsed(submission_result())) == {
         "1 simple": "passed", "1 strong": "failure", "2 public": "passed", "2 private": "failure",
-        "3 public 0/0": "passed", "3 public 0/1": "failure", "3 private 0/0": "error", "report 1": "passed",
+        "3 public 0/0": "passed", "3 public 0/1": "failure", "3 private": "error", "report 1": "passed",
         "late": "skipped", "hw2_1.sh mnistm repeated": "skipped",
     }  # fmt: skip
 
@@ -49,14 +49,15 @@ def test_suites_take_the_time_of_their_scripts_and_the_whole_of_all():
 
 
 def test_a_failure_says_points_sentence_and_last_words():
+    (line,) = [line for line in submission_result().lines if line.name == "3 public 0/1"]
     failure = parsed(submission_result()).find(".//testcase[@name='3 public 0/1']/failure")
-    assert failure.get("message") == "0 of 2.5 points. 0/1: expected 35."
+    assert failure.get("message") == f"0 of 5 points. {line.message}"
     assert failure.text.endswith("MemoryError")
 
 
 def test_what_could_not_be_checked_is_an_error_and_no_zero():
-    error = parsed(submission_result()).find(".//testcase[@name='3 private 0/0']/error")
-    assert error.get("message").startswith("? of 3.33 points")
+    error = parsed(submission_result()).find(".//testcase[@name='3 private']/error")
+    assert error.get("message").startswith("? of 10 points")
 
 
 def test_hostile_text_stays_text():
@@ -87,3 +88,14 @@ def test_the_public_part_tells_nothing_private():
 def test_a_result_without_lines_is_a_document_too():
     root = parsed(replace(submission_result(), lines=[], stages=[], warnings=[]))
     assert root.get("tests") == "0"
+
+
+def test_without_points_every_case_keeps_its_outcome_and_says_none():
+    root = parsed(submission_result(homework=WITHOUT_POINTS))
+    found, usual = outcomes(root), outcomes(parsed(submission_result()))
+    assert found == {name: kind for name, kind in usual.items() if name not in ("report 1", "late")}
+    assert root.find("properties/property").get("value") == NO_POINTS
+    assert parsed(submission_result()).find("properties") is None
+    said = [reason.get("message") for kind in ("failure", "error") for reason in root.iter(kind)]
+    assert len(said) == 4
+    assert not any("points" in sentence for sentence in said)

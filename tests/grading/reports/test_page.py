@@ -4,12 +4,21 @@ from pathlib import Path
 
 import pytest
 
+from grading.core.results import Card, Frame
+from grading.homeworks.fall2024 import FALL2024
 from grading.reports.class_page import class_page
-from grading.reports.pictures import Pictures
-from grading.reports.submission_page import environment, submission_page
-from grading.reports.visibility import public_part
+from grading.reports.submission_page import environment, student_page, submission_page
+from grading.reports.visibility import NO_POINTS, public_part
 from tests.grading.browser import PHONE, look_at, needs_browser
-from tests.grading.reported import HOSTILE, HOSTILE_NAME, hostile_result, pictures_of, submission_result
+from tests.grading.reported import (
+    HOSTILE,
+    HOSTILE_NAME,
+    WITHOUT_POINTS,
+    hostile_result,
+    pictures_of,
+    submission_result,
+    without_private,
+)
 
 TAGS = {
     "a", "b", "bdi", "body", "dd", "details", "div", "dl", "dt", "figcaption", "figure", "footer", "h1", "h2", "h3",
@@ -21,14 +30,17 @@ TAGS = {
 @pytest.fixture(scope="module")
 def pages():
     usual, hostile = submission_result(), hostile_result()
+    unscored = submission_result(homework=WITHOUT_POINTS)
     pictures = pictures_of(usual)
     return {
-        "staff": submission_page(usual, pictures),
-        "public": submission_page(usual, pictures, public_only=True),
-        "hostile": submission_page(hostile, pictures_of(hostile)),
-        "bare": submission_page(replace(usual, lines=[], stages=[], digits=None, faces={}, concepts={}, record={})),
-        "class": class_page([usual, hostile, *(submission_result(f"r{i}") for i in range(6))]),
-        "no class": class_page([]),
+        "staff": submission_page(usual, pictures, FALL2024),
+        "public": student_page(usual, pictures, FALL2024),
+        "hostile": submission_page(hostile, pictures_of(hostile), FALL2024),
+        "bare": submission_page(replace(usual, lines=[], stages=[], results=[], record={}), {}, FALL2024),
+        "no points": submission_page(unscored, pictures_of(unscored), WITHOUT_POINTS),
+        "class without points": class_page([unscored] * 2, WITHOUT_POINTS),
+        "class": class_page([usual, hostile, *(submission_result(f"r{i}") for i in range(6))], FALL2024),
+        "no class": class_page([], FALL2024),
     }
 
 
@@ -55,10 +67,11 @@ def test_whatever_strangers_wrote_is_text(seen):
 
 @needs_browser
 def test_titles_are_those_of_the_pages(seen):
-    assert seen[0]["staff"].title == "r12345678 – DLCV HW2"
+    assert seen[0]["staff"].title == "r12345678 – DLCV Fall 2024, homework 2"
     assert seen[0]["hostile"].title.startswith("=<script>document.title")
-    assert seen[0]["hostile"].title.endswith("– DLCV HW2")
-    assert seen[0]["class"].title == "Class – DLCV HW2"
+    assert seen[0]["hostile"].title.endswith("– DLCV Fall 2024, homework 2")
+    assert seen[0]["class"].title == "Class – DLCV Fall 2024, homework 2"
+    assert seen[0]["no points"].title == "r12345678 – Homework without points"
 
 
 @needs_browser
@@ -77,8 +90,9 @@ def test_no_page_scrolls_sideways_on_a_phone(seen):
 @needs_browser
 def test_every_picture_is_there_and_told_in_words(seen):
     counts = {name: len(page.images) for name, page in seen[0].items()}
-    assert counts == {"staff": 2 + 2 * 2 * 3 + 10, "public": 2 + 2 * 3 + 10, "hostile": 2 + 3 + 5} | dict.fromkeys(
-        ("bare", "class", "no class"), 0
+    staff = 2 + 2 * 2 * 3 + 10
+    assert counts == {"staff": staff, "public": staff - 6, "hostile": 2 + 3 + 5, "no points": staff} | dict.fromkeys(
+        ("bare", "class", "no class", "class without points"), 0
     )
     for page in seen[0].values():
         for start, width, told in page.images:
@@ -93,7 +107,7 @@ def test_links_of_the_class_page_lead_to_submissions_and_nowhere_else(seen):
     assert "students/r12345678/report.html" in links
     assert any(link.startswith("students/%3D%3Cscript%3E") and "%FF" in link for link in links)
     assert all(re.fullmatch(r"students/[A-Za-z0-9%._~-]+/report\.html", link) for link in links)
-    assert all(not page.links for name, page in seen[0].items() if name != "class")
+    assert all(not page.links for name, page in seen[0].items() if "class" not in name)
 
 
 @needs_browser
@@ -105,7 +119,7 @@ def test_the_security_policy_stops_what_would_slip_through(pages, tmp_path):
     page = pages["bare"].replace("</body>", f"{slipped}</body>")
     found, asked = look_at(tmp_path, {"guarded": page, "open": re.sub(r"<meta http-equiv=[^>]+>", "", page)})
     assert found["open"].title == "stolen"  # so this test can fail
-    assert found["guarded"].title == "r12345678 – DLCV HW2"
+    assert found["guarded"].title == "r12345678 – DLCV Fall 2024, homework 2"
     assert asked.count("/stolen.png") == asked.count("/stolen.css") == asked.count("/stolen.html") == 1
 
 
@@ -123,7 +137,7 @@ def test_a_page_brings_all_it_needs(pages):
 
 
 def test_the_public_page_tells_nothing_private(pages):
-    for told in ("PRIVATE", "681", "private noises", "12 of 500", "for staff, with", "-10.35"):
+    for told in ("PRIVATE", "676", "private noises", "12 of 500", "for staff, with", "-11.1", "Traceback of"):
         assert told in pages["staff"], told
         assert told not in re.sub(r'"data:[^"]+"', "", pages["public"]), told
     assert pages["public"].count("data:image") == pages["staff"].count("data:image") - 6
@@ -131,7 +145,7 @@ def test_the_public_page_tells_nothing_private(pages):
 
 def test_the_public_part_has_its_own_totals_and_status():
     public = public_part(submission_result())
-    assert (public.points, public.max_points, public.unchecked) == (34.5, 45.0, 0.0)
+    assert (public.points, public.max_points, public.unchecked) == (37.0, 50.0, 0.0)
     assert public.status == "fail"
     assert [line.name for line in public.lines][-1] == "report 1"
     assert [stage.stage for stage in public.stages if "private" in stage.stage] == []
@@ -140,13 +154,12 @@ def test_the_public_part_has_its_own_totals_and_status():
 
 
 def test_a_deduction_stays_in_the_public_part_if_nothing_is_private():
-    lines = [line for line in submission_result().lines if not line.private]
-    assert public_part(replace(submission_result(), lines=lines)).lines[-1].name == "late"
+    assert public_part(without_private(submission_result())).lines[-1].name == "late"
 
 
 def test_every_line_stage_check_and_warning_is_on_the_page(pages):
     result = submission_result()
-    checks = [*result.digits.checks, *(c for each in result.concepts.values() for c in each.checks), *result.warnings]
+    checks = [*(check for each in result.results for check in each.checks), *result.warnings]
     for said in (*result.lines, *result.stages, *checks):
         assert said.message in pages["staff"]
     assert "MemoryError" in pages["staff"]
@@ -155,35 +168,36 @@ def test_every_line_stage_check_and_warning_is_on_the_page(pages):
 
 
 def test_what_could_not_be_checked_is_told_and_no_zero(pages):
-    assert "3.33 of 68.33 points could not be checked (Problem 3, private prompt 0/0)" in pages["staff"]
-    row = re.search(r"private prompt 0/0</bdi>.*?</tr>", pages["staff"], re.DOTALL)[0]
-    assert re.search(r'<td class="right">\? <span class="soft">/ 3.33', row)
+    assert "10 of 70 points could not be checked (Problem 3, private prompts)" in pages["staff"]
+    row = re.search(r"private prompts</bdi>.*?</tr>", pages["staff"], re.DOTALL)[0]
+    assert re.search(r'<td class="right">\? <span class="soft">/ 10', row)
     assert "could not be checked (" not in pages["public"]
 
 
 def test_private_lines_parts_and_stages_are_marked_as_such(pages):
     badge = ' <span class="badge">private</span>'
-    for named in ("Problem 2, private noises</bdi>", "faces, private noises", "<bdi>hw2_2.sh private</bdi>"):
+    for named in ("Problem 2, private noises</bdi>", "faces, private noises</bdi>", "<bdi>hw2_2.sh private</bdi>"):
         assert named + badge in pages["staff"]
-    for named in ("Problem 2, public noises</bdi>", "faces, public noises", "<bdi>hw2_2.sh public</bdi>"):
+    for named in ("Problem 2, public noises</bdi>", "faces, public noises</bdi>", "<bdi>hw2_2.sh public</bdi>"):
         assert named in pages["staff"]
         assert named + badge not in pages["staff"]
 
 
 def test_private_parts_are_announced_where_there_are_any(pages):
-    without = replace(submission_result(), lines=[line for line in submission_result().lines if not line.private])
+    without = without_private(submission_result())
     for page, told in (
         (pages["staff"], True),
-        (class_page([submission_result()]), True),
-        (submission_page(without), False),
-        (class_page([without]), False),
+        (class_page([submission_result()], FALL2024), True),
+        (submission_page(without, {}, FALL2024), False),
+        (class_page([without], FALL2024), False),
     ):
         assert "for staff" in page
         assert ("for staff, with private parts" in page) == told
 
 
 def test_a_low_digit_stands_out(pages):
-    assert re.search(r"<b><span class=\"hidden\">digit 8: </span>70%</b>", pages["staff"])
+    assert re.search(r'<b><span class="hidden">row <bdi>8</bdi>: </span><bdi>70%</bdi></b>', pages["staff"])
+    assert pages["staff"].count('<b><span class="hidden">row') == 1
 
 
 def test_the_selected_images_stand_best_first(pages):
@@ -192,9 +206,52 @@ def test_the_selected_images_stand_best_first(pages):
 
 
 def test_a_page_without_pictures_is_still_one():
-    page = submission_page(submission_result(), Pictures())
+    page = submission_page(submission_result(), {}, FALL2024)
     assert "<img" not in page
     assert "Problem 2: faces" in page
+
+
+def test_tracebacks_are_for_staff_alone(pages):
+    for text in ("OSError: PRIVATE disk is full", "ValueError: PRIVATE value"):
+        assert re.search(rf"<details><summary>Traceback[^<]*</summary><pre>[^<]*{text}", pages["staff"])
+    assert "Traceback of the grader" not in pages["public"]
+
+
+def test_logs_of_failed_runs_are_open_and_others_closed(pages):
+    for message, opened in (("hw2_2.sh was stopped", True), ("hw2_1.sh ran to its end", False)):
+        row = re.search(rf'<span class="said"><bdi>{message}[^<]*</bdi></span>\s*<details( open)?>', pages["staff"])
+        assert bool(row[1]) == opened
+
+
+def test_without_points_pages_say_so_and_show_scores(pages):
+    for name in ("no points", "class without points"):
+        assert NO_POINTS in pages[name]
+        assert "/ 0<" not in pages[name]
+        assert "of 0 points" not in pages[name]
+        assert "Its official baselines were never published." in pages[name]
+    assert '<strong>3</strong> <span class="soft">of 7 passed</span>' in pages["no points"]
+    assert ">Total<" not in pages["no points"]
+    assert "Mean accuracy 94.00%" in pages["no points"]
+    assert NO_POINTS not in pages["staff"]
+
+
+def test_every_number_of_any_problem_is_on_its_page(pages):
+    for shown in ("at least 90%", "88.17% to 93.21%", "53.82 dB", "below 20", "diversity"):
+        assert shown in pages["staff"]
+    assert re.search(r'<span class="fail">34.50</span> <span class="soft">of 35</span>', pages["staff"])
+    assert "Judged by <bdi>clip</bdi> (embedded, cdcdcdcd)" in pages["staff"]
+
+
+def test_cards_of_any_problem_are_shown():
+    frames = (Frame("a mask", (("mask.png",),), caption="its mask"), Frame("a source", (("s.png",),), "expected"))
+    cards = [Card("A card", "a note", "fail", frames, "a footnote"), Card("An empty card")]
+    result = replace(submission_result().results[1], title="Problem 9: masks", cards=cards, summary="A summary.")
+    result = replace(submission_result(), results=[result])
+    page = submission_page(result, pictures_of(result), FALL2024)
+    for text in ("Problem 9: masks", "A card", "a note", "its mask", "a footnote", "An empty card", "A summary."):
+        assert text in page
+    assert re.search(r'A card</bdi></b> <span class="badge fail">', page)
+    assert re.findall(r'alt="(a \w+\.)"', page) == ["a mask.", "a source."]
 
 
 def test_templates_escape_whatever_they_print():
