@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from grading.core.bounds import MAX_PIXELS
 from grading.core.errors import GradingError
-from grading.core.spec import MAX_PIXELS
 from grading.core.text import counted, printable
 from grading.files.images import GradedImage, ImageRefused, read_image, read_png
 from grading.sandbox.run import OUTPUT, SUBMISSION, Limits, RunResult, Sandbox, run_sandboxed

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from grading.core.spec import MAX_FILE_BYTES, MAX_PIXELS
+from grading.core.bounds import MAX_FILE_BYTES, MAX_PIXELS
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE, JPEG_SCAN = b"\xff\xd8", b"\xff\xda"

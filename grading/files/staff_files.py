@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from grading.core.bounds import MAX_FILE_BYTES
 from grading.core.errors import GradingError
-from grading.core.spec import MAX_FILE_BYTES
 from grading.core.text import printable
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from grading.core.bounds import MAX_FILE_BYTES
 from grading.core.errors import GradingError
-from grading.core.spec import MAX_FILE_BYTES
 from grading.core.text import counted, printable
 
 MAX_SENTENCES = 100

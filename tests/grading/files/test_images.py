@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from grading.core.spec import MAX_FILE_BYTES
+from grading.core.bounds import MAX_FILE_BYTES
 from grading.files.images import MAX_SCANS, STAFF, DecodedImages, GradedImage, ImageRefused, read_image, read_png
 from tests.grading.files.pngs import PIXELS, chunk, png
 

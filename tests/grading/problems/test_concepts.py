@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from grading.core.bounds import MAX_PIXELS
 from grading.core.errors import GradingError
-from grading.core.spec import MAX_PIXELS
 from grading.homeworks.fall2024 import CONCEPTS
 from grading.judges.clip import load_clip
 from grading.problems.concepts import clip_scores, grade_concepts, score_prompt
