@@ -94,10 +94,10 @@ class Frame:
     """A picture on a page: images in rows, most often a single one.
 
     source: "output" for images of the submission, "expected" for those that they are compared with, "difference" for
-    the distance of both, times AMPLIFICATION. images: rows of paths, below the run's outputs, or for "expected" below the part's data.
-    against: for "difference", the path of the expected image. size: longest side of each image in pixels.
-    row_labels: beside each row on the left; row_notes: on the right; low: numbers of the rows whose note is below the
-    baseline.
+    the distance of both, times AMPLIFICATION. images: rows of paths, below the run's outputs, or for "expected" below
+    the part's data. against: for "difference", the path of the expected image. size: longest side of each image in
+    pixels. row_labels: beside each row on the left; row_notes: on the right; low: numbers of the rows whose note is
+    below the baseline.
     """
 
     alt: str

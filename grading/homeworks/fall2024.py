@@ -45,5 +45,6 @@ FALL2024 = Homework(
     problems=(DIGITS, FACES, CONCEPTS),
     report={1: 15.0, 2: 15.0, 3: 15.0},
     staff_fixed_share=0.30,  # slides p44-45
-    late_share_per_day=0.30,  # after the three free days of a term, slides p44-45
+    late_share_per_day=0.30,  # slides p44-45
+    free_days=3,  # of a term, slides p44-45
 )

@@ -15,7 +15,7 @@ class Homework:
     """One edition. Its values are the only place where official numbers stand.
 
     report: the most points of the written report, by problem. staff_fixed_share: of the performance points, if staff
-    had to fix the code. late_share_per_day: of all points, for each day late after the free days.
+    had to fix the code. late_share_per_day: of all points, for each day late after the free_days of a term.
     """
 
     name: str
@@ -24,6 +24,7 @@ class Homework:
     report: Mapping[int, float] = field(default_factory=dict)
     staff_fixed_share: float = 0.0
     late_share_per_day: float = 0.0
+    free_days: int = 0
     note: str = ""
 
     def problem(self, number: int) -> Problem:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from grading.core.errors import GradingError
-from grading.core.text import printable
+from grading.core.text import counted, printable
 from grading.homeworks.homework import Homework
 from grading.problems.problem import Explanation, Problem
 
@@ -52,9 +52,9 @@ def _of_points(homework: Homework) -> Iterator[Explanation]:
     yield Explanation(
         "late",
         r"late|late[ _]days",
-        f"{100 * homework.late_share_per_day:g} % of all points are deducted for each day late after the free days of "
-        f"a term: points * min({homework.late_share_per_day:g} * days, 1), after what is deducted because staff fixed "
-        "the code.",
+        f"{100 * homework.late_share_per_day:g} % of all points are deducted for each day late after the "
+        f"{counted(homework.free_days, 'free day')} of a term: points * min({homework.late_share_per_day:g} * days, "
+        "1). This comes after what is deducted because staff fixed the code.",
         "slides p44-45; staff's table.",
     )
 

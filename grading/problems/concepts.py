@@ -303,10 +303,8 @@ class Concepts(Problem):
         """What reports show of a result."""
         summary = ""
         if graded.prompts:
-            summary = (
-                f"{graded.passed} of {counted(graded.total, 'prompt')} {'reaches' if graded.total == 1 else 'reach'} both "
-                f"baselines. Shown are the {self.rules.selected} images of each prompt that are scored, the best first."
-            )
+            reach = "reaches" if graded.total == 1 else "reach"
+            summary = f"{graded.passed} of {counted(graded.total, 'prompt')} {reach} both baselines. Shown are the {self.rules.selected} images of each prompt that are scored, the best first."
         return ProblemResult(
             self.number, part, self.name, self.title(part), graded.status, summary=summary,
             figures=list(_figures(graded)),
