@@ -370,7 +370,7 @@ def explanations(problem: Concepts) -> Iterable[Explanation]:
         "the later name). The mean image score and the mean text score of those must both reach the prompt's baseline "
         "in input.json, compared before they are rounded: a printed 70.00 can still miss 70."
     )
-    source = "slides p37 and grade_hw2_3.py; baselines: input.json."
+    source = f"{problem.source}; grade_hw2_3.py; baselines: input.json."
     for part, example in (("public", "0/1 is concept 0, second prompt. "), ("private", "")):
         points = ""
         if problem.points:
