@@ -304,7 +304,8 @@ class Concepts(Problem):
         summary = ""
         if graded.prompts:
             reach = "reaches" if graded.total == 1 else "reach"
-            summary = f"{graded.passed} of {counted(graded.total, 'prompt')} {reach} both baselines. Shown are the {self.rules.selected} images of each prompt that are scored, the best first."
+            shown = f"Shown are the {self.rules.selected} images of each prompt that are scored, the best first."
+            summary = f"{graded.passed} of {counted(graded.total, 'prompt')} {reach} both baselines. {shown}"
         return ProblemResult(
             self.number, part, self.name, self.title(part), graded.status, summary=summary,
             figures=list(_figures(graded)),
@@ -368,7 +369,7 @@ def explanations(problem: Concepts) -> Iterable[Explanation]:
         "the later name). The mean image score and the mean text score of those must both reach the prompt's baseline "
         "in input.json, compared before they are rounded: a printed 70.00 can still miss 70."
     )
-    source = "slides p37 and grade_hw2_3.py; baselines: input.json."
+    source = f"{problem.source}; grade_hw2_3.py; baselines: input.json."
     for part, example in (("public", "0/1 is concept 0, second prompt. "), ("private", "")):
         points = ""
         if problem.points:

@@ -352,46 +352,51 @@ def _figures(graded: DigitsResult) -> Iterable[Figure]:
 def explanations(problem: Digits) -> Iterable[Explanation]:
     """How the lines and figures of Problem 1 are computed."""
     rules = problem.rules
-    accuracy = (
-        "The classifier of the data set judges every image (28x28, values scaled to -1..1); the label is the first "
-        f"character of the file's name. Accuracy = right answers / images. {rules.total} images are asked for, "
-        f"{{digit}}_{{001..{rules.per_digit:03d}}}.png in mnistm/ and in svhn/"
-    )
+    accuracy = {
+        dataset: (
+            "The classifier of the data set judges every image (28x28, values scaled to -1..1); the label is the first "
+            f"character of the file's name. Accuracy = right answers / images. {len(rules.names(dataset))} images are "
+            f"asked for in {dataset}/: {{digit}}_{{001..{rules.per_digit:03d}}}.png for the digits "
+            f"{', '.join(map(str, rules.digits[dataset]))}."
+        )
+        for dataset in DATASETS
+    }
+    everything = f"All {rules.total} images must be there and readable, and no more than those."
     for name, threshold in rules.baselines.items():
         points = f"{problem.points[name]:g} {'more ' if name == 'strong' else ''}points" if problem.points else "Passed"
         yield Explanation(
             f"{problem.number} {name}",
             rf"{problem.number} {name}|{name} baseline",
-            f"{points} if the plain mean of the MNIST-M and the SVHN accuracy is at least {threshold:.2%}. All "
-            f"{rules.total} images must be there and readable, and no more than those.",
-            "slides p8 (points, baseline) and p35 (files); digit_classifier.py (accuracy).",
+            f"{points} if the plain mean of the MNIST-M and the SVHN accuracy is at least {threshold:.2%}. "
+            f"{everything}",
+            f"{problem.source}; digit_classifier.py (accuracy).",
         )
     if not rules.baselines:
         yield Explanation(
             f"{problem.number} accuracy",
             rf"{problem.number} accuracy",
-            f"The line of Problem {problem.number}: see accuracy. This homework's points and baselines are not known.",
-            "digit_classifier.py.",
+            f"{everything} The accuracy is reported; see accuracy. This homework's points and baselines are not known.",
+            f"{problem.source}.",
         )
     yield Explanation(
         "accuracy",
         r"(digits )?accuracy",
         "Problem 1's score: the plain mean of the MNIST-M and the SVHN accuracy, (accuracy_mnistm + accuracy_svhn) / "
         "2, however many images each has.",
-        "slides p8; digit_classifier.py.",
+        f"{problem.source}; digit_classifier.py.",
     )
     yield Explanation(
         "accuracy_mnistm",
         r"accuracy[ _]mnistm|mnistm",
-        f"{accuracy}. The judge is the course's small convolutional network, Classifier.pth.",
-        "digit_classifier.py; slides p35 (files).",
+        f"{accuracy['mnistm']} The judge is the course's small convolutional network, Classifier.pth.",
+        f"digit_classifier.py; {problem.source}.",
     )
     yield Explanation(
         "accuracy_svhn",
         r"accuracy[ _]svhn|svhn",
-        f"{accuracy}. The judge is resnet34_svhn of the package detectors, fed with 28x28 images as the official "
-        "script does, although it was trained at 32x32.",
-        "digit_classifier.py; slides p35 (files).",
+        f"{accuracy['svhn']} The judge is resnet34_svhn of the package detectors, fed with 28x28 images as the "
+        "official script does, although it was trained at 32x32.",
+        f"digit_classifier.py; {problem.source}.",
     )
     yield Explanation(
         "confusion",

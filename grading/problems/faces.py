@@ -231,14 +231,13 @@ def explanations(problem: Faces) -> Iterable[Explanation]:
             f"{number} {part}",
             f"{points} if the mean squared error of the faces made from the {part} noises"
             f"{below or ' can be computed for all of them'}; see mse. {what}",
-            "slides p12 (points, threshold) and p35-38 (files).",
+            f"{problem.source}.",
         )
-    must = f"slides p12 (must be below {threshold:g}); " if threshold is not None else ""
     yield Explanation(
         "mse",
         r"mse|faces mse|psnr|ssim",
         "The mean over pixels and channels of (output - ground truth)^2, of 0-255 values of the PNG files in "
         "float64, averaged over the images. PSNR, 10 * log10(255^2 / mse), and SSIM are for information and give no "
         "points.",
-        f"{must}no official script was published.",
+        f"{problem.source}; no official script was published.",
     )

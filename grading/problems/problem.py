@@ -96,12 +96,13 @@ class Problem(ABC):
 
     number: of its script hw2_N.sh. arguments: of the script, in the official order; those below /data are inputs.
     seconds: the official time limit. points: by outcome, or by part, whose outcomes then share them equally; empty
-    where the homework's points are not known.
+    where the homework's points are not known. source: where all of this comes from, for explanations.
     """
 
     number: int
     arguments: tuple[str, ...]
     seconds: float
+    source: str
     points: Mapping[str, float] = field(default_factory=dict)
 
     name: ClassVar[str]

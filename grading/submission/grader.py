@@ -107,7 +107,8 @@ class Grader:
             "seeds": "grading draws nothing at random",
             "problems": [problem.number for problem in self.homework.problems],
             "limits": asdict(asked.run_limits) | {"seconds": seconds},
-            "options": asked.record() | {"sandbox": "none, the code is trusted" if asked.trust else "bubblewrap"},
+            "options": asked.record()
+            | {"sandbox": "none, the code is trusted" if asked.trust else self.sandbox.backend},
             "source": dict(asked.source),
         }
 
