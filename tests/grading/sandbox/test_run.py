@@ -81,7 +81,7 @@ class Pretended:
         return self.left <= 0
 
     def exceeded(self) -> str:
-        return "memory" if "greedy" in self.job.command and self.left < 0.5 else ""
+        return "memory" if "greedy" in self.job.command and self.left < 59.9 else ""
 
     def kill(self) -> int:
         self.calls.append("killed")
@@ -93,7 +93,7 @@ made: list[Pretended] = []
 
 @pytest.mark.parametrize(
     ("command", "seconds", "limit"),
-    [(["0.1", "word"], 5, ""), (["60", "word"], 0.1, "seconds"), (["0.6", "greedy"], 5, "memory")],
+    [(["0.1", "word"], 5, ""), (["60", "word"], 0.1, "seconds"), (["60", "greedy"], 5, "memory")],
 )
 def test_another_backend_is_a_row_of_the_table(folder, monkeypatch, command, seconds, limit):
     monkeypatch.setitem(BACKENDS, "pretended", Pretended)
