@@ -204,9 +204,9 @@ def _grade_dataset(
             Check(f"{dataset} files", "warning", f"{dataset}: not asked for, and ignored: {listed(ignored)}.")
         )
     labels = np.array([int(name[0]) for name in names], np.int64)
-    look = judge.look(images)
-    confusion = confusion_matrix(labels, look.digits)
-    realism = compare(names, images, labels, look, judge, real)
+    predicted = judge.predict(images)
+    confusion = confusion_matrix(labels, predicted.digits)
+    realism = compare(names, images, labels, predicted, judge, real)
     correct, total = int(np.trace(confusion)), len(labels)
     per_digit = {
         str(digit): float(confusion[digit, digit] / row.sum()) for digit, row in enumerate(confusion) if row.any()

@@ -175,7 +175,7 @@ def embedded_judges(device: str) -> dict[str, DigitJudge]:
 def accuracy(judges: dict[str, DigitJudge], drawn: dict[str, Tensor]) -> float:
     """Share of drawn digits, by official name, that the judge of their data set reads right."""
     right = [
-        judges[name.split("/")[0]].look([digit_to_u8(digit)]).digits[0] == int(name.split("/")[1][0])
+        judges[name.split("/")[0]].predict([digit_to_u8(digit)]).digits[0] == int(name.split("/")[1][0])
         for name, digit in drawn.items()
     ]
     return float(sum(right) / len(right))

@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from grading.core.results import Judge
-from grading.judges.protocols import Look
+from grading.judges.protocols import Predictions
 
 
 class RedJudge:
@@ -12,9 +12,11 @@ class RedJudge:
 
     identity = Judge("mnistm", "custom", "red", "0" * 64)
 
-    def look(self, images):
+    def predict(self, images):
         digits = np.array([image[0, 0, 0] for image in images], np.int64)
-        return Look(digits, np.array([[image[0, 0, 1], image[0, 0, 2]] for image in images], float).reshape(-1, 2))
+        return Predictions(
+            digits, np.array([[image[0, 0, 1], image[0, 0, 2]] for image in images], float).reshape(-1, 2)
+        )
 
 
 JUDGES = {"mnistm": RedJudge(), "svhn": RedJudge()}

@@ -8,7 +8,7 @@ from grading.core.results import Check, Judge, Part, ScoreLine
 from grading.homeworks import HOMEWORKS, chosen_homework
 from grading.homeworks.fall2024 import FALL2024
 from grading.homeworks.fall2025 import FALL2025
-from grading.judges.protocols import Look
+from grading.judges.protocols import Predictions
 from grading.points.explain import explain, explanations
 from grading.points.lines import score_lines, total, verdict
 from grading.points.staff import StaffEntry
@@ -25,9 +25,11 @@ class RedJudge:
 
     identity = Judge("mnistm", "custom", "red", "0" * 64)
 
-    def look(self, images):
+    def predict(self, images):
         digits = np.array([image[0, 0, 0] for image in images], np.int64)
-        return Look(digits, np.array([[image[0, 0, 1], image[0, 0, 2]] for image in images], float).reshape(-1, 2))
+        return Predictions(
+            digits, np.array([[image[0, 0, 1], image[0, 0, 2]] for image in images], float).reshape(-1, 2)
+        )
 
 
 JUDGES = {"mnistm": RedJudge(), "svhn": RedJudge()}

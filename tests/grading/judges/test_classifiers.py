@@ -63,13 +63,13 @@ def test_a_judge_predicts_the_same_one_by_one_and_by_hundreds(tmp_path, wrapped)
     judge = load_digit_judge("mnistm", tmp_path / "c.pth")
     assert judge.identity.kind == "custom"
     images = list(np.random.default_rng(0).integers(0, 256, (300, 28, 28, 3), dtype=np.uint8))
-    together = judge.look(images)
+    together = judge.predict(images)
     assert len(set(together.digits.tolist())) > 1
-    alone = [judge.look([image]) for image in images]
-    np.testing.assert_array_equal(together.digits, np.concatenate([look.digits for look in alone]))
-    np.testing.assert_allclose(together.features, np.concatenate([look.features for look in alone]), atol=1e-5)
-    assert judge.look([]).digits.shape == (0,)
-    assert judge.look([]).features.shape == (0, 64)
+    alone = [judge.predict([image]) for image in images]
+    np.testing.assert_array_equal(together.digits, np.concatenate([each.digits for each in alone]))
+    np.testing.assert_allclose(together.features, np.concatenate([each.features for each in alone]), atol=1e-5)
+    assert judge.predict([]).digits.shape == (0,)
+    assert judge.predict([]).features.shape == (0, 64)
 
 
 def test_weights_without_batch_counters_are_as_good(tmp_path):

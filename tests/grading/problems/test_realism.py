@@ -185,7 +185,7 @@ def test_the_embedded_judges_read_real_digits(shared_data):
         judge = choose_digit_judge(dataset, "embedded")
         real = load_real_digits(shared_data / "hw2_data" / "digits" / dataset)
         chosen = slice(0, 1000)
-        assert (judge.look(list(real.pixels_u8[chosen])).digits == real.labels[chosen]).mean() > least
+        assert (judge.predict(list(real.pixels_u8[chosen])).digits == real.labels[chosen]).mean() > least
     assert sorted(p.name for p in EMBEDDED.glob("judge_*")) == ["judge_mnistm.safetensors", "judge_svhn.safetensors"]
 
 
