@@ -75,7 +75,8 @@ def digits(
 ) -> None:
     """Problem 1: accuracy of generated digits, judged by the classifiers."""
     from grading.judges import Judges
-    from grading.problems.digits import Digits, DigitsResult, grade_digits
+    from grading.problems.digit_scores import DigitsResult, grade_digits
+    from grading.problems.digits import Digits
 
     problem = graded(lambda: problem_of(homework, Digits))
 
@@ -106,7 +107,8 @@ def concepts(
     homework: HomeworkOption = DEFAULT,
 ) -> None:
     """Problem 3: CLIP image and text scores of generated pictures."""
-    from grading.problems.concepts import Concepts, ConceptsResult, grade_concepts, official_lines
+    from grading.problems.concepts import Concepts
+    from grading.problems.prompt_scores import ConceptsResult, grade_concepts, official_lines
     from grading.problems.prompts import read_concepts
 
     problem = graded(lambda: problem_of(homework, Concepts))

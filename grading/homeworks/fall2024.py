@@ -1,9 +1,11 @@
 """DLCV Fall 2024, homework 2: the official numbers, each with its source. "slides" are the 47 of hw2_intro.pdf."""
 
 from grading.homeworks.homework import Homework
-from grading.problems.concepts import Concepts, ConceptsRules
-from grading.problems.digits import DATASETS, Digits, DigitsRules
+from grading.problems.concepts import Concepts
+from grading.problems.digit_scores import DATASETS, DigitsRules
+from grading.problems.digits import Digits
 from grading.problems.faces import Faces
+from grading.problems.prompt_scores import ConceptsRules
 
 DIGITS = Digits(
     number=1,

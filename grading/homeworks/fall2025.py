@@ -8,7 +8,7 @@ from dataclasses import replace
 from grading.homeworks.fall2024 import DIGITS as DIGITS_2024
 from grading.homeworks.fall2024 import FACES as FACES_2024
 from grading.homeworks.homework import Homework
-from grading.problems.digits import DigitsRules
+from grading.problems.digit_scores import DigitsRules
 
 SOURCE = "public solutions of Fall 2025; the time limit is ours, as in Fall 2024"
 

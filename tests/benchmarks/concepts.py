@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from grading.homeworks.fall2024 import CONCEPTS as PROBLEM
 from grading.judges.clip import load_clip
-from grading.problems.concepts import grade_concepts
+from grading.problems.prompt_scores import grade_concepts
 from grading.problems.prompts import Concept
 from hw2.concepts.generate import ConceptSampler
 from hw2.concepts.single_file import SingleFileConfig, sd_v1_tokenizer

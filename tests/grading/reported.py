@@ -19,9 +19,9 @@ from grading.homeworks.homework import Homework
 from grading.judges.protocols import Predictions
 from grading.points.lines import score_lines, total, verdict
 from grading.points.staff import StaffEntry
-from grading.problems.concepts import ConceptsResult, PromptScore, grade_concepts, score_prompt
-from grading.problems.digits import DATASETS, DigitsResult, grade_digits
+from grading.problems.digit_scores import DATASETS, DigitsResult, grade_digits
 from grading.problems.faces import FacesResult, grade_faces
+from grading.problems.prompt_scores import ConceptsResult, PromptScore, grade_concepts, score_prompt
 from grading.problems.prompts import Concept
 from grading.reports.pictures import Pictures, make_pictures
 

@@ -12,7 +12,7 @@ from grading.judges.protocols import Predictions
 from grading.points.explain import explain, explanations
 from grading.points.lines import score_lines, total, verdict
 from grading.points.staff import StaffEntry
-from grading.problems.digits import grade_digits
+from grading.problems.digit_scores import grade_digits
 from grading.problems.faces import grade_faces
 
 DIGITS_2024, DIGITS, FACES = FALL2024.problem(1), FALL2025.problem(1), FALL2025.problem(2)

@@ -17,7 +17,7 @@ from grading.core.bounds import MAX_PIXELS
 from grading.core.errors import GradingError
 from grading.homeworks.fall2024 import CONCEPTS
 from grading.judges.clip import load_clip
-from grading.problems.concepts import clip_scores, grade_concepts, score_prompt
+from grading.problems.prompt_scores import clip_scores, grade_concepts, score_prompt
 from grading.problems.prompts import read_concepts
 from tests.models.tiny_clip import save_tiny_clip
 from tests.oracles import clip_scores_twin

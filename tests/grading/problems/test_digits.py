@@ -14,7 +14,7 @@ from grading.judges.classifiers import (
     SvhnClassifier,
     load_digit_judge,
 )
-from grading.problems.digits import grade_digits
+from grading.problems.digit_scores import grade_digits
 from grading.problems.metrics import confusion_matrix, wilson_interval
 from tests.grading.plain_digits import JUDGES, save
 

@@ -10,7 +10,7 @@ from PIL import Image
 from grading.core.errors import GradingError
 from grading.homeworks.fall2024 import DIGITS
 from grading.judges.classifiers import EMBEDDED, SvhnClassifier, choose_digit_judge
-from grading.problems.digits import grade_digits
+from grading.problems.digit_scores import grade_digits
 from grading.problems.metrics import frechet_distance, mean_pairwise_distance, nearest
 from grading.problems.realism import Realism, load_real_digits, realism_figures
 from tests.grading.plain_digits import JUDGES
