@@ -185,9 +185,11 @@ def _figures(graded: FacesResult) -> Iterable[Figure]:
         "mse", "MSE", graded.mse, decimals=4, baseline=graded.threshold, higher_is_better=False,
         leaderboard="Faces MSE",
     )  # fmt: skip
-    yield Figure("psnr", "PSNR", graded.psnr, "dB", informative=True)
+    same = "identical" if graded.mse == 0 else ""
+    yield Figure("psnr", "PSNR", graded.psnr, "dB", informative=True, if_none=same)
     yield Figure("ssim", "SSIM", graded.ssim, decimals=4, informative=True)
     for name in graded.expected:
+        same = "identical" if graded.mse_per_image.get(name) == 0 else ""
         for column, values, unit, decimals in (
             ("MSE", graded.mse_per_image, "", 4),
             ("PSNR", graded.psnr_per_image, "dB", 2),
@@ -196,6 +198,7 @@ def _figures(graded: FacesResult) -> Iterable[Figure]:
             yield Figure(
                 column.lower(), f"{column} of {name}", values.get(name), unit, decimals,
                 higher_is_better=column != "MSE", informative=True, table="image", row=name, column=column,
+                if_none=same if column == "PSNR" else "",
             )  # fmt: skip
 
 

@@ -97,7 +97,7 @@ def grade_zero_shot(predictions: Path, labels: dict[str, str]) -> ZeroShotResult
     checks = wrong[:SHOWN]
     if len(wrong) > SHOWN:
         checks.append(
-            Check("lines", "fail", f"And {counted(len(wrong) - SHOWN, 'more such line')}; such lines count as wrong.")
+            Check("lines", "fail", f"And {counted(len(wrong) - SHOWN, 'more such line')}; they count as wrong.")
         )
     names = list(labels.values())
     if unseen := [name for name, count in zip(names, of_class, strict=True) if not count]:

@@ -53,7 +53,7 @@ def shown_number(value: float | None, figure: Figure, none: str = NONE) -> str:
 
 def shown_value(figure: Figure, none: str = NONE) -> str:
     """The figure's value, such as "94.00%" or "31.20 dB"."""
-    return shown_number(figure.value, figure, none)
+    return shown_number(figure.value, figure, figure.if_none or none)
 
 
 def shown_limit(figure: Figure) -> str:

@@ -139,7 +139,7 @@ def test_the_command_writes_the_neighbours(complete, real, hw2_grade, tmp_path):
         assert image.height > 20 * 112
     run = hw2_grade("digits", complete, "--neighbours", tmp_path / "m.png")
     assert run.returncode == 2
-    assert "give --real too" in run.stderr
+    assert "add --real FOLDER" in run.stderr
 
 
 # --- choosing a judge ---

@@ -116,7 +116,7 @@ def test_a_file_of_bad_lines_does_not_fill_the_report(files):
     result = grade(files, [*ROWS, *["x,y"] * 1000])
     assert (result.status, result.correct, result.total) == ("fail", 3, 1004)
     assert [check.status for check in result.checks] == ["fail"] * 12
-    assert result.checks[10].message == "And 990 more lines of such kinds; they count as wrong."
+    assert result.checks[10].message == "And 990 more such lines; they count as wrong."
 
 
 def test_what_spreadsheets_leave_in_a_file_is_read(files):
