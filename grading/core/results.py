@@ -50,9 +50,10 @@ class Figure:
     """One number of a problem's result.
 
     key: its name for `hw2-grade explain`. value: None where it could not be computed; with unit "%", a share from 0 to
-    1. if_none: text that is shown for None, such as "identical". decimals: how many are shown. baseline: what the homework expects of it, None if nothing. interval: the 95 %
-    confidence interval. informative: gives no points. leaderboard: its title there, empty if it is not shown there.
-    table, row, column: its place, if it is one of many in a table; headline figures have none.
+    1. if_none: the text that is shown for None, such as "identical". decimals: how many are shown. baseline: what the
+    homework expects of it, None if nothing. interval: the 95 % confidence interval. informative: gives no points.
+    leaderboard: its title there, empty if it is not shown there. table, row, column: its place, if it is one of many in
+    a table; headline figures have none.
     """
 
     key: str
