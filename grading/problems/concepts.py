@@ -304,7 +304,10 @@ class Concepts(Problem):
         summary = ""
         if graded.prompts:
             reach = "reaches" if graded.total == 1 else "reach"
-            summary = f"{graded.passed} of {counted(graded.total, 'prompt')} {reach} both baselines. Shown are the {self.rules.selected} images of each prompt that are scored, the best first."
+            summary = (
+                f"{graded.passed} of {counted(graded.total, 'prompt')} {reach} both baselines. Shown are the "
+                f"{self.rules.selected} images of each prompt that are scored, the best first."
+            )
         return ProblemResult(
             self.number, part, self.name, self.title(part), graded.status, summary=summary,
             figures=list(_figures(graded)),
