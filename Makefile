@@ -55,7 +55,7 @@ fixtures: .venv/.ready ## train the bundled models and make the ground truth aga
 	@$(BIN)/python -m fixtures.making.regenerate
 
 bench: .venv/.ready ## speed and memory, each beside its floor
-	@$(BIN)/python -m tests.benchmarks.bench
+	@$(BIN)/python -m tests.benchmarks
 
 clean: ## remove everything that was built, the environment too
 	@rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .tox

@@ -1,4 +1,4 @@
-"""The homework's reference solution: images from noises, labels and prompts."""
+"""The homework's reference solution: images from noise, labels and prompts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hw2.cli import Commands, reading_text
 from hw2.concepts.commands import app as concepts
 from hw2.digits.commands import app as digits
 from hw2.faces.commands import app as faces
+from hw2.options import expanded
 
 app = typer.Typer(
     cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__
@@ -18,13 +19,13 @@ app = typer.Typer(
 for name, problem in {"digits": digits, "faces": faces, "concepts": concepts}.items():
     for command in problem.registered_commands:
         assert command.callback is not None
-        command.callback = reading_text(command.callback)
+        command.callback = reading_text(expanded(command.callback))
     app.add_typer(problem, name=name)
 
 
 def main() -> None:
     """Entry point of the `hw2` command."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may have bytes that are no text
+    if isinstance(sys.stdout, io.TextIOWrapper):  # the name of a file may have bytes that are not text
         sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(app())
 

@@ -1,14 +1,15 @@
-"""What all commands share: how they fail, which options they know, which device they get."""
+"""What all commands share: how they fail, and the checks of their options."""
 
 from __future__ import annotations
 
 import functools
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
@@ -21,21 +22,17 @@ if TYPE_CHECKING:
 
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
-DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, or auto: a GPU if there is one.")]
-DtypeOption = Annotated[str, typer.Option(help="The network's arithmetic: float32, bfloat16 or float16.")]
-BatchOption = Annotated[int, typer.Option(help="Images that the network sees at once; they do not depend on it.")]
-
 
 class Commands(TyperGroup):
-    """Turns what a person can mend into one sentence and exit status 2."""
+    """Turns an error that the user can correct into one sentence and exit status 2."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except InputError as error:
-            err.print(f"hw2: {error}", style="red", markup=False)
+            err.print(f"hw2: {_with_flags(error)}", style="red", markup=False)
             raise typer.Exit(2) from None
-        except BrokenPipeError:  # `| head` has read enough: no fault, and click goes quietly
+        except BrokenPipeError:  # `| head` has read enough: not an error, and click ends the program quietly
             raise
         except OSError as error:
             name = error.filename or "a file"
@@ -44,19 +41,30 @@ class Commands(TyperGroup):
         except (MemoryError, RuntimeError) as error:
             if not isinstance(error, MemoryError) and "memory" not in str(error):
                 raise
-            err.print("hw2: not enough memory for this; use a smaller --batch-size", style="red")
+            err.print("hw2: there is not enough memory; use a smaller --batch-size", style="red")
             raise typer.Exit(2) from None
         except KeyboardInterrupt as stop:
             err.print(f"hw2: stopped; {stop or 'nothing was written'}", markup=False)
             raise typer.Exit(130) from None
 
 
-GOES_ON = "the same command goes on from here"
+def _with_flags(error: InputError) -> str:
+    """The sentence, with the flags of the parameters to change behind it: ".. use float32 (--dtype)"."""
+    flags = " or ".join(flag(name) for name in error.parameters)
+    return f"{error} ({flags})" if flags else str(error)
+
+
+def flag(parameter: str) -> str:
+    """How a parameter is written on the command line: "--batch-size" for batch_size."""
+    return f"--{parameter.replace('_', '-')}"
+
+
+RESUMES = "run the same command again to resume"
 
 
 @contextmanager
-def when_stopped(sentence: Callable[[], str] = lambda: GOES_ON) -> Iterator[None]:
-    """Around long work: what Ctrl-C leaves behind, for the person who pressed it."""
+def when_stopped(sentence: Callable[[], str] = lambda: RESUMES) -> Iterator[None]:
+    """Around long work: after Ctrl-C, tell the user what is kept and how to resume."""
     try:
         yield
     except KeyboardInterrupt:
@@ -64,12 +72,12 @@ def when_stopped(sentence: Callable[[], str] = lambda: GOES_ON) -> Iterator[None
 
 
 def when_training_stopped(checkpoint: Path) -> AbstractContextManager[None]:
-    """The same around a training."""
+    """As `when_stopped`, around a training that saves `checkpoint`."""
 
     def sentence() -> str:
-        return (
-            "with --resume it goes on from its last checkpoint" if checkpoint.exists() else "it had no checkpoint yet"
-        )
+        if not checkpoint.exists():
+            return "no checkpoint was saved yet"
+        return "run the same command with --resume to continue from the last checkpoint"
 
     return when_stopped(sentence)
 
@@ -78,10 +86,10 @@ def check_target(output: Path) -> None:
     """Raises InputError if no file can be written there, before any work is done for it."""
     try:
         if output.exists() and not output.is_file():
-            raise InputError(f"{output} is no file; expected a name to write a file to")
+            raise InputError(f"{output} is not a file; expected the name of a file to write")
         nearest = next(folder for folder in output.absolute().parents if folder.exists())
         if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-            raise InputError(f"{output} cannot be written, since nothing can be in {nearest}; choose another place")
+            raise InputError(f"{output} cannot be written, because {nearest} takes no files; choose another place")
         with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:
@@ -89,7 +97,7 @@ def check_target(output: Path) -> None:
 
 
 NAMES_OF_FILES = {"embeddings", "more_embeddings", "clip", "start", "end"}
-"""Parameters of text that may name a file, which any bytes can; a Path always may."""
+"""Text parameters that may name a file. A file's name may have any bytes; a Path parameter always may."""
 
 
 def reading_text(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -103,8 +111,7 @@ def reading_text(command: Callable[..., Any]) -> Callable[..., Any]:
                     try:
                         text.encode()
                     except UnicodeEncodeError:
-                        option = f"--{name.replace('_', '-')}"
-                        raise InputError(f"{option} is {text!r}, which is not UTF-8; expected text") from None
+                        raise InputError(f"{flag(name)} is {text!r}, which is not UTF-8; expected text") from None
         return command(**options)
 
     return checked
@@ -124,7 +131,8 @@ def chosen_device(name: str) -> str:
         raise InputError(f"--device is {name!r}; expected cpu, cuda, cuda:N or auto")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = torch.cuda.device_count()
-        raise InputError(f"--device is {name} but PyTorch sees {found or 'no'} CUDA devices here; use --device cpu")
+        devices = f"{found or 'no'} CUDA device{'' if found == 1 else 's'}"
+        raise InputError(f"--device is {name}, but PyTorch finds {devices} here; use --device cpu")
     return name
 
 
@@ -142,6 +150,21 @@ def check_at_least(option: str, value: int, least: int = 1) -> None:
     """Raises InputError if an option's value is too small."""
     if value < least:
         raise InputError(f"{option} is {value}; expected {least} or more")
+
+
+def check_guidance_scale(scale: float) -> None:
+    """Raises InputError if images cannot be guided with this scale."""
+    if not math.isfinite(scale):
+        raise InputError(f"--guidance-scale is {scale}; expected a finite number")
+
+
+@contextmanager
+def checking_steps() -> Iterator[None]:
+    """Around the choice of timesteps: a refused number of steps becomes an InputError that names its option."""
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(f"--num-inference-steps cannot be used: {error}") from None
 
 
 def check_picture_name(output: Path) -> None:

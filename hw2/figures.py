@@ -18,7 +18,7 @@ ImageU8 = npt.NDArray[np.uint8]
 DPI = 100
 GAP = 4
 CELL = 96
-"""Images narrower than this many pixels are enlarged by a whole factor, so that a person can see them."""
+"""Narrower images are enlarged by a whole factor to about this many pixels, so that a person can see them."""
 LABEL_WIDTH, LABEL_HEIGHT, TITLE_HEIGHT, PANEL_HEIGHT = 90, 28, 40, 300
 TITLE_SIZE, TITLE_LINE = 12, 22
 
@@ -76,6 +76,14 @@ def image_grid_png(
             # figimage copies pixels without resampling; its origin is the lower left corner
             bottom = total_height - top - height * scale
             figure.figimage(pixels, xo=LABEL_WIDTH + column * cell_width, yo=bottom, origin="upper")
+    _draw_panels(figure, panels, grid_width, total_height)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _draw_panels(figure: Figure, panels: Sequence[Panel], grid_width: int, total_height: int) -> None:
+    """Draw the panels side by side at the lower edge of a figure, which is as wide as its grid; sizes in pixels."""
     for i, panel in enumerate(panels):
         left = (LABEL_WIDTH + i * (grid_width - LABEL_WIDTH) / len(panels)) / grid_width
         share = (grid_width - LABEL_WIDTH) / len(panels) / grid_width
@@ -86,13 +94,10 @@ def image_grid_png(
         axes.set_ylabel(panel.y_label)
         axes.grid(alpha=0.3)
         axes.legend()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    return buffer.getvalue()
 
 
 def _as_text(name: str) -> str:
-    """Names of files need not be text; bytes that are none are spelled out."""
+    """A file's name as text; bytes that are not text are escaped."""
     return name.encode(errors="backslashreplace").decode()
 
 

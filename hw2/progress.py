@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @contextmanager
 def progress_bar(what: str, total: int, done: int = 0, *, quiet: bool = False) -> Iterator[Callable[..., None]]:
-    """A progress bar on stderr; call what it yields with a note to show behind the bar, and how many units are done.
+    """A progress bar on stderr. It yields a function to call with a note and the number of units just done.
 
     quiet: show nothing, e.g. in all processes but one.
     """

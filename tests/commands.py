@@ -1,4 +1,4 @@
-"""Running `hw2` and `hw2-grade` as a person does, without waiting for PyTorch's import each time."""
+"""Run `hw2` and `hw2-grade` as a person does, but without importing PyTorch anew each time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _forkserver.set_forkserver_preload(
 
 
 def _main(module: str, arguments: list[str], outputs: tuple[str, str]) -> None:
-    """What `python -m MODULE ARGUMENTS` does, with stdout and stderr going to two files."""
+    """Do what `python -m MODULE ARGUMENTS` does; stdout and stderr go to two files."""
     for descriptor, path in enumerate(outputs, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     os.chdir(ROOT)
@@ -33,7 +33,7 @@ def _main(module: str, arguments: list[str], outputs: tuple[str, str]) -> None:
 
 
 def run_command(module: str, *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command in a process of its own; without options in one that has the large libraries loaded already."""
+    """Run a command in its own process. Without options, the process starts with the large libraries loaded."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
     if options:
         return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT, **options)
@@ -50,9 +50,9 @@ def run_command(module: str, *arguments: object, **options: Any) -> subprocess.C
 
 
 def run_in_two_processes(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run a command as one training or drawing of two processes on this machine's CPU.
+    """Run a command in two processes that train or draw together on this machine's CPU.
 
-    By PyTorch's launcher: `accelerate launch --cpu --num_processes 2` starts a single one.
+    PyTorch's launcher starts them, because `accelerate launch --cpu --num_processes 2` starts only one process.
     """
-    launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", 2, "-m", module]
-    return run_command(*launch, *arguments, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    launch: list[object] = ["--standalone", "--nproc-per-node", 2, "-m", module]
+    return run_command("torch.distributed.run", *launch, *arguments, env={**os.environ, "OMP_NUM_THREADS": "1"})

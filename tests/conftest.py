@@ -1,4 +1,4 @@
-"""Fixtures that several rooms share."""
+"""Fixtures that several folders of tests share."""
 
 from __future__ import annotations
 
@@ -14,17 +14,12 @@ from hypothesis import settings
 from PIL import Image
 
 from hw2.digits.checkpoint import DigitModel
-from hw2.digits.network import DATASETS, DigitUNet, DigitUNetConfig
+from hw2.digits.network import DATASETS
 from hw2.faces.checkpoint import save_face_unet
-from hw2.faces.network import FaceUNet, FaceUNetConfig
+from hw2.faces.network import FaceUNet
 from tests.commands import ROOT, run_command
-from tests.oracles import random_face_weights
-
-TINY = FaceUNetConfig(channel=8, channel_multipliers=(1, 2), num_res_blocks=1, attention_levels=(1,), num_groups=4)
-
-TINY_DIGITS = DigitUNetConfig(
-    patch_size=7, channels=(8, 16), num_res_blocks=(1, 1), attention_levels=(1,), head_dim=8, num_groups=4
-)
+from tests.models.tiny_digits import random_digit_model
+from tests.models.tiny_faces import TINY, random_face_weights
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -33,7 +28,7 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
-# A shell ignores Ctrl-C for what it starts in its background, and so would every command that the tests start.
+# A shell ignores Ctrl-C for commands in its background; every command that the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -46,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Real homework material, which lies beside this project's development checkouts only."""
+    """Real homework material; only this project's development checkouts have it beside them."""
     folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip("the real homework data is not here")
@@ -55,19 +50,19 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def bundled_model() -> Path:
-    """The face network that this project trained itself."""
+    """The face network that this project trained and ships."""
     return ROOT / "hw2" / "models" / "face_unet.safetensors"
 
 
 @pytest.fixture(scope="session")
 def bundled_digit_model() -> Path:
-    """The digit model that this project trained itself."""
+    """The digit model that this project trained and ships."""
     return ROOT / "hw2" / "models" / "digit_unet.safetensors"
 
 
 @pytest.fixture(scope="session")
 def bundled_data() -> Path:
-    """The embedded default's noises and ground truth, in the homework's own layout."""
+    """The data of the embedded homework, in the homework's own layout."""
     return ROOT / "fixtures" / "hw2_data"
 
 
@@ -88,7 +83,7 @@ def tiny_checkpoint(tmp_path: Path, tiny_network: FaceUNet) -> Path:
 
 @pytest.fixture
 def noise_folder(tmp_path: Path) -> Path:
-    """Five noises 00.pt .. 04.pt of 8x8 pixels, and what macOS leaves behind."""
+    """Five noises 00.pt .. 04.pt of 8x8 pixels, and the hidden files that macOS adds."""
     folder = tmp_path / "noise"
     folder.mkdir()
     for i in range(5):
@@ -102,15 +97,12 @@ def noise_folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def tiny_digit_model() -> DigitModel:
     """A digit model of a few thousand parameters, none of them zero."""
-    network = DigitUNet(TINY_DIGITS)
-    g = torch.Generator().manual_seed(3)
-    network.load_state_dict({k: torch.randn(v.shape, generator=g) * 0.2 for k, v in network.state_dict().items()})
-    return DigitModel(network.eval().requires_grad_(False), "v_prediction", "cosine")
+    return random_digit_model()
 
 
 @pytest.fixture
 def digits_folder(tmp_path: Path) -> Path:
-    """hw2_data with three images of each digit in each data set; red says the digit, green the data set."""
+    """hw2_data with three images of each digit in each data set; red is the digit, green the data set."""
     folder = tmp_path / "hw2_data"
     g = np.random.default_rng(0)
     for dataset, name in enumerate(DATASETS):

@@ -1,12 +1,15 @@
-"""Other implementations to compare with: diffusers' classes, and literal float64 twins written from the papers."""
+"""Other implementations to compare with: diffusers' classes, and literal float64 twins written from the papers.
+
+This file imports neither `hw2` nor `grading`, so that no mistake of theirs can hide here (tests/test_oracles.py).
+"""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -15,8 +18,6 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
-
-from hw2.faces.network import FaceUNetConfig
 
 Scheduler = TypeVar("Scheduler", DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler)
 
@@ -38,6 +39,7 @@ def diffusers_ddim_scheduler(num_inference_steps: int, **changes: object) -> DDI
 
 
 def diffusers_ddpm_scheduler(num_inference_steps: int, **changes: object) -> DDPMScheduler:
+    """diffusers' DDPM with the schedule of the homework and without clipping."""
     settings = {
         "num_train_timesteps": 1000,
         "beta_start": 1e-4,
@@ -51,6 +53,7 @@ def diffusers_ddpm_scheduler(num_inference_steps: int, **changes: object) -> DDP
 
 
 def diffusers_dpm_solver(num_inference_steps: int, **changes: object) -> DPMSolverMultistepScheduler:
+    """diffusers' DPM-Solver++ 2M with the schedule of the homework."""
     settings = {
         "num_train_timesteps": 1000,
         "beta_start": 1e-4,
@@ -65,11 +68,14 @@ def diffusers_dpm_solver(num_inference_steps: int, **changes: object) -> DPMSolv
     return _in_float64(DPMSolverMultistepScheduler(**{**settings, **changes}), num_inference_steps)
 
 
-def dpm_solver_pp_2m_twin(network, x: Tensor, timesteps: list[int], abars: list[float], clip: float) -> list[Tensor]:
+def dpm_solver_pp_2m_twin(
+    network: Callable[[Tensor, Tensor], Tensor], x: Tensor, timesteps: list[int], abars: list[float], clip: float
+) -> list[Tensor]:
     """DPM-Solver++ algorithm 2 for a noise-predicting network, line by line with the paper's letters."""
     alpha, sigma = [math.sqrt(a) for a in abars], [math.sqrt(1 - a) for a in abars]
     lam = [math.log(a) - math.log(s) for a, s in zip(alpha, sigma, strict=True)]
-    path, q = [], []
+    path: list[Tensor] = []
+    q: list[Tensor] = []
     for i, t in enumerate(timesteps, start=1):
         eps = network(x, torch.full((len(x),), t))
         q.append(((x - sigma[i - 1] * eps) / alpha[i - 1]).clamp(-clip, clip))
@@ -85,7 +91,7 @@ def dpm_solver_pp_2m_twin(network, x: Tensor, timesteps: list[int], abars: list[
 
 
 def _in_float64(scheduler: Scheduler, num_inference_steps: int) -> Scheduler:
-    """Diffusers keeps alphas_cumprod in float32, four digits short of what we want to compare."""
+    """Set alphas_cumprod in float64: diffusers keeps it in float32, which has too few digits for these tests."""
     scheduler.alphas_cumprod = torch.tensor(alphas_cumprod_twin(), dtype=torch.float64)
     if isinstance(scheduler, DDIMScheduler) and not scheduler.config.set_alpha_to_one:
         scheduler.final_alpha_cumprod = scheduler.alphas_cumprod[0]
@@ -95,10 +101,33 @@ def _in_float64(scheduler: Scheduler, num_inference_steps: int) -> Scheduler:
     return scheduler
 
 
-def diffusers_face_unet(weights: Mapping[str, Tensor], config: FaceUNetConfig) -> UNet2DModel:
+class FaceNetworkSize(Protocol):
+    """The sizes that a face network is built with, whatever class holds them."""
+
+    @property
+    def channel(self) -> int:
+        """Width of the first level."""
+
+    @property
+    def channel_multipliers(self) -> tuple[int, ...]:
+        """Factor of `channel` for each level, from the full resolution down."""
+
+    @property
+    def num_res_blocks(self) -> int:
+        """Residual blocks of a level on the way down."""
+
+    @property
+    def attention_levels(self) -> tuple[int, ...]:
+        """Indices of the levels with attention."""
+
+    @property
+    def num_groups(self) -> int:
+        """Groups of every group norm."""
+
+
+def diffusers_face_unet(weights: Mapping[str, Tensor], config: FaceNetworkSize) -> UNet2DModel:
     """diffusers' UNet2DModel with a face network's weights: the same function, computed by other code."""
-    levels = range(len(config.channel_multipliers))
-    attention = [level in config.attention_levels for level in levels]
+    attention = [level in config.attention_levels for level in range(len(config.channel_multipliers))]
     network = UNet2DModel(
         in_channels=3,
         out_channels=3,
@@ -113,7 +142,22 @@ def diffusers_face_unet(weights: Mapping[str, Tensor], config: FaceUNetConfig) -
         freq_shift=0,
         downsample_padding=1,
     )
-    renamed = {
+    state = {}
+    layers, attentions = _face_layers(config)
+    for theirs, ours in layers.items():
+        for kind in ("weight", "bias"):
+            if f"{ours}.{kind}" in weights:  # a block has `skip` only where its width changes
+                state[f"{theirs}.{kind}"] = weights[f"{ours}.{kind}"]
+    for theirs, ours in attentions.items():
+        state.update(_attention_weights(weights, theirs, ours))
+    network.load_state_dict(state, strict=True)
+    return network.eval().requires_grad_(False)
+
+
+def _face_layers(config: FaceNetworkSize) -> tuple[dict[str, str], dict[str, str]]:
+    """(diffusers' name of each layer -> the official checkpoint's, the same for each attention)."""
+    levels = range(len(config.channel_multipliers))
+    layers = {
         "time_embedding.linear_1": "time.1",
         "time_embedding.linear_2": "time.3",
         "conv_in": "down1",
@@ -125,51 +169,51 @@ def diffusers_face_unet(weights: Mapping[str, Tensor], config: FaceUNetConfig) -
     def block(theirs: str, attention: str | None, ours: str) -> None:
         parts = {"norm1": "norm1", "conv1": "conv1", "time_emb_proj": "time.1", "norm2": "norm2", "conv2": "conv2"}
         for part, name in {**parts, "conv_shortcut": "skip"}.items():
-            renamed[f"{theirs}.{part}"] = f"{ours}.resblocks.{name}"
+            layers[f"{theirs}.{part}"] = f"{ours}.resblocks.{name}"
         if attention is not None:
-            renamed[f"{attention}.group_norm"] = f"{ours}.attention.norm"
+            layers[f"{attention}.group_norm"] = f"{ours}.attention.norm"
             attentions[attention] = f"{ours}.attention"
+
+    def block_of_level(theirs: str, i: int, level: int, ours: str) -> None:
+        block(f"{theirs}.resnets.{i}", f"{theirs}.attentions.{i}" if level in config.attention_levels else None, ours)
 
     number = 1
     for level in levels:
         for i in range(config.num_res_blocks):
             number += 1
-            theirs = f"down_blocks.{level}"
-            block(f"{theirs}.resnets.{i}", f"{theirs}.attentions.{i}" if attention[level] else None, f"down{number}")
+            block_of_level(f"down_blocks.{level}", i, level, f"down{number}")
         if level < levels[-1]:
             number += 1
-            renamed[f"down_blocks.{level}.downsamplers.0.conv"] = f"down{number}.0"
+            layers[f"down_blocks.{level}.downsamplers.0.conv"] = f"down{number}.0"
     block("mid_block.resnets.0", "mid_block.attentions.0", "mid1")
     block("mid_block.resnets.1", None, "mid2")
     number = 0
     for position, level in enumerate(reversed(levels)):
         for i in range(config.num_res_blocks + 1):
             number += 1
-            theirs = f"up_blocks.{position}"
-            block(f"{theirs}.resnets.{i}", f"{theirs}.attentions.{i}" if attention[level] else None, f"up{number}")
+            block_of_level(f"up_blocks.{position}", i, level, f"up{number}")
         if level > 0:
             number += 1
-            renamed[f"up_blocks.{position}.upsamplers.0.conv"] = f"up{number}.1"
+            layers[f"up_blocks.{position}.upsamplers.0.conv"] = f"up{number}.1"
+    return layers, attentions
 
-    state = {}
-    for theirs, ours in renamed.items():
-        for kind in ("weight", "bias"):
-            if f"{ours}.{kind}" in weights:
-                state[f"{theirs}.{kind}"] = weights[f"{ours}.{kind}"]
-    for theirs, ours in attentions.items():
-        for kind in ("weight", "bias"):
-            qkv = [part.flatten(1) if kind == "weight" else part for part in weights[f"{ours}.qkv.{kind}"].chunk(3)]
-            for name, part in zip(("to_q", "to_k", "to_v"), qkv, strict=True):
-                state[f"{theirs}.{name}.{kind}"] = part
-            out = weights[f"{ours}.out.{kind}"]
-            state[f"{theirs}.to_out.0.{kind}"] = out.flatten(1) if kind == "weight" else out
-    network.load_state_dict(state, strict=True)
-    return network.eval().requires_grad_(False)
+
+def _attention_weights(weights: Mapping[str, Tensor], theirs: str, ours: str) -> dict[str, Tensor]:
+    """The weights of one attention under diffusers' names: 1x1 convolutions become linear layers, q, k and v parted."""
+    found = {}
+    for kind in ("weight", "bias"):
+        qkv = [part.flatten(1) if kind == "weight" else part for part in weights[f"{ours}.qkv.{kind}"].chunk(3)]
+        for name, part in zip(("to_q", "to_k", "to_v"), qkv, strict=True):
+            found[f"{theirs}.{name}.{kind}"] = part
+        out = weights[f"{ours}.out.{kind}"]
+        found[f"{theirs}.to_out.0.{kind}"] = out.flatten(1) if kind == "weight" else out
+    return found
 
 
 def alphas_cumprod_twin(num_train_timesteps: int = 1000, start: float = 1e-4, end: float = 2e-2) -> list[float]:
     """DDPM section 2, in Python floats, one product at a time."""
-    result, product = [], 1.0
+    result: list[float] = []
+    product = 1.0
     for t in range(num_train_timesteps):
         product *= 1 - (start + (end - start) * t / (num_train_timesteps - 1))
         result.append(product)
@@ -222,16 +266,18 @@ def v_prediction_twin(x_t: np.ndarray, v: np.ndarray, abar: float) -> tuple[np.n
 
 
 def slerp_twin(start: np.ndarray, end: np.ndarray, alpha: float) -> np.ndarray:
-    """Between unit vectors: the rotation of start by alpha theta in the plane of the two, by Gram and Schmidt."""
+    """Rotate the unit vector start by alpha theta towards the unit vector end, in their plane (Gram and Schmidt)."""
     towards_end = end - (end @ start) * start
     towards_end /= np.linalg.norm(towards_end)
     theta = math.atan2(float(end @ towards_end), float(end @ start))
-    return math.cos(alpha * theta) * start + math.sin(alpha * theta) * towards_end
+    found: np.ndarray = math.cos(alpha * theta) * start + math.sin(alpha * theta) * towards_end
+    return found
 
 
 def lerp_twin(start: np.ndarray, end: np.ndarray, alpha: float) -> np.ndarray:
-    """The point of the chord that divides it alpha to 1 - alpha."""
-    return start + alpha * (end - start)
+    """The point that divides the line from start to end in the ratio alpha to 1 - alpha."""
+    found: np.ndarray = start + alpha * (end - start)
+    return found
 
 
 def psnr_twin(a: np.ndarray, b: np.ndarray) -> float:
@@ -240,7 +286,7 @@ def psnr_twin(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def face_to_u8_twin(face: np.ndarray) -> list[list[list[int]]]:
-    """SPEC section 5: scaled by its own minimum and maximum over all channels, rounded half up; (3, H, W) -> H W 3."""
+    """SPEC section 5: scale by the image's own minimum and maximum, round half up; (3, H, W) -> H W 3."""
     low, high = float(face.min()), float(face.max())
     scaled = [[[(float(x) - low) / (high - low) for x in row] for row in channel] for channel in face]
     height, width = face.shape[1:]
@@ -263,21 +309,6 @@ def ssim_twin(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.mean(scores))
 
 
-def random_face_weights(network: torch.nn.Module, seed: int) -> dict[str, Tensor]:
-    """Weights of a plausible size for every parameter, none of them zero; buffers as they are."""
-    g = torch.Generator().manual_seed(seed)
-    weights = {}
-    for name, value in network.state_dict().items():
-        if name == "time.0.inv_freq":
-            weights[name] = value.clone()
-        elif value.ndim == 1:
-            centre = 1.0 if name.endswith("weight") else 0.0  # of norms
-            weights[name] = centre + 0.1 * torch.randn(value.shape, generator=g)
-        else:
-            weights[name] = torch.randn(value.shape, generator=g) / math.sqrt(value[0].numel())
-    return weights
-
-
 def frechet_distance_by_matrix_root(a: np.ndarray, b: np.ndarray) -> float:
     """The distance of two sets of features by the usual matrix square root, as the paper's own code does it."""
     from scipy.linalg import sqrtm
@@ -298,7 +329,8 @@ def clip_image_features_twin(image: Image.Image, model: CLIPModel, size: int) ->
     pixels = np.asarray(image)[top : top + size, left : left + size] / 255
     pixels = (pixels - np.array(OPENAI_CLIP_MEAN)) / np.array(OPENAI_CLIP_STD)
     vision = model.vision_model(torch.from_numpy(pixels).float().permute(2, 0, 1)[None])
-    return model.visual_projection(vision.pooler_output)
+    features: Tensor = model.visual_projection(vision.pooler_output)
+    return features
 
 
 @torch.no_grad()

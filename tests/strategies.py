@@ -1,4 +1,4 @@
-"""Hypothesis strategies for the things this project computes with."""
+"""Hypothesis strategies for the values that this project computes with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole way, as `make grade` and the staff's scripts go it."""
+"""Whole workflows, run as `make grade` and the staff's scripts run them."""
 
 import json
 import shutil
@@ -11,9 +11,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from hw2.faces.network import FaceUNet
-from tests.conftest import ROOT
+from tests.commands import ROOT
 from tests.grading.sandboxed import needs_sandbox
-from tests.oracles import random_face_weights
+from tests.models.tiny_faces import random_face_weights
 
 
 def test_bundled_noises_become_the_ground_truth(tmp_path, hw2, hw2_grade, bundled_model, bundled_data):
@@ -45,7 +45,7 @@ def test_fresh_noise_leaves_the_ground_truth(tmp_path, hw2, hw2_grade, bundled_m
 
 @pytest.mark.slow
 def test_an_official_checkpoint_and_a_noise_of_official_size_become_a_face(tmp_path, hw2):
-    # The real UNet.pt has this form and size; its numbers cannot be had here.
+    # The real UNet.pt has this form and size; only the course hands out its weights.
     torch.save(random_face_weights(FaceUNet(), seed=0), tmp_path / "UNet.pt")
     (tmp_path / "noise").mkdir()
     torch.save(torch.randn(1, 3, 256, 256), tmp_path / "noise" / "private.pt")
@@ -65,10 +65,9 @@ def test_every_bundled_file_is_the_one_that_the_readme_describes():
         check=True,
         cwd=ROOT,
     )
-    readme = (ROOT / "fixtures" / "README.md").read_text()
+    _, listed = (ROOT / "fixtures" / "README.md").read_text().split("\n```\n", 1)
+    assert listed == f"{run.stdout}```\n"
     assert len(run.stdout.splitlines()) == 32
-    for line in run.stdout.splitlines():
-        assert line in readme
 
 
 def test_the_bundled_model_is_small_and_half_precision(bundled_model):
@@ -87,7 +86,7 @@ def test_make_grade_leaves_with_the_verdict(tmp_path, status):
     for name, body in {"hw2": "exit 0", "hw2-grade": graded}.items():
         (tmp_path / ".venv" / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / ".venv" / "bin" / name).chmod(0o755)
-    # A make that runs this very suite hands its own flags down; they are not part of what a person types.
+    # If make runs this test suite, it passes its own flags on to this make; a person types none of them.
     run = subprocess.run(["env", "-u", "MAKEFLAGS", "-u", "MAKELEVEL", "make", "grade"], cwd=tmp_path, check=False)
     assert run.returncode == status
 
@@ -95,7 +94,7 @@ def test_make_grade_leaves_with_the_verdict(tmp_path, status):
 @needs_sandbox
 @pytest.mark.slow
 def test_the_reference_submission_earns_its_points_in_the_sandbox(tmp_path, hw2_grade, bundled_model, bundled_data):
-    """As a student would hand it in: scripts and package in one folder. One face, since the whole takes minutes."""
+    """Scripts and package are in one folder, as a student hands them in. It is one face, since all take minutes."""
     student = shutil.copytree(ROOT / "fixtures" / "submissions" / "reference", tmp_path / "reference")
     shutil.copytree(ROOT / "hw2", student / "hw2", ignore=shutil.ignore_patterns("__pycache__"))
     for folder, name in (("noise", "03.pt"), ("GT", "03.png")):

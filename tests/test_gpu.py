@@ -1,4 +1,4 @@
-"""What only a CUDA device can show: `pytest -m gpu`."""
+"""Tests that need a CUDA device: `pytest -m gpu`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from hw2.faces.checkpoint import load_face_unet
 from hw2.faces.network import FaceUNet
 from hw2.faces.sample import FaceSampler, batch_invariant, face_to_u8, load_noises
 from tests.models.sd_v1_random import random_sd_v1
+from tests.models.tiny_faces import random_face_weights
 from tests.models.tiny_sd import save_tiny_stable_diffusion
-from tests.oracles import diffusers_face_unet, random_face_weights
+from tests.oracles import diffusers_face_unet
 
 pytestmark = pytest.mark.gpu
 

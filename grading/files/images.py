@@ -1,4 +1,4 @@
-"""The only image reader. It takes files from strangers: every property is checked before it is relied on."""
+"""The only image reader. Files come from untrusted sources: every property is checked before it is relied on."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from grading.core.spec import MAX_FILE_BYTES, MAX_PIXELS
+from grading.core.bounds import MAX_FILE_BYTES, MAX_PIXELS
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE, JPEG_SCAN = b"\xff\xd8", b"\xff\xda"
 
 MAX_RATIO = 200
-"""Ours, of a picture's sides: CLIP enlarges the shorter one to 224 pixels, and 60000x1 would fill any memory."""
+"""Our limit on the ratio of the sides: CLIP enlarges the shorter one to 224 pixels; 60000x1 would need 12 GB."""
 
 MAX_SCANS = 64
-"""Ours: a progressive JPEG has about ten. Each goes over the whole image, and 16 MiB could hold half a million."""
+"""Our limit: a progressive JPEG has about ten. Each passes over the whole image; 16 MiB could hold half a million."""
 
 
 class ImageRefused(Exception):  # noqa: N818 - a verdict on the file, not an error of ours
@@ -34,14 +34,14 @@ class ImageRefused(Exception):  # noqa: N818 - a verdict on the file, not an err
 
 @dataclass(frozen=True)
 class GradedImage:
-    """pixels_u8: (H, W, 3). note: what had to be converted, continuing "NAME ..."; empty if nothing."""
+    """An image to grade. pixels_u8: (H, W, 3). note: what was converted, continuing "NAME ..."; empty if nothing."""
 
     pixels_u8: npt.NDArray[np.uint8]
     note: str = ""
 
 
 class PngReader(Protocol):
-    """`read_png`, or what stands in for it."""
+    """`read_png`, or a replacement such as `DecodedImages.read_png`."""
 
     def __call__(self, folder: Path, name: str, size: tuple[int, int] | None = None) -> GradedImage:
         """As `read_png`."""
@@ -50,10 +50,10 @@ class PngReader(Protocol):
 def read_png(folder: Path, name: str, size: tuple[int, int] | None = None) -> GradedImage:
     """Read one PNG of a folder as 8-bit RGB. size: the (width, height) it must have, if known.
 
-    Greyscale, palette and opaque alpha images are converted, which loses nothing, and the note says so. Refused with
-    ImageRefused: links, folders, pipes, devices, files over 16 MiB or changing while they are read, anything but a
-    whole, still PNG of 8 bits or fewer and of the right size, and transparent pixels. Nothing is decoded before its
-    header is known to be harmless.
+    Greyscale, palette and opaque alpha images are converted, which loses nothing, and the note says so. Nothing is
+    decoded before the header is known to be harmless. Raises ImageRefused for links, folders, pipes, devices, files
+    that exceed 16 MiB or change while they are read, transparent pixels, and anything but a whole PNG with a single
+    picture of the right size and at most 8 bits per channel.
     """
     content = _read_regular_file(folder, name)
     width, height, bit_depth = _png_header(content)
@@ -64,7 +64,7 @@ def read_png(folder: Path, name: str, size: tuple[int, int] | None = None) -> Gr
         raise ImageRefused(f"has {bit_depth} bits per channel; expected 8")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PIL's advice on odd files; what matters is checked here
+            warnings.simplefilter("ignore")  # PIL warns about odd files; what matters is checked here
             with Image.open(BytesIO(content), formats=("PNG",)) as image:
                 if image.size != (width, height):
                     raise ImageRefused("is broken and cannot be decoded (it has two headers)")
@@ -74,13 +74,13 @@ def read_png(folder: Path, name: str, size: tuple[int, int] | None = None) -> Gr
                 return _as_rgb(image, bit_depth)
     except ImageRefused:
         raise
-    except Exception as error:  # fed with foreign bytes, PIL raises nearly everything that Python has
+    except Exception as error:  # on arbitrary bytes, PIL raises nearly every exception type
         raise ImageRefused(f"is broken and cannot be decoded ({error or type(error).__name__})") from None
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What `read_image` takes at most. formats: in PIL's names; None: all that PIL knows."""
+    """What `read_image` accepts at most. formats: PIL's names; None accepts every format that PIL knows."""
 
     file_bytes: int = MAX_FILE_BYTES
     pixels: int = MAX_PIXELS
@@ -88,16 +88,16 @@ class Bounds:
 
 
 STAFF = Bounds(file_bytes=2**28, pixels=2**27, formats=None)
-"""Of pictures that staff bring themselves: photographs as cameras make them."""
+"""Bounds for staff's own pictures, which may be photographs straight from a camera."""
 
 
 def read_image(folder: Path, name: str, bounds: Bounds = Bounds()) -> npt.NDArray[np.uint8]:
     """Read one PNG, JPEG, BMP or GIF of a folder as the official CLIP scripts do: `.convert("RGB")`, (H, W, 3).
 
-    Any mode and nearly any size; of a moving picture the first frame. The content decides what it is, not the name.
-    Refused with ImageRefused: links, folders, pipes, devices, files over 16 MiB or changing while they are read, more
-    than 4096x4096 pixels, one side over 200 times the other, a JPEG that would take minutes, and what PIL cannot decode
-    as one of the four.
+    Accepts any mode and nearly any size; reads the first frame of an animation. The content decides the format, not the
+    name. Raises ImageRefused for links, folders, pipes, devices, files that exceed 16 MiB or change while they are
+    read, more than 4096x4096 pixels, one side over 200 times the other, a JPEG that would take minutes, and anything
+    that PIL cannot decode as one of the four formats.
     """
     content = _read_regular_file(folder, name, bounds.file_bytes)
     if content.startswith(JPEG_SIGNATURE) and (scans := content.count(JPEG_SCAN)) > MAX_SCANS:
@@ -106,7 +106,7 @@ def read_image(folder: Path, name: str, bounds: Bounds = Bounds()) -> npt.NDArra
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(BytesIO(content), formats=bounds.formats) as image:
-                width, height = image.size  # of the header: nothing is decoded yet
+                width, height = image.size  # read from the header; nothing is decoded yet
                 if width * height > bounds.pixels:
                     raise ImageRefused(f"claims {width}x{height} pixels; that is too large to be read")
                 _check_ratio(width, height)
@@ -115,25 +115,25 @@ def read_image(folder: Path, name: str, bounds: Bounds = Bounds()) -> npt.NDArra
         raise
     except UnidentifiedImageError:
         *others, last = bounds.formats or ("",)
-        kinds = f"{', '.join(others)} or {last} " if others else ""
-        raise ImageRefused(f"is no {kinds}image" if content else "is empty") from None
+        kinds = f"not a {', '.join(others)} or {last} image" if others else "no image"
+        raise ImageRefused(f"is {kinds}" if content else "is empty") from None
     except Exception as error:
         raise ImageRefused(f"is broken and cannot be decoded ({error or type(error).__name__})") from None
 
 
 class DecodedImages:
-    """Stands in for `read_png` and `read_image` where the images below a folder were decoded elsewhere.
+    """Replaces `read_png` and `read_image` for images that were decoded elsewhere.
 
-    decoded: what they said, by path below `root`.
+    decoded: the result of each image, by its path below `root`.
     """
 
     def __init__(self, root: Path, decoded: Mapping[str, GradedImage | ImageRefused]) -> None:
         self.root, self.decoded = root, decoded
 
     def read_png(self, folder: Path, name: str, size: tuple[int, int] | None = None) -> GradedImage:
-        """As `read_png`. Raises ImageRefused for an image that it would refuse, or that is not among those decoded."""
+        """As `read_png`. Raises ImageRefused for an image that it would refuse or that was not decoded."""
         path = str((folder / name).relative_to(self.root))
-        found = self.decoded.get(path, ImageRefused("could not be taken over; expected a plain file"))
+        found = self.decoded.get(path, ImageRefused("was not collected; expected a plain file"))
         if isinstance(found, ImageRefused):
             raise found
         height, width, _ = found.pixels_u8.shape
@@ -141,7 +141,7 @@ class DecodedImages:
         return found
 
     def read_image(self, folder: Path, name: str) -> npt.NDArray[np.uint8]:
-        """As `read_image`. Raises ImageRefused likewise."""
+        """As `read_image`. Raises ImageRefused for an image that it would refuse or that was not decoded."""
         pixels_u8 = self.read_png(folder, name).pixels_u8
         _check_ratio(pixels_u8.shape[1], pixels_u8.shape[0])
         return pixels_u8
@@ -154,13 +154,13 @@ def _check_size(found: tuple[int, int], size: tuple[int, int] | None) -> None:
 
 def _check_ratio(width: int, height: int) -> None:
     if max(width, height) > MAX_RATIO * min(width, height):
-        raise ImageRefused(f"is {width}x{height} pixels; one side may be {MAX_RATIO} times the other")
+        raise ImageRefused(f"is {width}x{height} pixels; one side may be at most {MAX_RATIO} times the other")
 
 
 def _read_regular_file(folder: Path, name: str, limit: int = MAX_FILE_BYTES) -> bytes:
-    """The file's bytes, read once, so that nothing can change between the checks and their use."""
+    """Read the file's bytes once, so that nothing can change between the checks and their use."""
     try:
-        # O_NONBLOCK: opening a pipe that nobody writes to would wait forever.
+        # O_NONBLOCK: opening a pipe without a writer would wait forever.
         descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         if (folder / name).is_symlink():
@@ -190,7 +190,7 @@ def _png_header(content: bytes) -> tuple[int, int, int]:
         raise ImageRefused("is empty; expected a PNG image" if not content else "is not a PNG image")
     if len(content) < 25 or content[12:16] != b"IHDR":
         raise ImageRefused("is broken and cannot be decoded (it ends within its header)")
-    # PIL would believe the last header, we have checked the first.
+    # PIL uses the last header, but the first is the one that was checked.
     position = 8
     while content[position + 4 : position + 8] not in (b"IDAT", b""):
         position += 12 + int.from_bytes(content[position : position + 4], "big")
@@ -203,7 +203,7 @@ def _png_header(content: bytes) -> tuple[int, int, int]:
 def _as_rgb(image: Image.Image, bit_depth: int) -> GradedImage:
     note = ""
     if "transparency" in image.info and image.mode in ("1", "L") and bit_depth < 8:
-        raise ImageRefused("has transparent pixels; expected an opaque RGB image")  # PIL would compare them unscaled
+        raise ImageRefused("has transparent pixels; expected an opaque RGB image")  # PIL compares them without scaling
     if image.has_transparency_data:
         with_alpha = np.asarray(image.convert("RGBA"))
         if (with_alpha[..., 3] != 255).any():

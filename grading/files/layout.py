@@ -1,4 +1,4 @@
-"""Which files must be there, and which are. Opens none of them and follows no link."""
+"""Compares a folder's entries with the expected ones. Opens no file and follows no link."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Layout:
-    """Sorted names: `expected` is `found` and `missing` together; `unexpected` are the folder's other entries."""
+    """Sorted names. `expected` is `found` and `missing` together; `unexpected` holds the folder's other entries."""
 
     expected: list[str]
     found: list[str]
@@ -19,9 +19,9 @@ class Layout:
 
 
 def check_layout(folder: Path, expected: Iterable[str]) -> Layout:
-    """Compare a folder's entries with the expected names; a folder that does not exist has no entries.
+    """Compare a folder's entries with the expected names. A folder that does not exist has no entries.
 
-    Raises OSError if the folder is there but cannot be listed.
+    Raises OSError if the folder exists but cannot be listed.
     """
     try:
         with os.scandir(folder) as entries:
@@ -38,15 +38,15 @@ def check_layout(folder: Path, expected: Iterable[str]) -> Layout:
 
 
 def png_names(folder: Path) -> list[str]:
-    """Sorted names of the `*.png` entries of a folder, hidden ones left out. Raises OSError if it cannot be listed."""
+    """Sorted names of the `*.png` entries of a folder, without hidden ones. Raises OSError if it cannot be listed."""
     with os.scandir(folder) as entries:
         return sorted(e.name for e in entries if e.name.lower().endswith(".png") and not e.name.startswith("."))
 
 
 def image_names(folder: Path, extensions: tuple[str, ...]) -> list[str]:
-    """Sorted names of a folder's entries with one of the extensions, in any case of letters.
+    """Sorted names of a folder's entries with one of the extensions, in upper or lower case.
 
-    A folder that does not exist has none. Raises OSError if it cannot be listed.
+    A folder that does not exist has no entries. Raises OSError if it cannot be listed.
     """
     try:
         with os.scandir(folder) as entries:

@@ -1,4 +1,4 @@
-"""Folders that several processes know of: who may write into one, and files that are there whole or not at all."""
+"""Folders that several processes use: a lock for the one that writes, and files written whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from grading.core.errors import GradingError
 from grading.core.text import printable
 
 LOOK = 0.2
-"""Seconds between two tries to get a lock."""
+"""Seconds between two attempts to get a lock."""
 
 
 @contextmanager
 def locked(folder: Path, wait: float = 0.0) -> Iterator[None]:
-    """Nobody else grades into this folder, which is made. The lock goes with its process, however that ends.
+    """Make a folder, and keep other processes from grading into it. The lock ends with its process, however that ends.
 
-    wait: seconds to wait for another's. Raises GradingError if it is still held then.
+    wait: seconds to wait for another process's lock. Raises GradingError if it is still held then.
     """
     folder.mkdir(parents=True, exist_ok=True)
     until = time.monotonic() + wait
@@ -31,13 +31,13 @@ def locked(folder: Path, wait: float = 0.0) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() >= until:
                     shown = printable(str(folder))
-                    raise GradingError(f"another grading works in {shown}; wait for it or stop it") from None
+                    raise GradingError(f"another grading run uses {shown}; wait until it ends, or stop it") from None
                 time.sleep(LOOK)
         yield
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all. Raises OSError if it cannot be written."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_bytes(content)

@@ -3,9 +3,10 @@
 from grading.core.errors import GradingError
 from grading.core.text import printable
 from grading.homeworks.fall2024 import FALL2024
+from grading.homeworks.fall2025 import FALL2025
 from grading.homeworks.homework import Homework
 
-HOMEWORKS = {homework.name: homework for homework in (FALL2024,)}
+HOMEWORKS = {homework.name: homework for homework in (FALL2024, FALL2025)}
 
 DEFAULT = FALL2024.name
 

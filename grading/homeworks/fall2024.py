@@ -1,9 +1,11 @@
 """DLCV Fall 2024, homework 2: the official numbers, each with its source. "slides" are the 47 of hw2_intro.pdf."""
 
 from grading.homeworks.homework import Homework
-from grading.problems.concepts import Concepts, ConceptsRules
-from grading.problems.digits import DATASETS, Digits, DigitsRules
+from grading.problems.concepts import Concepts
+from grading.problems.digit_scores import DATASETS, DigitsRules
+from grading.problems.digits import Digits
 from grading.problems.faces import Faces
+from grading.problems.prompt_scores import ConceptsRules
 
 DIGITS = Digits(
     number=1,
@@ -15,6 +17,7 @@ DIGITS = Digits(
         simple=0.90,  # of the mean of the two accuracies, slides p8
         strong=0.95,
     ),
+    source="slides p8 (points, baselines) and p35-38 (files, time limit)",
     points={"simple": 10.0, "strong": 5.0},  # slides p8
 )
 
@@ -22,6 +25,7 @@ FACES = Faces(
     number=2,
     arguments=("/data/noise", "/output", "/data/UNet.pt"),  # slides p36
     seconds=300.0,  # slides p36
+    source="slides p12 (points, threshold) and p35-38 (files, time limit)",
     threshold=20.0,  # the mean squared error of 0-255 values must be below it, slides p12
     points={"public": 10.0, "private": 10.0},  # slides p12
 )
@@ -36,6 +40,7 @@ CONCEPTS = Concepts(
         selected=5,  # grade_hw2_3.py
         text_weight=2.5,  # grade_hw2_3.py
     ),
+    source="slides p35-38 (files, time limit)",
     points={"public": 10.0, "private": 10.0},  # 2.5 for each of the four public prompts, 20 in all
 )
 

@@ -53,7 +53,8 @@ class Homework:
                 raise GradingError(
                     f"points.problem_{problem.number} has {wrong[0]}; expected {' or '.join(sorted(known))}"
                 )
-            problems.append(replace(problem, points={**problem.points, **points}) if points else problem)
+            filled = {**dict.fromkeys(known, 0.0), **problem.points, **points}  # parts that have no points give none
+            problems.append(replace(problem, points=filled) if points else problem)
         numbers = {f"problem_{problem.number}" for problem in self.problems}
         if wrong := sorted(key for key in changes if key.startswith("problem_") and key not in numbers):
             raise GradingError(f"points has {wrong[0]}; {self.name} has {', '.join(sorted(numbers))}")

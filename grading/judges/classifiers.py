@@ -25,7 +25,7 @@ from grading.core.arrays import ImageU8
 from grading.core.errors import GradingError
 from grading.core.results import Judge
 from grading.core.text import printable
-from grading.judges.protocols import DIGIT_SIZE, Look
+from grading.judges.protocols import DIGIT_SIZE, Predictions
 
 BATCH = 250
 EMBEDDED = Path(__file__).parent / "models"
@@ -125,7 +125,7 @@ class LoadedJudge:
     device: str = "cpu"
 
     @torch.inference_mode()
-    def look(self, images: Sequence[ImageU8]) -> Look:
+    def predict(self, images: Sequence[ImageU8]) -> Predictions:
         """See `DigitJudge`. The answer for an image does not depend on the others."""
         last = self.network.get_submodule(self.network.last)
         assert isinstance(last, nn.Linear)
@@ -134,7 +134,7 @@ class LoadedJudge:
             seen = self.network.features(images_to_pm1(images[start : start + BATCH]).to(self.device))
             digits.append(last(seen).argmax(1).cpu().numpy())
             features.append(seen.double().cpu().numpy())
-        return Look(np.concatenate(digits), np.concatenate(features))
+        return Predictions(np.concatenate(digits), np.concatenate(features))
 
 
 def images_to_pm1(images: Sequence[ImageU8]) -> Tensor:

@@ -1,4 +1,4 @@
-"""The CLIP judge: images and sentences in, features of one space out. The only module that knows transformers.
+"""The CLIP judge: images and sentences in, features of one space out.
 
 Images are cropped as transformers has done since 4.26. The official environment pins 4.19.2, which rounds the other way
 where an odd number of pixels is cut off: one pixel of difference, and none for square images.
@@ -6,13 +6,8 @@ where an odd number of pixels is cut off: one pixel of difference, and none for 
 
 from __future__ import annotations
 
-import hashlib
-import logging
-import re
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,24 +17,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
-from transformers.utils import logging as transformers_logging
 
 from grading.core.arrays import ImageU8
 from grading.core.errors import GradingError
 from grading.core.results import Judge
-from grading.core.text import printable
 from grading.judges.classifiers import EMBEDDED
-from grading.judges.protocols import Features
-
-CLIP_MODEL = "openai/clip-vit-base-patch32"
-"""The hub model that scores Problem 3 (clip_image_score.py)."""
+from grading.judges.pretrained import exact, find_model, ready, weights_sha256
+from grading.judges.protocols import CLIP_MODEL, Features
 
 FEWEST = 16
 """Rows from which features no longer change with the batch on a CPU."""
 
 BATCH = 25
-
-HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 @dataclass(frozen=True)
@@ -90,10 +79,8 @@ class TransformersClip:
             found.append(self._features(self.model.get_text_features, **tokens))
         return np.concatenate(found)
 
-    @torch.inference_mode()
     def _features(self, encode: Any, **inputs: Tensor) -> Features:
-        # Full float32 and one fixed algorithm: a GPU's TF32 convolutions would change the last digits.
-        with torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False, allow_tf32=False):
+        with exact():
             output = encode(**{name: value.to(self.device) for name, value in inputs.items()})
         features = output if isinstance(output, Tensor) else output.pooler_output  # transformers 5 wraps it
         unit: Features = torch.nn.functional.normalize(features.float(), dim=-1).cpu().numpy()
@@ -107,92 +94,29 @@ def load_clip(name: str, device: str = "cpu", batch_size: int = BATCH) -> Transf
 
     Raises GradingError if it cannot be had or is broken; no code in it is ever run.
     """
-    folder, shown = EMBEDDED / "small_clip" if name == "embedded" else Path(name), printable(name)
-    if not (folder / "config.json").is_file() and (
-        folder.exists() or name == "embedded" or not HUB_NAME.fullmatch(name)
-    ):
-        raise GradingError(
-            f"{shown} is no CLIP model; expected a folder with config.json and model.safetensors, or a hub name such "
-            f"as {CLIP_MODEL}"
-        )
-    source = str(folder) if folder.is_dir() else name
-    remedy = "download it again" if folder.is_dir() else "check the name and the network, or give a folder"
-    where: dict[str, Any] = {"local_files_only": folder.is_dir()}
-    # Of safetensors or tensors unpickled alone; "sdpa" so that no folder can name other code to run.
-    options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "sdpa", "weights_only": True}
-    try:
-        with _quiet():
-            model, info = CLIPModel.from_pretrained(
-                source, output_loading_info=True, ignore_mismatched_sizes=True, **options, **where
-            )
-            tokenizer = CLIPTokenizer.from_pretrained(source, **where)
-            processor = CLIPImageProcessorPil.from_pretrained(source, **where)
-    except Exception as error:  # the libraries raise nearly everything for files that they did not expect
-        reason = printable(" ".join(str(error).split())[:200]) or type(error).__name__
-        if "weights_only" in str(error):  # torch advises to switch the protection off
-            reason = "its weights are no plain tensors, and nothing else is unpickled"
-        raise GradingError(f"{shown} cannot be loaded as a CLIP model ({reason}); {remedy}") from None
-    # transformers would go on with random numbers for what is missing, and with an empty vocabulary.
-    if absent := sorted(info["missing_keys"] | {key for key, *_ in info["mismatched_keys"]}):
-        raise GradingError(f"{shown} has no weights of the right shape for {absent[0]}; download it again")
+    embedded = name == "embedded"
+    file = str(EMBEDDED / "small_clip") if embedded else name
+    source = find_model(file, "CLIP model", CLIP_MODEL, shown=name if embedded else "")
+    model, tokenizer, processor = source.load(CLIPModel, CLIPTokenizer, CLIPImageProcessorPil)
+    # transformers would go on with an empty vocabulary.
     special, words = len(tokenizer.all_special_ids), model.config.text_config.vocab_size
     if not special < len(tokenizer) <= words:
         raise GradingError(
-            f"{shown} has a tokenizer of {len(tokenizer)} words for a model of {words}; download it again"
+            f"{source.shown} has a tokenizer of {len(tokenizer)} words for a model of {words}; download it again"
         )
-    for key, value in sorted(model.state_dict().items()):
-        if not all(bound.isfinite() for bound in value.aminmax()):  # either is NaN if any number is
-            raise GradingError(f"{shown} has weights that are not finite, {key} among them; download it again")
-    model.to(device).eval().requires_grad_(False)
-    for parameter in model.parameters():  # where a file puts them would decide in which order they are added up
-        parameter.data = parameter.data.clone()
+    ready(model, device)
     kind: Any = "custom"
-    if folder == EMBEDDED / "small_clip":
-        kind, source = "embedded", "small_clip"
-    elif source == CLIP_MODEL and not folder.exists():
+    if Path(file) == EMBEDDED / "small_clip":
+        kind, file = "embedded", "small_clip"
+    elif file == CLIP_MODEL and not source.folder:
         kind = "official"
-    judge = TransformersClip(model, tokenizer, processor, Judge("clip", kind, source, sha256=""), device, batch_size)
+    judge = TransformersClip(model, tokenizer, processor, Judge("clip", kind, file, sha256=""), device, batch_size)
     with ThreadPoolExecutor(1) as beside:  # a third of a second, and one core
-        digest = beside.submit(_sha256, model)
-        _try(judge, shown)
-    return replace(judge, identity=replace(judge.identity, sha256=digest.result()))
-
-
-def _sha256(model: Any) -> str:
-    """Of all weights, whatever file they came in."""
-    digest = hashlib.sha256()
-    for key, value in sorted(model.state_dict().items()):
-        digest.update(key.encode())
-        digest.update(value.cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def _try(judge: TransformersClip, shown: str) -> None:
-    """Raises GradingError if a model's parts do not fit together, which would otherwise look like a bad image."""
-    try:
-        with _quiet():
-            pixels = judge.processor(images=Image.new("RGB", (3, 2)), return_tensors="pt").pixel_values
-            judge._features(judge.model.get_image_features, pixel_values=pixels)
+        digest = beside.submit(weights_sha256, model)
+        with source.trial():
+            pixels = processor(images=Image.new("RGB", (3, 2)), return_tensors="pt").pixel_values
+            judge._features(model.get_image_features, pixel_values=pixels)
             judge.text_features(["a"])
-    except GradingError:
-        raise
-    except Exception as error:
-        reason = printable(" ".join(str(error).split())[:200]) or type(error).__name__
-        raise GradingError(f"{shown} is a CLIP model whose parts do not fit together ({reason})") from None
-    if not np.isfinite(judge.logit_scale):
-        raise GradingError(f"{shown} has a logit_scale that is not finite; download it again")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Loading without the libraries' own reports, warnings and progress bars."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    transformers_logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
-        transformers_logging.enable_progress_bar()
+        if not np.isfinite(judge.logit_scale):
+            raise GradingError(f"{source.shown} has a logit_scale that is not finite; download it again")
+    return replace(judge, identity=replace(judge.identity, sha256=digest.result()))

@@ -17,8 +17,12 @@ def chosen_device(name: str) -> str:
     except RuntimeError:
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
-        raise GradingError(f"the device for the judges is {printable(name)}; expected cpu, cuda, cuda:N or auto")
+        raise GradingError(
+            f"the device for the judges is {printable(name)}; expected cpu, cuda, cuda:N or auto", option="device"
+        )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = counted(torch.cuda.device_count(), "CUDA device") if torch.cuda.device_count() else "no CUDA device"
-        raise GradingError(f"the device for the judges is {name}, but PyTorch finds {found} here; choose cpu")
+        raise GradingError(
+            f"the device for the judges is {name}, but PyTorch finds {found} here; choose cpu", option="device"
+        )
     return name

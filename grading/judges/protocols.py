@@ -11,11 +11,17 @@ import numpy.typing as npt
 from grading.core.arrays import ImageU8
 from grading.core.results import Judge
 
+CLIP_MODEL = "openai/clip-vit-base-patch32"
+"""The hub model that scores Problem 3 (clip_image_score.py)."""
+
+SAM_MODEL = "facebook/sam2.1-hiera-large"
+"""The hub model that makes the masks of Fall 2025's Problem 3."""
+
 DIGIT_SIZE = 28
 """Both classifiers judge 28x28 pixels; other sizes are resized (digit_classifier.py)."""
 
 
-class Look(NamedTuple):
+class Predictions(NamedTuple):
     """What a judge finds in N images: digits (N,) 0-9, and features (N, F), all that its last layer decides from."""
 
     digits: npt.NDArray[np.int64]
@@ -29,7 +35,7 @@ class DigitJudge(Protocol):
     def identity(self) -> Judge:
         """Which judge this is, for the report."""
 
-    def look(self, images: Sequence[ImageU8]) -> Look:
+    def predict(self, images: Sequence[ImageU8]) -> Predictions:
         """The digits that the images (H, W, 3) show."""
 
 

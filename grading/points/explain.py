@@ -67,7 +67,7 @@ def _of_script(problem: Problem) -> Explanation:
         rf"{re.escape(problem.script)}({parts})?",
         f"The script of Problem {problem.number} is called with {arguments}, runs without network, and has "
         f"{problem.seconds / 60:g} minutes. What it wrote counts even if it was stopped or failed afterwards.",
-        "slides p35-38.",
+        f"{problem.source}.",
     )
 
 

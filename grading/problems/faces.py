@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Literal
@@ -15,7 +15,7 @@ from grading.core.text import counted, listed, printable
 from grading.files.images import ImageRefused, PngReader, read_png
 from grading.files.layout import check_layout, png_names
 from grading.problems.metrics import mse, psnr, ssim
-from grading.problems.problem import Explanation, Input, Problem, Run, messages
+from grading.problems.problem import Explanation, Input, Problem, Run, messages, plain
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class Faces(Problem):
 
     def part_title(self, part: Part) -> str:
         """See `Problem`."""
-        return f", {part} noises"
+        return "" if part is Part.WHOLE else f", {part} noises"
 
     def score(self, run: Run) -> ProblemResult:
         """See `Problem`."""
@@ -172,7 +172,7 @@ class Faces(Problem):
         return ProblemResult(
             self.number, part, self.name, self.title(part), graded.status, summary=summary,
             figures=list(_figures(graded)), outcomes=[outcome],
-            cards=[_card(graded, name) for name in graded.expected], checks=graded.checks, details=asdict(graded),
+            cards=[_card(graded, name) for name in graded.expected], checks=graded.checks, details=plain(graded),
         )  # fmt: skip
 
     def explanations(self) -> Iterable[Explanation]:
@@ -231,14 +231,13 @@ def explanations(problem: Faces) -> Iterable[Explanation]:
             f"{number} {part}",
             f"{points} if the mean squared error of the faces made from the {part} noises"
             f"{below or ' can be computed for all of them'}; see mse. {what}",
-            "slides p12 (points, threshold) and p35-38 (files).",
+            f"{problem.source}.",
         )
-    must = f"slides p12 (must be below {threshold:g}); " if threshold is not None else ""
     yield Explanation(
         "mse",
         r"mse|faces mse|psnr|ssim",
         "The mean over pixels and channels of (output - ground truth)^2, of 0-255 values of the PNG files in "
         "float64, averaged over the images. PSNR, 10 * log10(255^2 / mse), and SSIM are for information and give no "
         "points.",
-        f"{must}no official script was published.",
+        f"{problem.source}; no official script was published.",
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -95,12 +96,13 @@ class Problem(ABC):
 
     number: of its script hw2_N.sh. arguments: of the script, in the official order; those below /data are inputs.
     seconds: the official time limit. points: by outcome, or by part, whose outcomes then share them equally; empty
-    where the homework's points are not known.
+    where the homework's points are not known. source: where all of this comes from, for explanations.
     """
 
     number: int
     arguments: tuple[str, ...]
     seconds: float
+    source: str
     points: Mapping[str, float] = field(default_factory=dict)
 
     name: ClassVar[str]
@@ -163,6 +165,12 @@ class Problem(ABC):
     def explanations(self) -> Iterable[Explanation]:
         """Of its lines, figures and script."""
         return ()
+
+
+def plain(result: Any) -> dict[str, Any]:
+    """A problem's own result as JSON has it, so that it is the same before it is written and after it is read."""
+    found: dict[str, Any] = json.loads(json.dumps(asdict(result)))
+    return found
 
 
 def messages(checks: Iterable[Check], status: str) -> tuple[str, ...]:

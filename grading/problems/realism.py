@@ -22,7 +22,7 @@ from grading.core.errors import GradingError
 from grading.core.results import Figure
 from grading.core.text import printable
 from grading.files.images import ImageRefused, read_png
-from grading.judges.protocols import DIGIT_SIZE, DigitJudge, Look
+from grading.judges.protocols import DIGIT_SIZE, DigitJudge, Predictions
 from grading.problems.metrics import frechet_distance, mean_pairwise_distance, nearest
 
 SAMPLE = 500
@@ -93,17 +93,17 @@ def compare(
     names: list[str],
     images: list[ImageU8],
     labels: npt.NDArray[np.int64],
-    look: Look,
+    predicted: Predictions,
     judge: DigitJudge,
     real: RealDigits | None,
 ) -> Realism:
     """The figures for one data set's images; without real ones only their diversity."""
-    diversity = _diversity(look.features, labels)
+    diversity = _diversity(predicted.features, labels)
     if real is None:
         return Realism(diversity)
     chosen = np.random.default_rng(0).permutation(len(real.names))
     sample = chosen[:SAMPLE]
-    features = judge.look(list(real.pixels_u8)).features
+    features = judge.predict(list(real.pixels_u8)).features
     same_size = [i for i, image in enumerate(images) if image.shape == real.pixels_u8.shape[1:]]
     _, between_real = nearest(real.pixels_u8[sample], real.pixels_u8[chosen], skip_same=True)
     neighbours: dict[str, tuple[str, float]] = {}
@@ -113,7 +113,7 @@ def compare(
     return Realism(
         diversity,
         diversity_real=_diversity(features[sample], real.labels[sample]),
-        frechet_distance=frechet_distance(look.features, features) if len(images) > 1 else None,
+        frechet_distance=frechet_distance(predicted.features, features) if len(images) > 1 else None,
         nearest_rms=float(np.median([d for _, d in neighbours.values()])) if neighbours else None,
         nearest_rms_real=float(np.median(between_real)),
         nearest=neighbours,

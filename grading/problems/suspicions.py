@@ -11,14 +11,14 @@ import numpy.typing as npt
 
 from grading.core.arrays import ImageU8
 from grading.core.results import Check
-from grading.core.text import printable
+from grading.core.text import counted, listed, printable
 
 FEWEST_SECONDS = 1.0
-"""Nobody loads a network and draws 1000 digits with it in less: importing PyTorch alone takes longer."""
+"""Loading a network and drawing 1000 digits with it takes longer: so does importing PyTorch alone."""
 
 MANY, THUMBNAIL, NEAR = 3, 16, 4.0
-"""So many equal images are said to be many. Two images are near-duplicates if their thumbnails of THUMBNAIL pixels a
-side differ by less than NEAR of 255, root mean square: noise of that strength is hardly seen."""
+"""MANY equal images cause a warning. Two images are near-duplicates if their thumbnails of THUMBNAIL pixels a side
+differ by less than NEAR of 255, root mean square: noise of that strength is hardly visible."""
 
 SHOWN = 3
 
@@ -32,7 +32,9 @@ def repeated_images(where: str, images: Mapping[str, ImageU8]) -> list[Check]:
     if not repeated:
         return []
     count = sum(map(len, repeated))
-    sentence = f"{where}: {count} of {len(images)} images are one of {len(repeated)} pictures, {_some(repeated[0])}."
+    pictures = "one picture" if len(repeated) == 1 else f"{len(repeated)} pictures"
+    shown = listed(repeated[0], SHOWN)
+    sentence = f"{where}: {count} of {counted(len(images), 'image')} are copies of {pictures} ({shown})."
     return [Check(f"{where} repeated", "warning", sentence)]
 
 
@@ -50,7 +52,8 @@ def near_duplicates_across_digits(where: str, images: Mapping[str, ImageU8]) -> 
     if len(rows) == 0:
         return []
     pairs = [f"{printable(names[i])} and {printable(names[j])}" for i, j in zip(rows[:SHOWN], columns, strict=False)]
-    sentence = f"{where}: {len(rows)} pairs of images of different digits look nearly the same: {'; '.join(pairs)}."
+    found = counted(len(rows), "pair")
+    sentence = f"{where}: {found} of images of different digits look nearly the same: {'; '.join(pairs)}."
     return [Check(f"{where} near-duplicates", "warning", sentence)]
 
 
@@ -62,11 +65,13 @@ def copied_files(
     found = []
     if copied := [name for name, digest in outputs.items() if digest in owners]:
         pairs = [f"{printable(name)} is {printable(owners[outputs[name]])}" for name in copied[:SHOWN]]
-        sentence = f"{where}: {len(copied)} of {len(outputs)} outputs are files of the submission: {'; '.join(pairs)}."
+        some = f"{len(copied)} of {counted(len(outputs), 'output')}"
+        sentence = f"{where}: {some} came as files of the submission: {'; '.join(pairs)}."
         found.append(Check(f"{where} copied", "warning", sentence))
     if known := [name for name, digest in truth.items() if digest in owners]:
         pairs = [f"{printable(owners[truth[name]])} is {printable(name)}" for name in known[:SHOWN]]
-        sentence = f"{where}: the submission holds {len(known)} files of the ground truth: {'; '.join(pairs)}."
+        files = counted(len(known), "file")
+        sentence = f"{where}: the submission holds {files} of the ground truth: {'; '.join(pairs)}."
         found.append(Check(f"{where} truth", "warning", sentence))
     return found
 
@@ -78,7 +83,8 @@ def copied_pixels(where: str, images: Mapping[str, ImageU8], submitted: Mapping[
     if not copied:
         return []
     pairs = [f"{printable(name)} shows {printable(owners[_digest(images[name])])}" for name in copied[:SHOWN]]
-    sentence = f"{where}: {len(copied)} of {len(images)} outputs are pictures of the submission: {'; '.join(pairs)}."
+    some = f"{len(copied)} of {counted(len(images), 'output')}"
+    sentence = f"{where}: {some} came as pictures of the submission: {'; '.join(pairs)}."
     return [Check(f"{where} copied pictures", "warning", sentence)]
 
 
@@ -86,7 +92,7 @@ def too_fast(where: str, seconds: float, count: int) -> list[Check]:
     """A warning if `count` images took less time than a single pass of any network, its loading included."""
     if count < 100 or seconds >= FEWEST_SECONDS:
         return []
-    sentence = f"{where}: {count} images in {seconds:.2f} s, less than it takes to load a network."
+    sentence = f"{where}: {count} images in {seconds:.2f} s, which is less than it takes to load a network."
     return [Check(f"{where} too fast", "warning", sentence)]
 
 
@@ -104,8 +110,3 @@ def _thumbnail(pixels: ImageU8) -> npt.NDArray[np.float32]:
         counts = (ends - edges).reshape([-1 if a == axis else 1 for a in range(3)])
         values = ((sums.take(ends, axis) - sums.take(edges, axis)) / counts).astype(np.float32)
     return values
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(printable(name) for name in names[:SHOWN]) + more

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +16,7 @@ from grading.core.results import Check, Figure, Part, ProblemResult, Status
 from grading.core.text import counted, listed, printable
 from grading.files.staff_files import read_bytes, read_object
 from grading.problems.metrics import wilson_interval
+from grading.problems.problem import plain
 
 IMAGE_NAME = re.compile(r"(?:.*[/\\])?((\d+)_\d+\.png)", re.IGNORECASE)
 """{class_id}_{image_id}.png (slides p28), any folder in front: the class is in the name."""
@@ -134,5 +135,5 @@ def zero_shot_result(graded: ZeroShotResult) -> ProblemResult:
     ]
     return ProblemResult(
         3, Part.WHOLE, "zero-shot", "Problem 3: zero-shot classification", graded.status, figures=figures,
-        checks=graded.checks, details=asdict(graded),
+        checks=graded.checks, details=plain(graded),
     )  # fmt: skip

@@ -1,97 +1,206 @@
-"""What staff grade submissions with: data, judges, limits, and the runs of scripts that follow from them."""
+"""What staff grade with. The fields of `Assignment` are the options of both commands that grade submissions."""
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Annotated, Any, get_args, get_type_hints
 
-from grading.core.spec import CLIP_MODEL
+import typer
+
+from grading import homeworks
+from grading.core.errors import GradingError
+from grading.core.results import Part
+from grading.core.text import printable
+from grading.homeworks.homework import Homework
+from grading.judges import JUDGES
+from grading.judges.protocols import CLIP_MODEL, SAM_MODEL
+from grading.problems.problem import Input, Problem
 from grading.sandbox.run import Limits, Sandbox
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """What staff grade with. data, private: folders in the layout of the homework's hw2_data.
+    """What staff grade with: each annotated field is an option, declared here and nowhere else.
 
-    private: with noises, ground truth and prompts that nobody knows; without it, public points only. unet,
-    stable_diffusion: what scripts are given as UNet.pt and model.ckpt, by default those in `data`. twice: run each
-    script a second time. The judges as in `hw2-grade digits` and `hw2-grade concepts`.
+    limits, points: changes of the sandbox's limits and of the homework's points, from an assignment file. environment:
+    further variables for the scripts. source: what the assignment file and the flags said, for the record.
     """
 
-    data: Path
-    private: Path | None = None
-    unet: Path | None = None
-    stable_diffusion: Path | None = None
-    problems: tuple[int, ...] = (1, 2, 3)
-    mnistm_classifier: str = "embedded"
-    svhn_classifier: str = "embedded"
-    clip: str = CLIP_MODEL
-    device: str = "cpu"
-    twice: bool = False
-    sandbox: Sandbox = field(default_factory=Sandbox)
-    limits: Limits = field(default_factory=Limits)
+    data: Annotated[Path, typer.Option(help="The homework's hw2_data.")]
+    private: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder like hw2_data with the private inputs and ground truth. (default: public part only)"
+        ),
+    ] = None
+    homework: Annotated[str, typer.Option(help=f"Edition of the homework: {', '.join(homeworks.HOMEWORKS)}.")] = (
+        homeworks.DEFAULT
+    )
+    problems: Annotated[str, typer.Option(help="Problems to grade, such as 1,3. (default: all)")] = ""
+    unet: Annotated[
+        Path | None, typer.Option(help="The file that scripts get as UNet.pt. (default: DATA/face/UNet.pt)")
+    ] = None
+    stable_diffusion: Annotated[
+        Path | None, typer.Option(help="The file or folder that scripts get as model.ckpt. (default: DATA/model.ckpt)")
+    ] = None
+    mnistm_classifier: Annotated[
+        str,
+        typer.Option(
+            help="Judge of MNIST-M digits: the course's Classifier.pth, or embedded: ours.", metavar="FILE|embedded"
+        ),
+    ] = "embedded"
+    svhn_classifier: Annotated[
+        str,
+        typer.Option(
+            help="Judge of SVHN digits: pytorch_model.bin of resnet34_svhn, official: the same from the hub, or "
+            "embedded: ours.",
+            metavar="FILE|embedded|official",
+        ),
+    ] = "embedded"
+    clip: Annotated[
+        str,
+        typer.Option(
+            help="Judge of pictures: a folder of transformers, a name on the hub, or embedded: ours.",
+            metavar="FOLDER|NAME|embedded",
+        ),
+    ] = CLIP_MODEL
+    sam: Annotated[
+        str,
+        typer.Option(
+            help="Judge of masks (fall2025): a SAM2 folder of transformers, or a name on the hub.",
+            metavar="FOLDER|NAME",
+        ),
+    ] = SAM_MODEL
+    device: Annotated[
+        str, typer.Option(help="Device for the judges: cpu, cuda, cuda:N, or auto (a GPU if there is one).")
+    ] = "auto"
+    twice: Annotated[bool, typer.Option("--twice", help="Run each script twice; the files must be the same.")] = False
+    gpu: Annotated[bool, typer.Option("--gpu", help="Let scripts use the NVIDIA devices.")] = False
+    trust: Annotated[bool, typer.Option("--trust", help="Run without a sandbox: for your own code only.")] = False
+    python: Annotated[
+        Path,
+        typer.Option(help="Environment whose python3 the scripts use. (default: the grader's own)", show_default=False),
+    ] = Path(sys.prefix)
+    staff: Annotated[
+        Path | None,
+        typer.Option(help="CSV with submission, report_1, report_2, .., late_days, staff_fixed (yes or no)."),
+    ] = None
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    points: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    hidden_also: tuple[Path, ...] = ()
+    source: Mapping[str, Any] = field(default_factory=dict)
 
-    def runs(self) -> Iterator[Run]:
+    @functools.cached_property
+    def edition(self) -> Homework:
+        """The homework, with this assignment's points and only the problems to grade."""
+        edition = homeworks.chosen_homework(self.homework).with_points(self.points)
+        numbers = [str(problem.number) for problem in edition.problems]
+        wanted = self.problems.replace(" ", "").split(",") if self.problems else numbers
+        if not wanted or not set(wanted) <= set(numbers):
+            raise GradingError(
+                f"the problems to grade are {printable(self.problems)}; expected some of {','.join(numbers)} with "
+                "commas between them",
+                option="problems",
+            )
+        chosen = tuple(problem for problem in edition.problems if str(problem.number) in wanted)
+        return replace(edition, problems=chosen)
+
+    @property
+    def sandbox(self) -> Sandbox:
+        """How scripts are run; what they must not see is hidden."""
+        hidden = (*self.hidden_also, *self.hidden())
+        return Sandbox(self.gpu, self.trust, self.python, dict(self.environment), hidden)
+
+    @property
+    def run_limits(self) -> Limits:
+        """What a script may use; its problem's official time holds in any case."""
+        return Limits(**self.limits)
+
+    @property
+    def judges(self) -> dict[str, str]:
+        """The choice of each judge, by its name."""
+        return {name: getattr(self, kind.option) for name, kind in JUDGES.items()}
+
+    def runs(self) -> Iterator[PlannedRun]:
         """Every run of a script that is graded, in order."""
-        if 1 in self.problems:
-            yield Run(1, "", {}, self.data)
-        parts = {"public": self.data} | ({"private": self.private} if self.private else {})
-        unet = self.unet or self.data / "face" / "UNet.pt"
-        model = self.stable_diffusion or self.data / "model.ckpt"
-        if 2 in self.problems:
-            for part, root in parts.items():
-                yield Run(2, part, {"noise": root / "face" / "noise", "UNet.pt": unet}, root)
-        if 3 in self.problems:
-            for part, root in parts.items():
-                prompts = root / "textual_inversion" / "input.json"
-                yield Run(3, part, {"input.json": prompts, "model.ckpt": model}, root)
+        for problem in self.edition.problems:
+            for part in problem.parts:
+                root = self.private if part is Part.PRIVATE else self.data
+                if root is not None:
+                    yield PlannedRun(problem, part, root, {i.name: self.place(i, root) for i in problem.inputs})
 
-    def option(self, path: Path) -> str:
-        """What names the place of one of the data."""
-        if path.name == "UNet.pt" or path == self.unet:
-            return "--unet"
-        if path.name == "model.ckpt" or path == self.stable_diffusion:
-            return "--stable-diffusion"
-        return "--private" if self.private is not None and path.is_relative_to(self.private) else "--data"
-
-    def references(self, root: Path) -> Path:
-        """The pictures of a run's concepts; private prompts may be about the public ones."""
-        own = root / "textual_inversion"
-        return own if any(path.is_dir() for path in own.iterdir()) else self.data / "textual_inversion"
+    def place(self, given: Input, root: Path) -> Path:
+        """Where an input lies."""
+        other: Path | None = getattr(self, given.option) if given.option else None
+        return other or (self.data if given.shared else root) / given.path
 
     def hidden(self) -> Iterator[Path]:
-        """What no submission may read."""
-        for root in (self.data, self.private):
-            if root is not None and (root / "face" / "GT").exists():
-                yield root / "face" / "GT"
+        """What no submission may read: what outputs are compared with, all that is private, and the judges."""
+        for problem in self.edition.problems:
+            for root in (self.data, self.private):
+                if root is not None and problem.expected and (root / problem.expected).exists():
+                    yield root / problem.expected
         if self.private is not None:
             yield self.private
-        for judge in (self.mnistm_classifier, self.svhn_classifier):
-            if Path(judge).is_file():
-                yield Path(judge)
+        names = ("embedded", "official")
+        yield from (Path(choice) for choice in self.judges.values() if choice not in names and Path(choice).exists())
+
+    def absolute(self) -> Assignment:
+        """The same for a process with another current folder."""
+        changes: dict[str, Any] = {}
+        judges = {kind.option for kind in JUDGES.values()}
+        for name in OPTIONS:
+            value = getattr(self, name)
+            if isinstance(value, Path) or (name in judges and Path(value).exists()):
+                changes[name] = type(value)(Path(value).absolute())
+        return replace(self, **changes)
+
+    def record(self) -> dict[str, Any]:
+        """The options that a result depends on; files are in the record as hashes, not as paths."""
+        values = {name: getattr(self, name) for name in OPTIONS}
+        found = {name: value for name, value in values.items() if not isinstance(value, Path | None)}
+        return found | {"private": self.private is not None, "limits": dict(self.limits), "points": dict(self.points)}
 
 
 @dataclass(frozen=True)
-class Run:
-    """One run of a script. part: public or private, "" for Problem 1. data: its inputs, see `stages.ARGUMENTS`."""
+class PlannedRun:
+    """One run of a script. root: the part's data. inputs: where they lie, by `Input.name`."""
 
-    problem: int
-    part: str
-    data: Mapping[str, Path]
+    problem: Problem
+    part: Part
     root: Path
+    inputs: Mapping[str, Path]
 
     @property
     def name(self) -> str:
-        """Of its stage."""
-        return f"hw2_{self.problem}.sh {self.part}".rstrip()
+        """The name of its stage."""
+        return self.part.of(self.problem.script)
 
     @property
     def folder(self) -> str:
-        """Below outputs/, where its files are."""
-        return f"problem_{self.problem}_{self.part}".rstrip("_")
+        """The folder of its files, below outputs/."""
+        return self.part.of(f"problem_{self.problem.number}").replace(" ", "_")
 
     @property
     def expected(self) -> Path | None:
-        """What its output is compared with."""
-        return {2: self.root / "face" / "GT"}.get(self.problem)
+        """The folder that its output is compared with, if there is one."""
+        return self.root / self.problem.expected if self.problem.expected else None
+
+
+def _options() -> dict[str, typer.models.OptionInfo]:
+    hints = get_type_hints(Assignment, include_extras=True)
+    found = {}
+    for each in fields(Assignment):
+        extras = [extra for extra in get_args(hints[each.name])[1:] if isinstance(extra, typer.models.OptionInfo)]
+        if extras:
+            found[each.name] = extras[0]
+    return found
+
+
+OPTIONS = _options()
+"""The options of an assignment, by the name of their field."""

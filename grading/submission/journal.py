@@ -15,7 +15,7 @@ _STAGE = TypeAdapter(StageResult)
 
 
 class Journal:
-    """Finished stages, one JSON line each after a first one with the fingerprint; what is torn is not believed."""
+    """Finished stages, one JSON line each after a first one with the fingerprint; a torn line is ignored."""
 
     def __init__(self, path: Path, fingerprint: str) -> None:
         self.path, self.fingerprint = path, fingerprint
@@ -34,8 +34,13 @@ class Journal:
     def first_line(self) -> bytes:
         return json.dumps({"fingerprint": self.fingerprint}).encode() + b"\n"
 
+    def has(self, stage: str) -> bool:
+        """Whether a stage is finished; what the grader could not do is not."""
+        done = self.done.get(stage)
+        return done is not None and done.status != "error"
+
     def clear(self) -> None:
-        """Begin anew."""
+        """Forget all stages."""
         self.done = {}
         write_whole(self.path, self.first_line())
 

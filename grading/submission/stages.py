@@ -1,4 +1,4 @@
-"""The way of one submission: copied, its checkpoints fetched, frozen, each script run, its output collected."""
+"""The stages of one submission: copied, its checkpoints fetched, frozen, each script run, its output collected."""
 
 from __future__ import annotations
 
@@ -7,34 +7,45 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
-from grading.core.errors import GradingError, failure_sentence
-from grading.core.results import StageResult, Status
-from grading.core.text import printable
-from grading.files.collect import Caps, Collected, collect_folder
-from grading.sandbox.run import HOME, OUTPUT, SUBMISSION, UID, Limits, RunResult, Sandbox, run_sandboxed
+from grading.core.errors import Failure, GradingError, record_failure
+from grading.core.results import Part, StageResult, Status
+from grading.core.text import counted, listed, printable
+from grading.files.take import Caps, Collected, collect_folder
+from grading.problems.problem import DATA, Problem
+from grading.sandbox.run import HOME, SUBMISSION, UID, Limits, RunResult, Sandbox, run_sandboxed
 
 FETCH = "hw2_download_ckpt.sh"
 
-ARGUMENTS = {
-    1: (OUTPUT,),
-    2: ("/data/noise", OUTPUT, "/data/UNet.pt"),
-    3: ("/data/input.json", OUTPUT, "/data/model.ckpt"),
-}
-"""Of hw2_1.sh, hw2_2.sh and hw2_3.sh (slides p35-38). Those under /data are inputs: staff say where they lie."""
-
-TIME_LIMITS = {1: 900.0, 2: 300.0, 3: 900.0}
-"""Seconds (slides p35-38)."""
-
 FETCH_LIMITS = Limits(seconds=3600.0, space_bytes=20 * 2**30, file_bytes=20 * 2**30, files=200_000)
-"""Ours: the homework names none. Stable Diffusion has 4 GiB."""
+"""The limits of a download are ours: the homework names none. Stable Diffusion has 4 GiB."""
 
 SUBMISSION_CAPS = Caps(entries=200_000, file_bytes=20 * 2**30, total_bytes=40 * 2**30, depth=32, links=True)
 
 
 @dataclass(frozen=True)
+class Stage:
+    """One step of a grading.
+
+    begins_anew: if it has to be done again, so has all that was done before. kind, problem, part: as in `StageResult`.
+    """
+
+    name: str
+    work: Callable[[], StageResult]
+    begins_anew: bool = False
+    kind: Literal["own", "script", "repeat"] = "own"
+    problem: int | None = None
+    part: Part = Part.WHOLE
+
+    def not_run(self, because: StageResult) -> StageResult:
+        """The result where an earlier stage failed for the grader's own reasons."""
+        return StageResult(self.name, "error", because.message, kind=self.kind, problem=self.problem, part=self.part)
+
+
+@dataclass(frozen=True)
 class Workplace:
-    """A folder of ours in which one submission is worked on; the student's own is only ever read."""
+    """The grader's folder for one submission; the student's own folder is only read."""
 
     path: Path
 
@@ -54,7 +65,7 @@ def copy_submission(source: Path, workplace: Workplace) -> StageResult:
 
     def copy() -> StageResult:
         if not source.is_dir():
-            raise GradingError(f"{printable(str(source))} is no folder; expected a submission")
+            raise GradingError(f"{printable(str(source))} is not a folder; expected a submission")
         for folder in (workplace.submission, workplace.home):
             if folder.exists():
                 shutil.rmtree(folder)
@@ -65,7 +76,7 @@ def copy_submission(source: Path, workplace: Workplace) -> StageResult:
                 _give_away(folder)
         return _told("copy", taken, "The submission was copied.")
 
-    return _stage("copy", copy)
+    return _stage(workplace, "copy", copy)
 
 
 def fetch(workplace: Workplace, sandbox: Sandbox | None = None, limits: Limits = FETCH_LIMITS) -> StageResult:
@@ -73,15 +84,15 @@ def fetch(workplace: Workplace, sandbox: Sandbox | None = None, limits: Limits =
 
     def run() -> StageResult:
         if not os.path.lexists(workplace.submission / FETCH):
-            return StageResult("fetch", "pass", f"There is no {FETCH}: nothing had to be fetched.")
+            return StageResult("fetch", "pass", f"There is no {FETCH}: nothing had to be downloaded.")
         writable = {SUBMISSION: workplace.submission, HOME: workplace.home}
         with run_sandboxed(
             ["bash", FETCH], submission=workplace.submission, writable=writable, limits=limits, network=True,
             sandbox=sandbox,
         ) as ended:  # fmt: skip
-            return _ended("fetch", FETCH, ended, limits)
+            return replace(_ended("fetch", FETCH, ended, limits), kind="script")
 
-    return _stage("fetch", run)
+    return _stage(workplace, "fetch", run)
 
 
 def freeze(workplace: Workplace) -> StageResult:
@@ -92,71 +103,80 @@ def freeze(workplace: Workplace) -> StageResult:
             "freeze", collect_folder(workplace.submission, None, SUBMISSION_CAPS), "The submission was frozen."
         )
 
-    return _stage("freeze", look)
+    return _stage(workplace, "freeze", look)
 
 
 def run_script(
     workplace: Workplace,
-    problem: int,
-    data: Mapping[str, Path],
+    problem: Problem,
+    part: Part,
+    inputs: Mapping[str, Path],
     output: Path,
     sandbox: Sandbox | None = None,
     limits: Limits | None = None,
 ) -> StageResult:
-    """Run hw2_N.sh with the official arguments and no network, and collect what it wrote into `output`, a new folder.
+    """Run a problem's script with its official arguments and no network, and collect its files into `output`.
 
-    data: where the inputs of `ARGUMENTS` lie, by their names there without /data: {"noise": .., "UNet.pt": ..}. What a
-    script wrote before it failed is collected, too: the official graders look at the files only. limits: the official
-    time holds in any case.
+    inputs: where the problem's inputs lie, by name. output: a new folder. Files that a script wrote before it failed
+    are collected, too: the official graders look at the files only. limits: the official time holds in any case.
     """
-    script = f"hw2_{problem}.sh"
+    script = problem.script
 
     def run() -> StageResult:
         if not os.path.lexists(workplace.submission / script):
             return StageResult(script, "fail", f"{script} is missing; expected it in the submission's top folder.")
         allowed = limits or Limits()
-        allowed = replace(allowed, seconds=min(allowed.seconds, TIME_LIMITS[problem]))
-        inputs = {f"/data/{name}": path for name, path in data.items()}
-        missing = {name for name in ARGUMENTS[problem] if name.startswith("/data/")} - inputs.keys()
-        if missing:
-            raise GradingError(f"{script} was given no {' and no '.join(sorted(missing))}; say where they lie")
+        allowed = replace(allowed, seconds=min(allowed.seconds, problem.seconds))
+        given = {f"{DATA}{name}": path for name, path in inputs.items()}
+        if missing := sorted({name for name in problem.arguments if name.startswith(DATA)} - given.keys()):
+            raise GradingError(f"{script} needs {listed(missing)}, but no path is set")
         with run_sandboxed(
-            ["bash", script, *ARGUMENTS[problem]], submission=workplace.submission,
-            inputs={**inputs, HOME: workplace.home}, limits=allowed, sandbox=sandbox,
+            ["bash", script, *problem.arguments], submission=workplace.submission,
+            inputs={**given, HOME: workplace.home}, limits=allowed, sandbox=sandbox,
         ) as ended:  # fmt: skip
             taken = collect_folder(ended.output, output)
             return replace(_ended(script, script, ended, allowed), files=taken.files, refused=taken.refused)
 
-    return _stage(script, run)
+    done = _stage(workplace, script, run)
+    return replace(done, stage=part.of(script), kind="script", problem=problem.number, part=part)
 
 
 def compare_runs(first: StageResult, second: StageResult) -> StageResult:
     """Whether two runs of a script left the same files, byte for byte, as fixed seeds promise."""
     stage = f"{first.stage} twice"
+    facts: dict[str, Any] = {"kind": "repeat", "problem": first.problem, "part": first.part}
     for result in (first, second):
         if result.status == "error":
-            return StageResult(stage, "error", f"The runs could not be compared: {result.message}")
+            return StageResult(stage, "error", f"The runs could not be compared: {result.message}", **facts)
     names = sorted(first.files.keys() | second.files.keys())
     differ = [name for name in names if first.files.get(name) != second.files.get(name)]
     if not names:
-        return StageResult(stage, "pass", f"Two runs of {first.stage} left no files to compare.")
+        return StageResult(stage, "pass", f"Two runs of {first.stage} left no files to compare.", **facts)
     if not differ:
-        return StageResult(stage, "pass", f"Two runs of {first.stage} gave the same {len(names)} files.")
-    shown = ", ".join(printable(name) for name in differ[:3]) + (", .." if len(differ) > 3 else "")
+        same = f"the same {counted(len(names), 'file')}"
+        return StageResult(stage, "pass", f"Two runs of {first.stage} gave {same}.", **facts)
     return StageResult(
         stage,
         "fail",
-        f"Two runs of {first.stage} differ in {len(differ)} of {len(names)} files ({shown}); expected the same, "
-        "as seeds must be fixed.",
+        f"Two runs of {first.stage} differ in {len(differ)} of {counted(len(names), 'file')} ({listed(differ, 3)}); "
+        "expected the same, as seeds must be fixed.",
+        **facts,
     )
 
 
-def _stage(name: str, work: Callable[[], StageResult]) -> StageResult:
-    """What the stage says, or that we could not do it: our failures must never look like the submission's."""
+def _stage(workplace: Workplace, name: str, work: Callable[[], StageResult]) -> StageResult:
+    """The stage's result; a failure of the grader never looks like the submission's."""
     try:
         return work()
     except Exception as error:
-        return StageResult(name, "error", failure_sentence(error))
+        failure = described_failure(error, workplace.path.parent)
+        return StageResult(name, "error", failure.sentence, traceback=failure.traceback)
+
+
+def described_failure(error: Exception, folder: Path) -> Failure:
+    """The failure of a grading into `folder`: its sentence goes to students, so that it names no path of staff's."""
+    failure = record_failure(error, folder)
+    return replace(failure, sentence=failure.sentence.replace(f"{folder.absolute()}{os.sep}", ""))
 
 
 def _told(stage: str, taken: Collected, done: str) -> StageResult:
@@ -171,13 +191,13 @@ def _ended(stage: str, script: str, run: RunResult, limits: Limits) -> StageResu
         "memory": f"it used more than {_size(limits.memory_bytes)} of memory",
         "processes": f"it started {limits.processes} processes and threads at once, which is the limit",
         "space": f"it wrote more than {_size(limits.space_bytes)} to one place",
-        "files": f"it made more than {limits.files} files in one place",
+        "files": f"it made more than {counted(limits.files, 'file')} in one place",
         "file size": f"it wrote a file of more than {_size(limits.file_bytes)}",
     }
     if run.limit:
         message = f"{script} was stopped: {reached[run.limit]}."
     elif run.exit_status:
-        message = f"{script} ended with exit status {run.exit_status}; expected 0. Its last words may say why."
+        message = f"{script} ended with exit status {run.exit_status}; expected 0. Its last lines may say why."
     else:
         message = f"{script} ran to its end."
     status: Status = "fail" if run.limit or run.exit_status else "pass"
@@ -193,7 +213,7 @@ def _size(size: int) -> str:
 
 
 def _give_away(folder: Path) -> None:
-    """A copy of ours becomes that of the user who runs it; links themselves, not what they point at."""
+    """Give the copy to the user who runs it; of links themselves, not of what they point at."""
     os.chown(folder, UID, UID)
     for path, folders, files in os.walk(folder):
         for name in (*folders, *files):

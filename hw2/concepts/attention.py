@@ -1,4 +1,4 @@
-"""Cross-attention that can be looked at and replaced: which pixel listens to which word."""
+"""Cross-attention maps that can be recorded and replaced: how much each pixel attends to each word."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 FINEST = 1024
-"""Maps of more pixels than this are neither kept nor replaced: layout lies in the coarse ones (Hertz et al. 2022,
+"""Maps of more pixels than this are neither kept nor replaced: the coarse maps determine the layout (Hertz et al. 2022,
 arXiv 2208.01626, keep those up to 32x32), and v1.4's finest would take gigabytes."""
 
 Handler = Callable[[str, Tensor], Tensor]
@@ -18,7 +18,7 @@ Handler = Callable[[str, Tensor], Tensor]
 
 
 class CrossAttention:
-    """An attention processor in diffusers' sense that shows its map to a handler and uses the one it gets back."""
+    """An attention processor for diffusers that passes its map to a handler and uses the map that is returned."""
 
     def __init__(self, name: str, handler: Handler) -> None:
         self.name, self.handler = name, handler
@@ -42,9 +42,9 @@ class CrossAttention:
 
 
 class MapStore:
-    """What the first `rows` images of every network call listened to: the words' mean maps, and the first maps whole.
+    """The attention of the first `rows` images of every network call: mean maps of words, and the first maps in full.
 
-    places: of each word whose map is wanted, its places in the prompt.
+    places: for each word whose map is recorded, its places in the prompt.
     calls: the maps of the first `kept` network calls, by layer, each (rows, heads, pixels, tokens) in `dtype`.
     """
 
@@ -58,7 +58,7 @@ class MapStore:
         self._count = 0
 
     def keep(self, name: str, weights: Tensor) -> Tensor:
-        """A handler that changes no map; a layer that comes again begins the next call."""
+        """A handler that changes no map. The next call begins when a layer comes again."""
         if not self._seen or name in self._seen:
             self._call += 1
             self._seen.clear()
@@ -74,11 +74,11 @@ class MapStore:
         return weights
 
     def word_maps(self, side: int) -> Tensor:
-        """(rows, words, side, side): how much each pixel listened to each word, mean over calls, layers and heads.
+        """(rows, words, side, side): how much each pixel attended to each word, mean over calls, layers and heads.
 
-        Coarse maps are enlarged (bilinear). Raises ValueError if no map was seen.
+        Coarse maps are enlarged (bilinear). Raises ValueError if no map was recorded.
         """
         if not self._count:
-            raise ValueError("no map of a word was seen")
+            raise ValueError("no map of a word was recorded")
         grids = [F.interpolate(grid, (side, side), mode="bilinear") for grid in self._sums.values()]
         return torch.stack(grids).sum(0) / self._count

@@ -1,4 +1,4 @@
-"""CLIP, whoever saved it: images and sentences in, features of one space out."""
+"""CLIP models of any origin: images and sentences in, features of one space out."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from hw2.errors import InputError
+from hw2.wording import shortened
 
 FEWEST = 16
-"""Rows from which features no longer change with the batch on a CPU; those of open_clip's ViT-B/32 do below 5."""
+"""Batches of this many rows or more give the same features on a CPU; open_clip's ViT-B/32 needs 5."""
 
 HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
@@ -36,7 +37,7 @@ EXPECTED = (
 class Clip:
     """A model of any origin, frozen, in float32 on one device.
 
-    preprocess: an RGB image to pixels (3, H, W). tokenize: B sentences, cut to what the model can read, to ids (B, L).
+    preprocess: an RGB image to pixels (3, H, W). tokenize: B sentences, cut to the model's length, to ids (B, L).
     encode_pixels, encode_tokens: these to features (B, D). logit_scale: of cosines before a softmax.
     """
 
@@ -48,7 +49,7 @@ class Clip:
     device: str
 
     def image_features(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) to unit vectors (B, D) float64 on the CPU; an image's do not depend on its batch."""
+        """(B, 3, H, W) to unit vectors (B, D) float64 on the CPU; an image's features do not depend on its batch."""
         return self._features(self.encode_pixels, pixels)
 
     def text_features(self, sentences: Sequence[str]) -> Tensor:
@@ -59,44 +60,49 @@ class Clip:
     def _features(self, encode: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
         B = len(batch)
         rows = torch.arange(max(B, FEWEST) if self.device == "cpu" else B) % B
-        # Full float32 and one fixed algorithm, as wherever images must come out the same again.
+        # Full float32 and one fixed algorithm, so that features are reproducible.
         with torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False, allow_tf32=False):
             return F.normalize(encode(batch[rows].to(self.device))[:B].double(), dim=-1).cpu()
 
 
 def load_clip(name: str, device: str = "cpu") -> Clip:
-    """The CLIP that `name` stands for.
+    """The CLIP of this name.
 
-    A folder is read with transformers and nothing is downloaded; ARCHITECTURE:FILE is open_clip's with those weights,
-    ARCHITECTURE/TAG open_clip's with its own, which it downloads once; another ORGANISATION/MODEL comes from the hub.
-    The activation is that of the weights: OpenAI's and some others were trained with QuickGELU. A file does not say;
-    there it is QuickGELU if the architecture's name ends in -quickgelu.
-    Raises InputError if it is none of these, cannot be had, or is broken; no code in it is ever run.
+    A folder is read with transformers, and nothing is downloaded. ARCHITECTURE:FILE is open_clip's architecture with
+    the weights in a file. ARCHITECTURE/TAG is open_clip's with its own weights, which are downloaded once. Another
+    ORGANISATION/MODEL is downloaded from the Hugging Face hub.
+    The activation is that of the weights: OpenAI's and some others were trained with QuickGELU. A file does not hold
+    it; there it is QuickGELU if the architecture's name ends in -quickgelu.
+    Raises InputError if it is none of these, cannot be downloaded, or is invalid; no code in it is ever run.
     """
     if name and Path(name).is_dir():
-        if not (Path(name) / "config.json").is_file():  # without it, transformers would take the original's sizes
+        if not (Path(name) / "config.json").is_file():  # without it, transformers would use the original's sizes
             raise InputError(f"{name} has no config.json; {EXPECTED}")
         return _transformers_clip(name, device, local_files_only=True)
     if name and Path(name).exists():
-        raise InputError(f"--clip is the file {name}, whose architecture is unknown; write ARCHITECTURE:{name}")
+        raise InputError(f"{name} is a file of unknown architecture; give the model as ARCHITECTURE:{name}", "clip")
     architecture, colon, file = name.partition(":")
     if colon:
         if architecture not in open_clip.list_models():
-            raise InputError(f"--clip is {name!r}, but open_clip has no architecture {architecture!r}; {EXPECTED}")
+            raise InputError(
+                f"{name!r} is not a CLIP model: open_clip has no architecture {architecture!r}; {EXPECTED}", "clip"
+            )
         if not Path(file).is_file():
-            raise InputError(f"--clip is {name!r}, but {file!r} is not a file; {EXPECTED}")
-        # resolved, so that it is no tag of the architecture
+            raise InputError(f"{name!r} is not a CLIP model: {file!r} is not a file; {EXPECTED}", "clip")
+        # resolved, so that it is not a tag of the architecture
         return _open_clip(architecture, str(Path(file).resolve()), device, force_quick_gelu=False)
     architecture, _, tag = name.partition("/")
     if architecture in open_clip.list_models():
         tags = open_clip.list_pretrained_tags_by_model(architecture)
         if tag not in tags:
-            raise InputError(f"--clip is {name!r}; the tags of {architecture} are {', '.join(tags) or 'none'}")
+            raise InputError(
+                f"{name!r} is not a CLIP model: the tags of {architecture} are {', '.join(tags) or 'none'}", "clip"
+            )
         quick_gelu = bool(open_clip.get_pretrained_cfg(architecture, tag).get("quick_gelu", False))
         return _open_clip(architecture, tag, device, quick_gelu)
     if HUB_NAME.fullmatch(name):
         return _transformers_clip(name, device, local_files_only=False)
-    raise InputError(f"--clip is {name!r}, which is not there; {EXPECTED}")
+    raise InputError(f"{name!r} is not a CLIP model; {EXPECTED}", "clip")
 
 
 def openai_templates() -> list[str]:
@@ -111,7 +117,7 @@ def _open_clip(architecture: str, weights: str, device: str, force_quick_gelu: b
                 architecture, weights, force_quick_gelu=force_quick_gelu, weights_only=True
             )
             tokenize = open_clip.get_tokenizer(architecture)
-    except Exception as error:  # the libraries raise nearly everything for files that they did not expect
+    except Exception as error:  # the libraries raise nearly every exception for invalid files
         raise InputError(f"{weights} cannot be loaded as {architecture} ({_reason(error)}); {EXPECTED}") from None
     _freeze(model, device, weights)
     return Clip(preprocess, tokenize, model.encode_image, model.encode_text, float(model.logit_scale.exp()), device)
@@ -125,16 +131,16 @@ def _transformers_clip(name: str, device: str, local_files_only: bool) -> Clip:
                 name, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **where
             )
             tokenizer = CLIPTokenizer.from_pretrained(name, **where)
-            # PIL's, as transformers 4 had it: today's default resizes otherwise, up to one level of 255.
+            # PIL's, as in transformers 4: today's default resizes differently, by up to one level of 255.
             processor = CLIPImageProcessorPil.from_pretrained(name, **where)
     except Exception as error:
         raise InputError(f"{name} cannot be loaded as a CLIP model ({_reason(error)}); {EXPECTED}") from None
-    # transformers would go on with random numbers for what is missing, and with an empty vocabulary.
+    # transformers would continue with random numbers for missing weights, and with an empty vocabulary.
     if absent := sorted(info["missing_keys"] | {key for key, *_ in info["mismatched_keys"]}):
-        raise InputError(f"{name} has no {absent[0]} of the right shape, nor {len(absent) - 1} others; get it again")
+        raise InputError(f"{name} lacks weights of the right shape: {shortened(absent)}; download it again")
     length, words = (int(getattr(model.config.text_config, key)) for key in ("max_position_embeddings", "vocab_size"))
     if len(tokenizer) != words:
-        raise InputError(f"{name} has a tokenizer of {len(tokenizer)} words for a model of {words}; get it again")
+        raise InputError(f"{name} has a tokenizer of {len(tokenizer)} words for a model of {words}; download it again")
     _freeze(model, device, name)
 
     def preprocess(image: Image.Image) -> Tensor:
@@ -157,8 +163,10 @@ def _transformers_clip(name: str, device: str, local_files_only: bool) -> Clip:
     )
     try:
         clip.image_features(preprocess(Image.new("RGB", (3, 2)))[None])
-    except Exception as error:  # pictures prepared for another model, among others
-        raise InputError(f"{name} is a CLIP model whose parts do not fit together ({_reason(error)})") from None
+    except Exception as error:  # e.g. if pictures are prepared for another model
+        raise InputError(
+            f"{name} is a CLIP model whose parts do not fit together ({_reason(error)}); download it again"
+        ) from None
     return clip
 
 
@@ -170,13 +178,13 @@ def _tensor(output: Any) -> Tensor:
 
 def _freeze(model: nn.Module, device: str, name: str) -> None:
     if broken := [key for key, value in model.state_dict().items() if not bool(value.isfinite().all())]:
-        raise InputError(f"{name} has weights that are not finite, {broken[0]} among them; get it again")
+        raise InputError(f"{name} has weights that are not finite: {shortened(broken)}; download it again")
     model.to(device).eval().requires_grad_(False)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Loading without the libraries' own reports, warnings and progress bars."""
+    """Load without the libraries' own reports, warnings and progress bars."""
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     transformers_logging.disable_progress_bar()
@@ -190,6 +198,6 @@ def _quiet() -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    if "weights_only" in str(error):  # torch advises to switch the protection off
-        return "its weights are no plain tensors, and nothing else is unpickled"
+    if "weights_only" in str(error):  # torch recommends to switch the protection off
+        return "its weights are not plain tensors, and nothing else is unpickled"
     return (" ".join(str(error).split()) or type(error).__name__)[:200]

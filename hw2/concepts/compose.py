@@ -1,10 +1,10 @@
 """Several learned words in one picture, after OMG (Kong et al. 2024, ECCV, arXiv 2403.10983).
 
-A word learned alone knows nothing of the others: in one prompt, one concept often swallows the other. OMG walks twice
-from the same noise (its figure 3). First with ordinary words in the concepts' places: that fixes the layout, and its
-cross-attention maps are kept (section 3.2). Then each concept predicts the noise for its own region and the predictions
-are blended by the concepts' masks (section 3.3, "concept noise blending"), while the kept maps hold the layout.
-A concept's own prompt has its word in every concept's place: what is not said cannot be drawn in its region.
+Words are trained separately: in one prompt, one concept often replaces the other. OMG walks twice from the same noise
+(its figure 3). The first walk has ordinary words in the concepts' places. It fixes the layout, and its cross-attention
+maps are kept (section 3.2). In the second walk each concept predicts the noise of its own region, and the predictions
+are blended by the concepts' masks (section 3.3, "concept noise blending"), while the kept maps preserve the layout.
+A concept's own prompt has its word in every concept's place, so that nothing else can be drawn in its region.
 OMG finds its masks by a detector in the first picture; here they are given boxes, or come from the kept maps.
 """
 
@@ -24,18 +24,19 @@ from hw2.concepts.generate import ConceptSampler
 from hw2.concepts.stable_diffusion import PLACEHOLDER
 from hw2.diffusion.samplers import StepOutput, classifier_free_guidance, walk
 from hw2.errors import InputError
+from hw2.wording import shortened
 
 Box = tuple[float, float, float, float]
-"""Left, top, right, bottom, in shares of the picture from 0 to 1."""
+"""Left, top, right, bottom, as shares of the picture from 0 to 1."""
 
 
 @dataclass(frozen=True)
 class Composition:
-    """A prompt with two or more learned tokens, and what stands in for each while the layout is fixed.
+    """A prompt with two or more learned tokens, and the word that replaces each while the layout is drawn.
 
-    words: token -> ordinary word, e.g. {"<new1>": "dog"}. boxes: one for each token where the regions are given.
-    hold: for which share of the steps the second walk uses the first one's cross-attention maps.
-    Raises InputError if a token is not in the prompt exactly once, or a box is empty or outside the picture.
+    words: token -> ordinary word, e.g. {"<new1>": "dog"}. boxes: one for each token, if regions are given.
+    hold: the share of the steps in which the second walk uses the first one's cross-attention maps.
+    Raises InputError if a token is not in the prompt exactly once, or if a box is empty or outside the picture.
     """
 
     prompt: str
@@ -52,27 +53,29 @@ class Composition:
             )
         if self.boxes is not None:
             if sorted(self.boxes) != sorted(self.words):
-                raise InputError("boxes must be given for every token or for none")
+                raise InputError(
+                    f"boxes are given for {shortened(sorted(self.boxes))}; give one for every token or for none"
+                )
             for token, (left, top, right, bottom) in self.boxes.items():
                 if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
                     raise InputError(
                         f"the box of {token} is {left},{top},{right},{bottom}; expected left < right and top < bottom, "
-                        "in shares of the picture from 0 to 1"
+                        "as shares of the picture from 0 to 1"
                     )
         if not 0 <= self.hold <= 1:
-            raise InputError(f"--hold is {self.hold}; expected a share of the steps, from 0 to 1")
+            raise InputError(f"hold is {self.hold}; expected a share of the steps, from 0 to 1", "hold")
 
     @property
     def tokens(self) -> list[str]:
-        """In order of the prompt."""
+        """The tokens, in order of the prompt."""
         return PLACEHOLDER.findall(self.prompt)
 
     def prompts(self) -> list[str]:
-        """All that are said while blending: each concept's own, and last the layout's."""
+        """All prompts of the second walk: each concept's own, and last the layout's."""
         return [self.prompt_of(token) for token in [*self.tokens, None]]
 
     def prompt_of(self, token: str | None) -> str:
-        """The prompt in which everything is `token`, so that its region cannot be given away; None: the layout's."""
+        """The prompt with `token` in every concept's place; None: with the ordinary words, for the layout."""
         return PLACEHOLDER.sub(lambda found: token or self.words[found[0]], self.prompt)
 
 
@@ -82,7 +85,7 @@ def blend(
     names: Sequence[str],
     on_layout: Callable[[str], None] = lambda note: None,
 ) -> Iterator[StepOutput]:
-    """The second walk of one batch, latents (B, 4, h, w); see the module. The first happens before it starts."""
+    """The second walk of one batch, latents (B, 4, h, w); see the module. The first walk comes before it."""
     model, tokens, B = sampler.model, composition.tokens, len(names)
     *own, layout, empty = (
         states.expand(B, -1, -1) for states in model.encode_prompts([*composition.prompts(), ""]).split(1)
@@ -102,7 +105,9 @@ def blend(
 
         def replace(name: str, weights: Tensor) -> Tensor:
             held = kept[name].to(weights.dtype)
-            rows = list(weights.split(B))  # of each concept and the layout; the empty prompt's and beyond stay
+            rows = list(
+                weights.split(B)
+            )  # of each concept and the layout; those of the empty prompt and beyond are kept
             for i, held_by_own in enumerate(held_maps):
                 rows[i] = held_by_own(held, rows[i])
             rows[len(held_maps)] = held
@@ -137,7 +142,7 @@ def draw_blended(
 
 
 def map_store(sampler: ConceptSampler, composition: Composition, rows: int) -> MapStore:
-    """What the layout's walk of `rows` pictures has to keep: no more than is used, since it fills a GPU."""
+    """An empty store for the layout's walk of `rows` pictures: it keeps only what is used."""
     kept = round(composition.hold * len(sampler.pairs()))
     found = composition.boxes is None
     places = [_word_places(sampler, composition, token) for token in composition.tokens] if found else []
@@ -145,9 +150,9 @@ def map_store(sampler: ConceptSampler, composition: Composition, rows: int) -> M
 
 
 def fitting_batch_size(sampler: ConceptSampler, composition: Composition) -> int:
-    """How many pictures to blend at once: as `generate.fitting_batch_size`, with all that a picture needs here."""
+    """How many pictures to blend at once: as `generate.fitting_batch_size`, for what a picture needs here."""
     model = sampler.model
-    if model.device.type != "cuda":  # where trying would take as long as a step
+    if model.device.type != "cuda":  # where a trial would take as long as a step
         return generate.fitting_batch_size(model)
     kept = kept_bytes(sampler, composition)
     with model.attention(lambda name, weights: weights):
@@ -156,7 +161,7 @@ def fitting_batch_size(sampler: ConceptSampler, composition: Composition) -> int
 
 @torch.no_grad()
 def kept_bytes(sampler: ConceptSampler, composition: Composition) -> int:
-    """What the layout's maps of one picture take until the second walk, found by one call of the network."""
+    """Bytes of the layout's maps of one picture until the second walk, measured by one call of the network."""
     model, store = sampler.model, map_store(sampler, composition, rows=1)
     if not store.calls:
         return 0
@@ -167,10 +172,10 @@ def kept_bytes(sampler: ConceptSampler, composition: Composition) -> int:
 
 
 def region_masks(sampler: ConceptSampler, composition: Composition, store: MapStore) -> Tensor:
-    """(B or 1, concepts, h, w) of 0 and 1, no pixel in two: the given boxes, or where each word was listened to most.
+    """(B or 1, concepts, h, w) of 0 and 1, no pixel in two: the given boxes, or where each word had most attention.
 
-    A pixel belongs to the concept whose word it listens to most, if that is at least 0.3 of what the word's strongest
-    pixel does, after smoothing.
+    A pixel belongs to the concept whose word it attends to most, if its attention is at least 0.3 of the word's
+    strongest pixel, after smoothing.
     """
     _, side, _ = sampler.model.latent_shape
     tokens = composition.tokens
@@ -179,7 +184,7 @@ def region_masks(sampler: ConceptSampler, composition: Composition, store: MapSt
         for i, token in enumerate(tokens):
             left, top, right, bottom = (round(edge * side) for edge in composition.boxes[token])
             masks[:, i, top:bottom, left:right] = 1
-        return masks * (masks.cumsum(1) == 1)  # where boxes overlap, the first one's
+        return masks * (masks.cumsum(1) == 1)  # overlapping boxes: the first one's
     maps = store.word_maps(side)
     maps = F.avg_pool2d(F.pad(maps, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
@@ -189,7 +194,7 @@ def region_masks(sampler: ConceptSampler, composition: Composition, store: MapSt
 
 
 def check_boxes(sampler: ConceptSampler, composition: Composition) -> None:
-    """Raises InputError if a given box is too small for the latents' grid, or wholly behind those before it."""
+    """Raises InputError if a given box is too small for the latents' grid, or covered by those before it."""
     if composition.boxes is None:
         return
     masks = region_masks(sampler, composition, MapStore(rows=1))[0]
@@ -197,8 +202,8 @@ def check_boxes(sampler: ConceptSampler, composition: Composition) -> None:
     for token, mask in zip(composition.tokens, masks, strict=True):
         if not mask.any():
             raise InputError(
-                f"the box of {token} has none of the picture's {side}x{side} cells for itself; make it larger, or keep "
-                "it from lying behind another"
+                f"the box of {token} has none of the picture's {side}x{side} cells for itself; make it larger, or move "
+                "it away from the others"
             )
 
 
@@ -208,7 +213,7 @@ def _pieces(sampler: ConceptSampler, text: str) -> list[int]:
 
 
 def _word_places(sampler: ConceptSampler, composition: Composition, token: str) -> list[int]:
-    """Where the word that stands for `token` lies in the layout's prompt; place 0 is the start of the text."""
+    """Places of the word that replaces `token` in the layout's prompt; place 0 is the start of the text."""
     before = composition.prompt.split(token)[0]
     for other, word in composition.words.items():
         before = before.replace(other, word)
@@ -219,8 +224,8 @@ def _word_places(sampler: ConceptSampler, composition: Composition, token: str) 
 def _held_maps(sampler: ConceptSampler, composition: Composition, token: str) -> Callable[[Tensor, Tensor], Tensor]:
     """(layout's map, own map) -> the map that `token`'s own prompt is drawn with; all (rows, heads, pixels, places).
 
-    Everything is where the layout has it. What the layout's words are given goes to the token in their places, shared
-    among its vectors as its own prompt shares it: the vectors have parts of their own.
+    The layout is preserved: the attention of the layout's words goes to the token in their places. It is divided among
+    the token's vectors in the same proportions as in its own map.
     """
     vectors, length = len(_pieces(sampler, token)), sampler.model.tokenizer.model_max_length
     order: list[int] = []  # for each place of the own prompt, the layout's

@@ -1,4 +1,4 @@
-"""Files of learned words, as people save them: read all of their shapes, write the one that the ecosystem prefers."""
+"""Files of learned words: all usual formats are read, and the one that most programs read is written."""
 
 from __future__ import annotations
 
@@ -16,40 +16,42 @@ from hw2.errors import InputError
 from hw2.files.output import write_file
 from hw2.files.torch_file import read_torch_file
 from hw2.files.weights import is_safetensors
+from hw2.wording import shortened
 
 TOKEN = re.compile(r"<[^<>\s]+>")
 
 MAX_BYTES, MAX_WIDTH = 2**26, 2**16
-"""Far beyond any model's words; a file of a few bytes can claim anything."""
+"""Far more than the words of any model have; a file of a few bytes can claim anything."""
 
 
 def check_token(token: str, what: str) -> None:
-    """Raises InputError if token cannot stand for a word in a prompt."""
+    """Raises InputError if token is not of the form that prompts need."""
     if not TOKEN.fullmatch(token) or not token.isprintable():
         raise InputError(f"{what} is {token!r}; expected a word in angle brackets, such as <new1>")
 
 
 def save_embeddings(path: Path, learned: Mapping[str, Tensor]) -> None:
-    """Write token -> vectors (n, D) as safetensors, which diffusers' `load_textual_inversion` reads; whole or not."""
+    """Write token -> vectors (n, D) as safetensors, which diffusers' `load_textual_inversion` reads."""
     tensors = {token: vectors.detach().float().cpu().contiguous() for token, vectors in learned.items()}
     write_file(path, save(tensors))
 
 
-def read_embeddings(path: Path, token: str | None = None) -> dict[str, Tensor]:
+def read_embeddings(path: Path, token: str | None = None, *, unnamed: str | None = None) -> dict[str, Tensor]:
     """token -> vectors (n, D) float32 of a file.
 
     Reads, as safetensors or as `torch.save` wrote them: {token: (n, D) or (D,)}; a bare tensor, whose token must be
-    given; automatic1111's {"string_to_param": {"*": (n, D)}, "name": token}. A given token replaces the file's where it
-    holds one. Raises InputError for anything else, for NaN and infinity, and where the token is unknown.
+    given; automatic1111's {"string_to_param": {"*": (n, D)}, "name": token}. A given token replaces the token of a
+    file that holds one word. unnamed: the token of a tensor without name, if none is given.
+    Raises InputError for anything else, for NaN and infinity, and if there is no token.
     """
     if not path.is_file():
         raise InputError(f"{path} is not a file; expected a learned embedding, such as learned_embeds.safetensors")
     if (size := _unpacked_bytes(path)) > MAX_BYTES:
-        raise InputError(f"{path} has {size} bytes; a learned embedding has at most {MAX_BYTES}, give another file")
+        raise InputError(f"{path} has {size} bytes; expected a learned embedding of at most {MAX_BYTES}")
     if is_safetensors(path):
         try:
             found: Any = load(path.read_bytes())
-        except Exception as error:  # KeyError for kinds of numbers that it does not know, among others
+        except Exception as error:  # e.g. KeyError for an unknown number format
             raise InputError(f"{path} is not a readable safetensors file ({error}); export it again") from None
     else:
         found = read_torch_file(path)
@@ -62,36 +64,37 @@ def read_embeddings(path: Path, token: str | None = None) -> dict[str, Tensor]:
         raise InputError(f"{path} holds a {type(found).__name__}; expected a tensor, or a dict of token to tensor")
     if token is not None:
         if len(found) > 1:
-            names = ", ".join(map(str, found))
-            raise InputError(f"{path} holds several tokens ({names}); they keep their names, give the file alone")
+            raise InputError(f"{path} holds several tokens ({shortened(list(found))}); give the file without a token")
         found = {token: next(iter(found.values()))}
     learned = {}
     for name, tensor in found.items():
-        if name is None:
-            raise InputError(f"{path} does not say for which token it is; give it as '<new1>={path}'")
-        bracketed = _bracketed(str(name))
+        if name is None and unnamed is None:
+            raise InputError(f"{path} names no token; give it as '<new1>={path}'")
+        bracketed = _bracketed(str(unnamed if name is None else name))
         if not (TOKEN.fullmatch(bracketed) and bracketed.isprintable()):
-            raise InputError(f"{path} has the token {name!r:.80}, which no prompt can have; give it as '<new1>={path}'")
+            raise InputError(
+                f"{path} has the token {name!r:.80}, which cannot be part of a prompt; give it as '<new1>={path}'"
+            )
         if bracketed in learned:
             raise InputError(f"{path} has {bracketed} twice, with brackets and without; export it again")
-        learned[bracketed] = _vectors(path, str(name), tensor)
+        learned[bracketed] = _vectors(path, bracketed if name is None else str(name), tensor)
     return learned
 
 
 def _unpacked_bytes(path: Path) -> int:
-    """How many bytes a file is; of an archive, how many it says it will be."""
+    """Size of a file in bytes; of an archive, the size that it claims to have when unpacked."""
     try:
         size = path.stat().st_size
         if size > MAX_BYTES or not zipfile.is_zipfile(path):
             return size
         with zipfile.ZipFile(path) as archive:
             return sum(entry.file_size for entry in archive.infolist())
-    except (OSError, ValueError, zipfile.BadZipFile):  # reading it will tell what is wrong
+    except (OSError, ValueError, zipfile.BadZipFile):  # reading it will show what is wrong
         return 0
 
 
 def nearest_words(vector: Tensor, tokenizer: Any, vocabulary: Tensor, count: int) -> list[tuple[str, float]]:
-    """The `count` words of a vocabulary (V, D) with the largest cosine to a vector (D,), and these cosines."""
+    """The `count` words of a vocabulary (V, D) with the largest cosine to a vector (D,), and their cosines."""
     cosines = torch.nn.functional.cosine_similarity(vector[None].float(), vocabulary.float())
     best = cosines.topk(min(count, len(cosines)))
     words = tokenizer.convert_ids_to_tokens(best.indices.tolist())
@@ -107,11 +110,11 @@ def _vectors(path: Path, name: str, tensor: object) -> Tensor:
     """(n, D) float32, checked."""
     plain = isinstance(tensor, Tensor) and tensor.layout == torch.strided and tensor.device.type == "cpu"
     if not isinstance(tensor, Tensor) or not plain or tensor.is_nested or not tensor.is_floating_point():
-        raise InputError(f"{path} has no tensor of floating numbers under {name!r}; expected (vectors, width)")
+        raise InputError(f"{path} has no tensor of floating-point numbers under {name!r}; expected (vectors, width)")
     rows, width = (1, *tensor.shape) if tensor.ndim == 1 else tuple(tensor.shape) if tensor.ndim == 2 else (0, 0)
     if not (1 <= rows <= 77 and 1 <= width <= MAX_WIDTH):
         raise InputError(f"{path} has a tensor of shape {tuple(tensor.shape)} for {name}; expected (vectors, width)")
     vectors = tensor.detach().float().reshape(rows, width)
     if not bool(vectors.isfinite().all()):
-        raise InputError(f"{path} has numbers for {name} that are not finite; learn it again")
+        raise InputError(f"{path} has numbers for {name} that are not finite; train it again")
     return vectors.clone()

@@ -15,7 +15,7 @@ CASES = 5
 
 
 def chosen_cases(predictions: Sequence[Prediction], correct: bool) -> list[Prediction]:
-    """Five right or wrong predictions, or all if there are fewer: equally spaced in the order given, so not picked."""
+    """Five right or wrong predictions, or all if there are fewer: equally spaced in the order given, not selected."""
     found = [p for p in predictions if p.correct == correct]
     return [found[i * len(found) // CASES] for i in range(CASES)] if len(found) > CASES else found
 

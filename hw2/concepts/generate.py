@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,16 +16,14 @@ from hw2.diffusion.samplers import (
     Step,
     StepOutput,
     classifier_free_guidance,
-    ddim_step,
-    dpm_solver_pp_2m,
     randn,
     walk,
 )
 from hw2.diffusion.schedule import timestep_pairs
 from hw2.diffusion.seeding import image_generators
+from hw2.diffusion.table import SAMPLERS, latent_steps
 from hw2.errors import InputError
 
-SamplerName = Literal["ddim", "dpm++"]
 PER_PROMPT = 25
 """Images of each prompt (slides p37)."""
 
@@ -46,30 +42,32 @@ def official_names(prompts: Mapping[str, Sequence[str]], per_prompt: int = PER_P
 class ConceptSampler:
     """Draws pictures by name and prompt.
 
-    sampler: "ddim" (eta 0, at the timesteps that Stable Diffusion's own scheduler visits) or "dpm++" (DPM-Solver++ 2M
-    over the whole schedule). batch_size changes nothing but speed; see `StableDiffusion.predict`.
+    sampler: a name in `SAMPLERS` that is offered for latents. batch_size changes speed and memory, never the pictures;
+    see `StableDiffusion.predict`.
     """
 
     model: StableDiffusion
-    sampler: SamplerName = "dpm++"
-    num_inference_steps: int = 25
+    sampler: str = "dpm++"
+    num_inference_steps: int = latent_steps()["dpm++"]
     guidance_scale: float = 7.5
     seed: int = 0
     batch_size: int = 5
 
     def pairs(self) -> list[tuple[int, int]]:
         """(timestep, prev_timestep) of every step. Raises ValueError for a number of steps that cannot be used."""
-        spacing: Literal["homework", "trailing"] = "homework" if self.sampler == "ddim" else "trailing"
+        spacing = SAMPLERS[self.sampler].latent_spacing
         return timestep_pairs(spacing, self.num_inference_steps, self.model.schedule.num_train_timesteps)
 
     def step(self) -> Step:
         """A fresh step of the sampler, for one walk."""
-        if self.sampler == "ddim":
-            return partial(ddim_step, prediction_type=self.model.prediction_type)
-        return dpm_solver_pp_2m(prediction_type=self.model.prediction_type)
+        return SAMPLERS[self.sampler].step(self.model.prediction_type)
+
+    def network_calls(self, images: int) -> int:
+        """How many steps `images` pictures take, batch by batch."""
+        return -(-images // self.batch_size) * self.num_inference_steps
 
     def noise(self, names: Sequence[str]) -> Tensor:
-        """Where the walk of these images starts, (B, 4, h, w) on the model's device."""
+        """The noise that these images start from, (B, 4, h, w) on the model's device."""
         generators = image_generators(self.seed, (name.removesuffix(".png") for name in names))
         return randn((len(names), *self.model.latent_shape), generators, device=self.model.device)
 
@@ -107,12 +105,19 @@ class ConceptSampler:
                 on_step(batch[0])
             yield from zip(batch, self.decode(batch, latents), strict=True)
 
+    def pixels(
+        self, names: Mapping[str, str], on_step: Callable[[str], None] = lambda note: None
+    ) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
+        """As `sample`, with each image as pixels (H, W, 3)."""
+        return ((name, image_to_u8(image)) for name, image in self.sample(names, on_step))
+
     def decode(self, names: Sequence[str], latents: Tensor) -> Tensor:
         """The images (B, 3, H, W) of latents, on the CPU. Raises InputError if the arithmetic has overflowed."""
         images = self.model.decode(latents).cpu()
         if not bool(images.isfinite().all()):
-            remedy = "a smaller --guidance-scale" if self.model.dtype == torch.float32 else "--dtype float32"
-            raise InputError(f"{names[0]} and others came out as NaN or infinity; use {remedy}")
+            exact = self.model.dtype == torch.float32
+            remedy, parameter = ("a smaller guidance scale", "guidance_scale") if exact else ("float32", "dtype")
+            raise InputError(f"{names[0]} and others came out as NaN or infinity; use {remedy}", parameter)
         return images
 
 
@@ -120,9 +125,9 @@ class ConceptSampler:
 def fitting_batch_size(model: StableDiffusion, rows: int = 2, kept: int = 0) -> int:
     """How many images to draw at once: on a GPU as many as its free memory holds, at most a prompt's 25; else 5.
 
-    A step of one and of two images is tried, and what the second adds is taken to be what each one needs.
-    rows: of the network's batch, for each image; 2 where a prediction is guided. kept: bytes that an image's walk
-    piles up beside that.
+    A step of one and of two images is tried. The difference is the estimate of what each image needs.
+    rows: rows of the network's batch for each image; 2 if the prediction is guided. kept: bytes that are kept besides
+    for each image.
     """
     if model.device.type != "cuda":
         return 5
@@ -136,7 +141,7 @@ def fitting_batch_size(model: StableDiffusion, rows: int = 2, kept: int = 0) -> 
         model.predict(sample, timesteps, states.expand(B, -1, -1))
         return torch.cuda.max_memory_allocated(model.device)
 
-    peak(1)  # whatever the first call sets up is there now
+    peak(1)  # what the first call sets up is not to be measured
     one, two = peak(1), peak(2)
     free, _ = torch.cuda.mem_get_info(model.device)
     reusable = torch.cuda.memory_reserved(model.device) - torch.cuda.memory_allocated(model.device)

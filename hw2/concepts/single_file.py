@@ -1,6 +1,6 @@
 """Stable Diffusion v1 as CompVis published it: one file with all networks, read without any hub.
 
-The names in that file are those of CompVis' `ldm` modules; here is what each network of diffusers calls them.
+The names in that file are those of CompVis' `ldm` modules; they are mapped to the names of diffusers' networks.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from hw2.files.weights import assign_weights, describe_keys, is_safetensors, rea
 
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."
 UNUSED = re.compile(r"[^.]+|model_ema\..*|cond_stage_model\.transformer\.text_model\.embeddings\.position_ids")
-"""What no network here needs: the noise schedule (names without a dot), running averages, and the numbers 0 to 76."""
+"""Not used: the noise schedule (names without a dot), running averages, and the numbers 0 to 76."""
 
 LIGHTNING = "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"
 VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
@@ -70,9 +70,9 @@ SD_V1_TEXT = {
 
 @dataclass(frozen=True)
 class SingleFileConfig:
-    """How to build the three networks, which the file does not say; by default those of v1.4.
+    """How to build the three networks, which the file does not hold; by default those of v1.4.
 
-    Each is what diffusers' or transformers' class of that network takes (CompVis: v1-inference.yaml).
+    Each holds the arguments of diffusers' or transformers' class of that network (CompVis: v1-inference.yaml).
     """
 
     unet: dict[str, Any] = field(default_factory=lambda: dict(SD_V1_UNET))
@@ -81,7 +81,7 @@ class SingleFileConfig:
 
 
 class _ModelCheckpoint:
-    """Stands for the one class of PyTorch Lightning that the original file mentions; nothing of it is used."""
+    """Replaces the one class of PyTorch Lightning that the original file mentions; nothing of it is used."""
 
 
 def read_single_file(
@@ -89,8 +89,8 @@ def read_single_file(
 ) -> tuple[UNet2DConditionModel, AutoencoderKL, CLIPTextModel]:
     """The (U-Net, autoencoder, text encoder) of `sd-v1-4.ckpt` or its like as `.safetensors`; float32, frozen, on CPU.
 
-    Every tensor of the file is used exactly once, but for those that only training needs.
-    Raises InputError if the file is no such file, would run code, or has missing, extra, misshapen, non-floating or
+    Every tensor of the file is used exactly once, except those that only training needs.
+    Raises InputError if the file is of another kind, would run code, or has missing, extra, misshapen, non-floating or
     non-finite entries; the message names some.
     """
     config = config or SingleFileConfig()
@@ -116,7 +116,7 @@ def sd_v1_tokenizer() -> CLIPTokenizer:
     with gzip.open(Path(package.origin).parent / VOCABULARY, "rt", encoding="utf-8") as file:
         lines = file.read().split("\n")[1 : MERGES + 1]
     merges = [(first, second) for first, second in (line.split() for line in lines)]
-    # In order of their code points the 256 signs that stand for bytes are in the order of OpenAI's vocabulary.
+    # OpenAI's vocabulary has the 256 signs for bytes in the order of their code points.
     signs = sorted(ByteLevel.alphabet())
     words = [*signs, *(f"{sign}</w>" for sign in signs), *(a + b for a, b in merges)]
     vocabulary = {word: i for i, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}
@@ -124,10 +124,11 @@ def sd_v1_tokenizer() -> CLIPTokenizer:
 
 
 def unet_to_ldm(name: str, layers: int, with_words: set[int]) -> str:
-    """What CompVis' openaimodel.py calls a tensor of UNet2DConditionModel.
+    """The name in CompVis' openaimodel.py of a tensor of UNet2DConditionModel.
 
-    There all blocks are numbered through, each level's `layers` blocks being followed by one that halves the size, and
-    those upwards are one more. with_words: the levels upwards with cross-attention, which shifts the upsampler.
+    There all blocks are numbered consecutively. Each level's `layers` blocks are followed by one that halves the size,
+    and a level on the way up has one block more. with_words: the levels on the way up that have cross-attention, which
+    shifts the upsampler.
     """
     n = layers + 1
     places: list[tuple[str, Callable[[int, int], str]]] = [
@@ -152,7 +153,7 @@ def unet_to_ldm(name: str, layers: int, with_words: set[int]) -> str:
 
 
 def vae_to_ldm(name: str, levels: int) -> str:
-    """What CompVis' autoencoder calls a tensor of AutoencoderKL; there the decoder's levels count downwards."""
+    """The name in CompVis' autoencoder of a tensor of AutoencoderKL; there the decoder's levels are reversed."""
     name = re.sub(r"up_blocks\.(\d+)\.", lambda match: f"up.{levels - 1 - int(match[1])}.", name)
     name = re.sub(r"mid_block\.resnets\.(\d+)\.", lambda match: f"mid.block_{int(match[1]) + 1}.", name)
     return _renamed(name, VAE_PARTS)
@@ -203,7 +204,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         loaded: Any = read_weights(path)[1]
     else:
         allowed: list[Any] = [(_ModelCheckpoint, LIGHTNING)]
-        # Mapped, the file's 4 GB are not in memory twice; only today's format, a zip archive, can be.
+        # Memory mapping avoids a second copy of the file's 4 GB; only today's format, a zip archive, can be mapped.
         mapped = serialization.patch("load.mmap", zipfile.is_zipfile(path))  # type: ignore[attr-defined]
         with torch.serialization.safe_globals(allowed), mapped:
             loaded = read_torch_file(path)
@@ -216,9 +217,11 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         )
     tensors = {str(name): value for name, value in loaded.items() if not UNUSED.fullmatch(str(name))}
     if others := [name for name in tensors if not name.startswith((UNET, VAE, TEXT))]:
-        raise InputError(f"{path} has {others[0]}, which Stable Diffusion v1 has not; expected v1, e.g. sd-v1-4.ckpt")
+        raise InputError(
+            f"{path} has {others[0]}, which Stable Diffusion v1 does not have; expected v1, e.g. sd-v1-4.ckpt"
+        )
     if others := [name for name, value in tensors.items() if not isinstance(value, Tensor)]:
-        raise InputError(f"{path} has {others[0]}, which is no tensor; download it again")
+        raise InputError(f"{path} has {others[0]}, which is not a tensor; download it again")
     return tensors
 
 

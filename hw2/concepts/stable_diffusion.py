@@ -1,6 +1,6 @@
-"""Stable Diffusion, and the only place that knows it: words to states, images to latents and back, latents to noise.
+"""Stable Diffusion: words to states, images to latents and back, latents to noise.
 
-One implementation for v1.4 and for the small model that this project ships; only weights and configuration differ.
+The same code runs v1.4 and the bundled small model; only weights and configuration differ.
 """
 
 from __future__ import annotations
@@ -25,20 +25,21 @@ from hw2.concepts.attention import CrossAttention
 from hw2.diffusion.samplers import PredictionType
 from hw2.diffusion.schedule import NoiseSchedule, linear_betas, scaled_linear_betas
 from hw2.errors import InputError
+from hw2.wording import shortened
 
 FEWEST = 16
-"""Rows from which an image's rounding no longer changed with the batch; see `StableDiffusion.predict`."""
+"""Batches of this many rows or more round an image the same; see `StableDiffusion.predict`."""
 
 PLACEHOLDER = re.compile(r"<[^<>\s]+>")
-"""How placeholder tokens look, for telling that one was forgotten."""
+"""The form of placeholder tokens, to find those without an embedding."""
 
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 
 
 class WordTable(nn.Module):
-    """Token embeddings: those of the vocabulary, which nothing can train, and behind them the learned ones.
+    """Token embeddings: first those of the vocabulary, which are never trained, then the learned ones.
 
-    weight: (V, D), a buffer. vectors: (N, D), the only parameter of the whole model that textual inversion has.
+    weight: (V, D), a buffer. vectors: (N, D), the only parameter of the model that textual inversion trains.
     """
 
     def __init__(self, weight: Tensor) -> None:
@@ -60,7 +61,7 @@ class WordTable(nn.Module):
 
 @dataclass(frozen=True)
 class StableDiffusion:
-    """The networks, all frozen, on one device and in one dtype, and how to use them."""
+    """The networks, all frozen, on one device and in one dtype."""
 
     tokenizer: CLIPTokenizer
     text_encoder: CLIPTextModel
@@ -72,12 +73,12 @@ class StableDiffusion:
 
     @property
     def device(self) -> torch.device:
-        """Where the networks are."""
+        """The device of the networks."""
         return self.words.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The networks' arithmetic."""
+        """The number format of the networks."""
         return self.words.weight.dtype
 
     @property
@@ -92,7 +93,7 @@ class StableDiffusion:
         return self.latent_shape[1] * int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
     def fingerprint(self) -> str:
-        """SHA-256 of all weights: what pictures depend on, wherever the file lies. Call it before adding words."""
+        """SHA-256 of all weights, which does not depend on the file's place. Call it before adding words."""
         digest = hashlib.sha256(f"{self.prediction_type} {self.schedule.betas.tolist()}".encode())
         for network in (self.unet, self.vae, self.text_encoder):
             for name, value in sorted(network.state_dict().items()):
@@ -103,7 +104,7 @@ class StableDiffusion:
     # --- words
 
     def add_words(self, learned: dict[str, Tensor]) -> None:
-        """Give the model new words, each a token and its vectors (n, D); several vectors are several positions.
+        """Give the model new words, each a token and its vectors (n, D). Each vector takes one position of a prompt.
 
         Raises InputError if a token is in the vocabulary already, or if vectors have another width.
         """
@@ -111,8 +112,8 @@ class StableDiffusion:
         for token, vectors in learned.items():
             if vectors.shape[1] != width:
                 raise InputError(
-                    f"the embedding of {token} is {vectors.shape[1]} wide; this model's words are {width} wide, "
-                    "learn it with this model"
+                    f"the embedding of {token} is {vectors.shape[1]} wide, and this model's words are {width} wide; "
+                    "train it with this model"
                 )
             pieces = token_pieces(token, len(vectors))
             if known := [piece for piece in pieces if piece in self.tokenizer.get_vocab()]:
@@ -122,22 +123,24 @@ class StableDiffusion:
         self.words.vectors = nn.Parameter(torch.cat(rows), requires_grad=False)
 
     def tokenize(self, prompts: Sequence[str]) -> Tensor:
-        """(B, 77) token ids, on the model's device. Raises InputError for a prompt that does not fit or has no word."""
+        """(B, 77) token ids, on the model's device. Raises InputError for a long prompt or an unknown token."""
         texts = [self._expanded(prompt) for prompt in prompts]
         for prompt, text in zip(prompts, texts, strict=True):
             found = len(self.tokenizer(text, truncation=False, verbose=False).input_ids)
             if found > self.tokenizer.model_max_length:
                 raise InputError(
                     f"the prompt {prompt!r} has {found} tokens with start and end; "
-                    f"at most {self.tokenizer.model_max_length} can be read, shorten it"
+                    f"shorten it to at most {self.tokenizer.model_max_length}"
                 )
             if unknown := [t for t in PLACEHOLDER.findall(prompt) if t not in self.tokenizer.get_vocab()]:
-                raise InputError(f"the prompt {prompt!r} has {unknown[0]}, but no embedding of that token was given")
+                raise InputError(
+                    f"the prompt {prompt!r} has {unknown[0]}, but no embedding of that token is given; give its file"
+                )
         ids: Tensor = self.tokenizer(texts, padding="max_length", return_tensors="pt").input_ids
         return ids.to(self.device)
 
     def _expanded(self, prompt: str) -> str:
-        """A prompt with every token of several vectors spelled out, as diffusers does: <x> is <x> <x>_1 <x>_2 .."""
+        """A prompt with every token of several vectors written out, as diffusers does: <x> is <x> <x>_1 <x>_2 .."""
         vocabulary = self.tokenizer.get_added_vocab()
 
         def spelled(found: re.Match[str]) -> str:
@@ -147,7 +150,7 @@ class StableDiffusion:
         return PLACEHOLDER.sub(spelled, prompt)
 
     def encode_tokens(self, ids: Tensor) -> Tensor:
-        """encoder_hidden_states (B, 77, D) of token ids: the text encoder's last layer, as v1 takes it."""
+        """encoder_hidden_states (B, 77, D) of token ids: the text encoder's last layer, as v1 uses it."""
         states: Tensor = self.text_encoder(ids).last_hidden_state
         return states
 
@@ -169,7 +172,7 @@ class StableDiffusion:
     def decode(self, latents: Tensor) -> Tensor:
         """(B, 4, h, w) scaled latents to images (B, 3, H, W) float32, near [-1, 1].
 
-        One at a time: a 512x512 image fills a GPU, and its memory and rounding stay its own.
+        Images are decoded one at a time: one of 512x512 fills a GPU, and its rounding does not depend on others.
         """
         scale = float(self.vae.config.scaling_factor)
         with torch.no_grad():
@@ -181,7 +184,7 @@ class StableDiffusion:
     def predict(self, latents: Tensor, timesteps: Tensor, states: Tensor) -> Tensor:
         """model_output (B, 4, h, w) float32 for noisy latents, timesteps (B,) and encoder_hidden_states (B, 77, D).
 
-        Small batches are filled up to FEWEST rows where nothing is trained on a CPU: there the libraries choose other
+        On a CPU, small batches are filled up to FEWEST rows unless something is trained: the libraries choose other
         algorithms for them, and an image would change with the batch.
         """
         B = len(latents)
@@ -193,7 +196,7 @@ class StableDiffusion:
 
     @contextmanager
     def attention(self, handler: Callable[[str, Tensor], Tensor]) -> Iterator[None]:
-        """Show every cross-attention map to `handler`, which gives back the map to use; see `attention`."""
+        """Pass every cross-attention map to `handler`, which returns the map to use; see `attention`."""
         before = self.unet.attn_processors
         changed = {
             name: CrossAttention(name, handler) if ".attn2." in name else processor
@@ -214,9 +217,9 @@ def token_pieces(token: str, count: int) -> list[str]:
 def load_stable_diffusion(
     path: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> StableDiffusion:
-    """The model in `path`: a folder as diffusers saves it, or the original single file of v1.x; never from a hub.
+    """The model in `path`: a folder as diffusers saves it, or the original single file of v1.x. Nothing is downloaded.
 
-    Raises InputError if it is neither, or broken.
+    Raises InputError if it is neither, or invalid.
     """
     prediction_type: PredictionType = "epsilon"
     if path.is_file():
@@ -229,7 +232,7 @@ def load_stable_diffusion(
         unet, vae, text_encoder, tokenizer = _read_folder(path)
         schedule, prediction_type = _read_scheduler(path / "scheduler" / "scheduler_config.json")
     else:
-        raise InputError(f"{path} is not there; expected sd-v1-4.ckpt, or a Stable Diffusion folder as diffusers saves")
+        raise InputError(f"{path} does not exist; expected sd-v1-4.ckpt, or a Stable Diffusion folder of diffusers")
     table = text_encoder.get_input_embeddings().weight
     if len(tokenizer) != len(table):
         raise InputError(
@@ -242,13 +245,15 @@ def load_stable_diffusion(
             "they must be equal"
         )
     if not isinstance(unet.config.sample_size, int) or unet.config.sample_size < 1:
-        raise InputError(f"{path} has a U-Net whose sample_size is {unet.config.sample_size}; expected a number, as 64")
+        raise InputError(
+            f"{path} has a U-Net whose sample_size is {unet.config.sample_size}; expected a number such as 64"
+        )
     text_encoder.set_input_embeddings(WordTable(table))
     for network in (unet, vae, text_encoder):
-        nn.Module.to(network, device=device, dtype=dtype)  # diffusers' own `to` warns of what does not concern these
+        nn.Module.to(network, device=device, dtype=dtype)  # diffusers' own `to` warns needlessly
         network.eval().requires_grad_(False)
         if broken := [name for name, value in network.state_dict().items() if not bool(value.isfinite().all())]:
-            raise InputError(f"{path} has weights that are not finite, {broken[0]} among them; download it again")
+            raise InputError(f"{path} has weights that are not finite: {shortened(broken)}; download it again")
     words = cast(WordTable, text_encoder.get_input_embeddings())
     return StableDiffusion(tokenizer, text_encoder, vae, unet, schedule, prediction_type, words)
 
@@ -265,13 +270,15 @@ def _read_folder(path: Path) -> tuple[UNet2DConditionModel, AutoencoderKL, CLIPT
         for part, cls in classes.items():
             try:
                 network, found = cls.from_pretrained(path / part, torch_dtype=torch.float32, **options)
-            except Exception as error:  # the libraries raise nearly everything for files that they did not expect
+            except Exception as error:  # the libraries raise nearly every exception for invalid files
                 raise InputError(f"{path / part} cannot be loaded ({_first_line(error)}); download it again") from None
-            if absent := sorted(found["missing_keys"]):  # they would go on with random numbers
-                raise InputError(f"{path / part} has no weights for {absent[0]}; download it again")
-            # without some layers; the numbers 0 to 76 are no weights
+            if absent := sorted(found["missing_keys"]):  # they would continue with random numbers
+                raise InputError(f"{path / part} has no weights for {shortened(absent)}; download it again")
+            # a network without some layers; the numbers 0 to 76 are not weights
             if extra := sorted(key for key in found["unexpected_keys"] if not key.endswith("position_ids")):
-                raise InputError(f"{path / part} has {extra[0]}, which its config knows nothing of; download it again")
+                raise InputError(
+                    f"{path / part} has weights that are not in its config: {shortened(extra)}; download it again"
+                )
             loaded.append(network)
         try:
             tokenizer = CLIPTokenizer.from_pretrained(path / "tokenizer", local_files_only=True)
@@ -283,7 +290,7 @@ def _read_folder(path: Path) -> tuple[UNet2DConditionModel, AutoencoderKL, CLIPT
 
 
 def _read_scheduler(path: Path) -> tuple[NoiseSchedule, PredictionType]:
-    """What the model's noise schedule is, from diffusers' configuration of any scheduler."""
+    """The model's noise schedule and what it predicts, from diffusers' configuration of any scheduler."""
     try:
         config = json.loads(path.read_bytes())
         T, start, end = int(config["num_train_timesteps"]), float(config["beta_start"]), float(config["beta_end"])
@@ -295,12 +302,14 @@ def _read_scheduler(path: Path) -> tuple[NoiseSchedule, PredictionType]:
             raise ValueError(f"unknown prediction_type {prediction_type!r}")
         return NoiseSchedule(betas(T, start, end)), prediction_type
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise InputError(f"{path} describes no schedule that this program knows ({_first_line(error)})") from None
+        raise InputError(
+            f"{path} does not describe a supported schedule ({_first_line(error)}); expected (scaled_)linear betas"
+        ) from None
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Loading without the libraries' own progress bars and advice."""
+    """Load without the libraries' own progress bars and advice."""
     before = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""Sentences around a placeholder for textual inversion, ours; {} is where the token goes."""
+"""Our sentences for textual inversion; the token replaces {}."""
 
 OBJECT = (
     "a picture of {}",
@@ -24,7 +24,7 @@ PAIR = (
     "a drawing of a {0} and a {0}",
     "a {0} beside a {0}",
 )
-"""Around a token that is said twice: the same thing stands beside itself."""
+"""Sentences with the token twice, for pictures of a thing beside itself."""
 
 STYLE = (
     "a picture in the style of {}",

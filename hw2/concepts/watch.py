@@ -1,4 +1,4 @@
-"""What a person sees of a word being learned: TensorBoard curves, and pictures of it."""
+"""TensorBoard logs of the training of a word: curves, and pictures of the word."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from hw2.concepts import templates
 from hw2.concepts.clip import Clip
 from hw2.concepts.embeddings import nearest_words
 from hw2.concepts.generate import ConceptSampler, image_to_u8
-from hw2.concepts.inversion import InversionConfig, Progress
+from hw2.concepts.recipe import InversionConfig
 from hw2.concepts.stable_diffusion import StableDiffusion
+from hw2.concepts.training import Progress
 from hw2.figures import ImageU8
 
 SHOWN = 4
-"""Pictures of the word, each of another sentence, from the same noises every time."""
+"""Number of pictures of the word, each of another sentence, from the same noises every time."""
 
 
 class Watcher:
     """Logs every validation; every pictures_every validations (0: never) also SHOWN pictures.
 
-    With a clip, also their CLIP scores as the homework counts them: how near they are to the concept's images, and to
-    their sentences with the initializer in the token's place.
+    With a clip, also their CLIP scores as the homework defines them: similarity to the concept's images, and to their
+    sentences with the initializer in the token's place.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Watcher:
     def __call__(self, progress: Progress) -> None:
         """Log one validation."""
         if self._writer is None:
-            # What an interrupted run logged after its last checkpoint is hidden: it happens again.
+            # What an interrupted run logged after its last checkpoint is hidden, because it will be logged again.
             self._writer = SummaryWriter(str(self._folder / "tensorboard"), purge_step=progress.step)
         vocabulary = self._model.words.weight
         closest = [nearest_words(v, self._model.tokenizer, vocabulary, 1)[0] for v in progress.vectors]

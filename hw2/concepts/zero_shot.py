@@ -1,4 +1,4 @@
-"""CLIP as a classifier: of all names, an image gets the one whose sentences are nearest (Radford et al. 2021)."""
+"""CLIP as a classifier: an image gets the name whose sentences are nearest (Radford et al. 2021)."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from hw2.errors import InputError
 from hw2.files.output import HARMLESS
 from hw2.files.small_file import read_small_file
+from hw2.wording import counted, shortened
 
 if TYPE_CHECKING:
     from hw2.concepts.clip import Clip
@@ -32,12 +33,12 @@ CLASS_NUMBER = re.compile(r"[0-9]{1,9}")
 IMAGE_NAME = re.compile(r"([0-9]+)_[0-9]+\.png")
 MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}
 MAX_PIXELS = 2**26
-"""64 megapixels; a file can claim billions in a few bytes."""
+"""64 megapixels; a file can claim billions of pixels in a few bytes."""
 MAX_RATIO = 200
-"""Of an image's sides: a CLIP enlarges the shorter one to 224 pixels, and 60000x1 would fill any memory."""
+"""Largest ratio of an image's sides: CLIP enlarges the shorter one to 224 pixels, and 60000x1 would fill any memory."""
 GUESSES = 3
 SENTENCES = 64
-"""That the text encoder sees at once, whatever the batch size, so that predictions do not depend on it."""
+"""Batch size of the text encoder. It is fixed, so that predictions do not depend on that of the images."""
 
 
 @dataclass(frozen=True)
@@ -56,17 +57,17 @@ class Prediction:
 
 
 def read_class_names(path: Path) -> dict[int, str]:
-    """Class id -> name of an id2label.json, in order of ids. Names are kept as they are, underscores too.
+    """Class id -> name of an id2label.json, in order of ids. Names are kept as they are, with underscores.
 
-    Raises InputError if it is no JSON object of numbers "0", "1", .. and distinct names.
+    Raises InputError if it is not a JSON object of numbers "0", "1", .. and distinct names.
     """
     try:
         content = json.loads(read_small_file(path, "expected the homework's id2label.json"), object_pairs_hook=list)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no JSON ({error}); expected the homework's id2label.json") from None
+        raise InputError(f"{path} is not JSON ({error}); expected the homework's id2label.json") from None
     expected = 'expected class numbers and their names, {"0": "apple", ..}'
     if not isinstance(content, list) or not content or not all(isinstance(entry, tuple) for entry in content):
-        raise InputError(f"{path} holds no JSON object with entries; {expected}")
+        raise InputError(f"{path} is not a JSON object with entries; {expected}")
     names: dict[int, str] = {}
     for key, name in content:
         if not CLASS_NUMBER.fullmatch(key):
@@ -80,9 +81,9 @@ def read_class_names(path: Path) -> dict[int, str]:
 
 
 def list_images(folder: Path, names: Mapping[int, str]) -> tuple[list[Path], list[str]]:
-    """(images called {class id}_{image id}.png, other entries), both sorted by name; what computers hide is in neither.
+    """(images called {class id}_{image id}.png, other entries), both sorted by name, without hidden files.
 
-    Raises InputError if there is no image, or one's class is not in names.
+    Raises InputError if there are no images, or if the class of one is not in names.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; expected one with images called {{class id}}_{{image id}}.png")
@@ -92,14 +93,14 @@ def list_images(folder: Path, names: Mapping[int, str]) -> tuple[list[Path], lis
         raise InputError(f"{folder} has no images called {{class id}}_{{image id}}.png, such as 0_450.png")
     if unknown := [path.name for path in images if class_id(path) not in names]:
         raise InputError(
-            f"{folder} has {unknown[0]}, whose class is not in the labels ({min(names)} to {max(names)}), "
-            f"among {len(unknown)} such; give the labels of these images"
+            f"{folder} has {counted(len(unknown), 'image')} ({shortened(unknown)}) of a class that is not in the "
+            f"labels ({min(names)} to {max(names)}); give the labels of these images"
         )
     return images, sorted(path.name for path in entries if path not in set(images))
 
 
 def class_id(path: Path) -> int:
-    """The class that an image's name says."""
+    """The class in an image's name."""
     match = IMAGE_NAME.fullmatch(path.name)
     assert match is not None
     return int(match[1])
@@ -114,7 +115,7 @@ def class_features(
     """Unit vectors (C, D) float64: for each name the mean over templates of its sentences' unit vectors.
 
     templates: sentences with {object} in them. Names are put in unchanged.
-    Raises InputError if the sentences of two names are the same to the model, which cuts long ones.
+    Raises InputError if the model cannot distinguish the sentences of two names: it truncates long ones.
     """
     sentences = [template.replace(OBJECT, name) for name in names for template in templates]
     features = []
@@ -127,7 +128,7 @@ def class_features(
     for name, row in zip(names, of_class.tolist(), strict=True):
         if (other := seen.setdefault(tuple(row), name)) != name:
             raise InputError(
-                f"the model reads the sentences of {other} and {name} as one; shorten them or the template"
+                f"the model cannot distinguish the sentences of {other} and {name}; shorten them or the template"
             )
     return F.normalize(of_class, dim=-1)
 
@@ -137,17 +138,17 @@ def classify(
 ) -> Iterator[Prediction]:
     """Yield a prediction for each image, in order. features: (C, D) of names, in their order.
 
-    Equally near names go by their order. Raises InputError for an image that cannot be read.
+    Equally near names are ranked in their order. Raises InputError for an image that cannot be read.
     """
     ids = list(names)
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
             pixels = torch.stack(list(pool.map(lambda path: clip.preprocess(_read_rgb(path)), batch)))
-            # Pair by pair: a matrix product may round a row by its place and by how many there are.
+            # Pair by pair: a matrix product may round a row differently by its place and by the number of rows.
             cosines = torch.stack([(features * image).sum(-1) for image in clip.image_features(pixels)])  # (B, C)
             if not bool(cosines.isfinite().all()):
-                raise InputError(f"the features of {batch[0]} came out as NaN or infinity; use another --clip")
+                raise InputError(f"the features of {batch[0]} came out as NaN or infinity; use another model", "clip")
             probabilities = (clip.logit_scale * cosines).softmax(-1)
             order = cosines.argsort(dim=-1, descending=True, stable=True)[:, :GUESSES]
             for path, best, share in zip(batch, order.tolist(), probabilities.gather(1, order).tolist(), strict=True):
@@ -155,7 +156,7 @@ def classify(
 
 
 def predictions_csv(predictions: Sequence[Prediction], names: Mapping[int, str]) -> bytes:
-    """A row for each image: its name, its class's name, the predicted class's number and name, and 1 if it is right."""
+    """A row for each image: its name, its class's name, the predicted class's number and name, 1 if correct."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["image_name", "label", "predicted_id", "predicted_label", "correct"])
@@ -165,7 +166,7 @@ def predictions_csv(predictions: Sequence[Prediction], names: Mapping[int, str])
 
 
 def results(predictions: Sequence[Prediction], names: Mapping[int, str]) -> dict[str, Any]:
-    """Accuracy with its 95 % interval, that of each class, and how often which class was taken for which.
+    """Accuracy with its 95 % interval, the accuracy of each class, and the confusion matrix.
 
     A class without images has the accuracy None. confusion: rows true classes, columns predicted ones, in order of ids.
     """
@@ -207,10 +208,10 @@ def read_pixels(path: Path) -> npt.NDArray[np.uint8]:
 def _read_rgb(path: Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PIL's advice on odd files; what matters is checked here
+            warnings.simplefilter("ignore")  # PIL warns about odd files; what matters is checked here
             with Image.open(path, formats=("PNG",)) as image:
                 if image.width * image.height > MAX_PIXELS:
-                    raise InputError(f"{path} claims {image.width}x{image.height} pixels; that is too large to be read")
+                    raise InputError(f"{path} claims {image.width}x{image.height} pixels; make it smaller")
                 if max(image.size) > MAX_RATIO * min(image.size):
                     raise InputError(f"{path} is {image.width}x{image.height} pixels, too long and thin; crop it")
                 if image.mode not in MODES:
@@ -219,4 +220,4 @@ def _read_rgb(path: Path) -> Image.Image:
     except InputError:
         raise
     except Exception as error:  # fed with foreign bytes, PIL raises nearly everything that Python has
-        raise InputError(f"{path} is no readable PNG ({type(error).__name__}); restore it or take it away") from None
+        raise InputError(f"{path} is not a readable PNG ({type(error).__name__}); restore or remove it") from None

@@ -1,7 +1,7 @@
 """Paths between two noise images: slerp along the sphere, lerp along the chord.
 
-Gaussian noise of n numbers lies close to the sphere of radius sqrt(n), and a diffusion model has seen nothing else.
-Between two independent noises, slerp stays there; lerp cuts through and has lost 29 % of the norm halfway.
+Gaussian noise of n numbers is close to the sphere of radius sqrt(n), and a diffusion model is trained on nothing else.
+Between two independent noises, slerp stays close to the sphere; lerp leaves it and has 29 % less norm halfway.
 
 A tensor of any shape is one point: all its numbers together. Pass one image, not a batch of several.
 """
@@ -27,10 +27,10 @@ def slerp(start: Tensor, end: Tensor, alpha: Alphas) -> Tensor:
     with theta the angle between the two.
 
     start, end: floating, one shape, dtype and device. alpha: a number, giving a tensor of that shape; or a sequence or
-    1-D tensor of n numbers, giving (n, *shape). 0 and 1 return start and end exactly; outside [0, 1] the path goes on
-    around the same circle. The result has the inputs' dtype; angles and weights are float64.
+    1-D tensor of n numbers, giving (n, *shape). 0 and 1 return start and end exactly; outside [0, 1] the path
+    continues around the same circle. The result has the inputs' dtype; angles and weights are float64.
 
-    Where theta is under 1e-6, and where start or end is all zeros and no angle exists, the result is `lerp`.
+    The result is `lerp` if theta is under 1e-6, and if start or end is all zeros, so that there is no angle.
     Raises ValueError for opposite points (theta within 1e-6 of pi: no arc between them is the shortest), for NaN and
     infinity, and for points that differ in shape, dtype or device.
     """

@@ -1,18 +1,18 @@
-"""Samplers: how to walk from noise to an image. Networks are passed in; nothing here knows what they are.
+"""Samplers: how to walk from noise to an image. Networks are passed in as functions.
 
 Notation, after `schedule`::
 
     x_t         sample               the noisy image at `timestep`
     x_s         prev_sample          the less noisy image at `prev_timestep`, s < t
-    x_0         pred_original_sample what the network believes the clean image to be
-    eps         noise_pred           what the network believes the noise to be
+    x_0         pred_original_sample the network's estimate of the clean image
+    eps         noise_pred           the network's estimate of the noise
     v           sqrt(abar_t) eps - sqrt(1 - abar_t) x_0       (Salimans & Ho 2022, arXiv 2202.00512, section 4)
 
-A step takes its timesteps explicitly and guesses neither. Coefficients are float64 Python numbers until they meet the
+A step takes both timesteps as arguments. Coefficients are float64 Python numbers until they meet the
 sample; bfloat16 and float16 samples are summed in float32, and every sample keeps its dtype.
 
 A `generator` is one `torch.Generator` for the batch, or a sequence with one for each image: with the latter an image's
-noise does not depend on who shares its batch. Noise is drawn on the generator's device and moved to the sample's.
+noise does not depend on the rest of its batch. Noise is drawn on the generator's device and moved to the sample's.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PredictionType = Literal["epsilon", "v_prediction"]
 class StepOutput:
     """The state of a walk after one step, all tensors of the sample's shape and dtype.
 
-    timestep: where the sample now stands (the step's prev_timestep).
+    timestep: of the sample after the step (the step's prev_timestep).
     """
 
     timestep: int
@@ -68,7 +68,7 @@ def predict(
     prediction_type: PredictionType = "epsilon",
     clip_sample: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """(pred_original_sample, noise_pred) from what the network said; both of the sample's shape, at least float32.
+    """(pred_original_sample, noise_pred) from the network's output; both of the sample's shape, at least float32.
 
     clip_sample: clamp pred_original_sample to [-clip_sample, clip_sample]; noise_pred is not recomputed after it.
     """
@@ -114,12 +114,12 @@ def ddim_step(
     """
     _check_order(timestep, prev_timestep)
     if not 0 <= eta <= 1:
-        raise ValueError(f"eta must lie in [0, 1], got {eta}")
-    # 1. what the clean image and the noise look like from here
+        raise ValueError(f"eta must be in [0, 1], got {eta}")
+    # 1. estimate the clean image and the noise
     x0, eps = predict(
         schedule, model_output, timestep, sample, prediction_type=prediction_type, clip_sample=clip_sample
     )
-    # 2. go back to prev_timestep along the same noise, "direction pointing to x_t", keeping room for sigma
+    # 2. move to prev_timestep along the same noise, "direction pointing to x_t", keeping room for sigma
     abar_s = schedule.alpha_cumprod(prev_timestep)
     sigma = ddim_sigma(schedule, timestep, prev_timestep, eta)
     prev_sample = abar_s**0.5 * x0 + max(1 - abar_s - sigma**2, 0.0) ** 0.5 * eps
@@ -152,13 +152,13 @@ def ddpm_step(
     abar_t, abar_s = schedule.alpha_cumprod(timestep), schedule.alpha_cumprod(prev_timestep)
     alpha = abar_t / abar_s  # of the whole stride
     beta = 1 - alpha
-    # 1. what the clean image looks like from here
+    # 1. estimate the clean image
     x0, _ = predict(schedule, model_output, timestep, sample, prediction_type=prediction_type, clip_sample=clip_sample)
     # 2. the mean of q(x_s | x_t, x_0), equation 7
     prev_sample = abar_s**0.5 * beta / (1 - abar_t) * x0 + alpha**0.5 * (1 - abar_s) / (1 - abar_t) * sample.to(
         x0.dtype
     )
-    # 3. its noise
+    # 3. fresh noise
     variance = beta if variance_type == "fixed_large" else (1 - abar_s) / (1 - abar_t) * beta
     if prev_timestep >= 0 and variance > 0:
         prev_sample = prev_sample + variance**0.5 * randn(sample.shape, generator, device=sample.device).to(x0.dtype)
@@ -168,14 +168,14 @@ def ddpm_step(
 def dpm_solver_pp_2m(*, prediction_type: PredictionType = "epsilon", clip_sample: float | None = None) -> Step:
     """A fresh second-order multistep solver, DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2).
 
-    Returns a step for one walk: it remembers pred_original_sample of the step before, and is first-order where there is
-    none (the first step) and where the clean image is reached (no noise left: lambda is infinite). Deterministic.
+    Returns a step for one walk. It keeps pred_original_sample of the previous step. It is first-order in the first step
+    and in the step to the clean image (no noise is left, and lambda is infinite). Deterministic.
     With lambda_t = log(signal / sigma) at t::
 
         h = lambda_s - lambda_t,   r = h_last / h,   D = (1 + 1 / 2r) x_0 - 1 / 2r x_0_last
         x_s = sigma_s / sigma_t x_t - signal_s (exp(-h) - 1) D
     """
-    last: tuple[int, float, Tensor] | None = None  # where the step before ended, its h, its pred_original_sample
+    last: tuple[int, float, Tensor] | None = None  # of the previous step: its end, its h, its pred_original_sample
 
     def step(
         schedule: NoiseSchedule, model_output: Tensor, timestep: int, prev_timestep: int, sample: Tensor
@@ -191,7 +191,9 @@ def dpm_solver_pp_2m(*, prediction_type: PredictionType = "epsilon", clip_sample
         if last is not None and math.isfinite(h):
             ended_at, h_last, x0_last = last
             if ended_at != timestep or x0_last.shape != x0.shape:
-                raise ValueError(f"this solver's walk stands at timestep {ended_at}; make a new one for another walk")
+                raise ValueError(
+                    f"this solver is at timestep {ended_at} of its walk; make a new solver for another walk"
+                )
             d = x0 + h / (2 * h_last) * (x0 - x0_last)
         prev_sample = ((1 - abar_s) / (1 - abar_t)) ** 0.5 * sample.to(x0.dtype) - abar_s**0.5 * math.expm1(-h) * d
         last = (prev_timestep, h, x0)
@@ -234,16 +236,6 @@ def walk(
         state = step(schedule, network(sample, timesteps), timestep, prev_timestep, sample)
         sample = state.sample
         yield state
-
-
-def last_sample(states: Iterable[StepOutput]) -> Tensor:
-    """The sample at the end of a walk. Raises ValueError if the walk has no step."""
-    state = None
-    for state in states:  # noqa: B007
-        pass
-    if state is None:
-        raise ValueError("a walk needs at least one step")
-    return state.sample
 
 
 def _check_order(timestep: int, prev_timestep: int) -> None:

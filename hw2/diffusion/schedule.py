@@ -9,7 +9,7 @@ Notation (Ho et al. 2020, "Denoising Diffusion Probabilistic Models", arXiv 2006
     abar_t       alphas_cumprod[t] = prod_{s <= t} alpha_s
     q(x_t|x_0)   N(sqrt(abar_t) x_0, (1 - abar_t) I)                                          equation 4
 
-Everything here is float64. `timestep` -1 stands for the clean image; its abar is `final_alpha_cumprod`.
+Everything here is float64. `timestep` -1 is the clean image; its abar is `final_alpha_cumprod`.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ class NoiseSchedule:
         if self.betas.ndim != 1 or self.betas.dtype != torch.float64 or len(self.betas) == 0:
             raise ValueError(f"betas must be (T,) float64, got {tuple(self.betas.shape)} {self.betas.dtype}")
         if not bool(((self.betas > 0) & (self.betas < 1)).all()):
-            raise ValueError("every beta must lie in (0, 1)")
+            raise ValueError("every beta must be in (0, 1)")
         if not 0 < self.final_alpha_cumprod <= 1:
-            raise ValueError(f"final_alpha_cumprod must lie in (0, 1], got {self.final_alpha_cumprod}")
+            raise ValueError(f"final_alpha_cumprod must be in (0, 1], got {self.final_alpha_cumprod}")
         object.__setattr__(self, "alphas_cumprod", torch.cumprod(1 - self.betas, dim=0))
 
     @property
@@ -114,9 +114,9 @@ def timestep_pairs(
     - "trailing":  T - 1, T - 1 - T/N, .., and then -1 (Lin et al. 2024, arXiv 2305.08891, table 2).
     - "linspace":  N points from T - 1 to 0, both included, rounded, and then -1 (same table).
 
-    The first two start at most a stride below T where N divides T, and lower where it does not. Counts that would
-    leave out more than a tenth of the schedule besides, and a single step, are refused: a sampler would treat pure
-    noise as an almost finished image.
+    The first two start at most a stride below T if N divides T, and lower if it does not. They refuse a single step,
+    and counts that leave out more than a tenth of the schedule: a sampler would treat pure noise as an almost finished
+    image.
     Raises ValueError for these, for N outside 1 .. T, and for an unknown spacing.
     """
     T, N = num_train_timesteps, num_inference_steps

@@ -1,4 +1,4 @@
-"""Reading and writing trained digit models: safetensors that say their network and what it predicts."""
+"""Reading and writing trained digit models: safetensors with the network's configuration and what it predicts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def noise_schedule(beta_schedule: BetaSchedule) -> NoiseSchedule:
 
 @dataclass(frozen=True)
 class DigitModel:
-    """A network and how to read what it says."""
+    """A network and what its output means."""
 
     network: DigitUNet
     prediction_type: PredictionType
@@ -38,7 +38,7 @@ class DigitModel:
 
 
 def save_digit_model(model: DigitModel, path: Path) -> None:
-    """Write weights as safetensors; the rest goes as JSON under the metadata key "config"."""
+    """Write weights as safetensors, and the rest as JSON under the metadata key "config"."""
     config = {
         "network": dataclasses.asdict(model.network.config),
         "prediction_type": model.prediction_type,
@@ -52,7 +52,7 @@ def load_digit_model(
 ) -> DigitModel:
     """The model in `path`, as `save_digit_model` wrote it, on `device`, in `dtype`, ready for inference.
 
-    Raises InputError if the file is missing, is no such file, or its weights do not fit its own configuration.
+    Raises InputError if the file is missing or of another kind, or if its weights do not fit its own configuration.
     """
     if not path.is_file():
         raise InputError(f"{path} is not a file; expected the model.safetensors of `hw2 digits train`")

@@ -27,7 +27,7 @@ from hw2.progress import progress_bar
 
 COLUMNS = ["image_name", "label"]
 MAX_IMAGE_BYTES = 2**16
-"""Twenty times what 28x28 pixels need."""
+"""Twenty times the size of 28x28 pixels."""
 
 T = TypeVar("T")
 Result = TypeVar("Result")
@@ -56,7 +56,7 @@ class DigitImages:
 
 
 def cache_folder() -> Path:
-    """Where decoded data sets are kept: `$XDG_CACHE_HOME/hw2`, by default `~/.cache/hw2`."""
+    """The folder of decoded data sets: `$XDG_CACHE_HOME/hw2`, by default `~/.cache/hw2`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hw2"
 
 
@@ -74,7 +74,7 @@ def load_digits(data: Path, cache: Path | None = None) -> DigitImages:
 
 
 def read_labels(table: Path) -> dict[str, int]:
-    """image_name -> label as a train.csv lists them, in its order. Raises InputError as `load_digits` says."""
+    """image_name -> label as a train.csv lists them, in its order. Raises InputError as `load_digits` does."""
     if not table.is_file():
         raise InputError(
             f"{table} is missing; expected the homework's layout digits/{{{','.join(DATASETS)}}}/data/*.png, train.csv"
@@ -82,7 +82,7 @@ def read_labels(table: Path) -> dict[str, int]:
     try:
         rows = list(csv.reader(table.read_text(encoding="utf-8-sig").splitlines()))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{table} is no text in UTF-8 with commas ({error}); save it as CSV") from None
+        raise InputError(f"{table} is not comma-separated text in UTF-8 ({error}); save it as CSV") from None
     if not rows or rows[0] != COLUMNS:
         found = ",".join(rows[0]) if rows else "nothing"
         raise InputError(f"{table} starts with {found[:80]!r}; expected the columns {','.join(COLUMNS)}")
@@ -101,7 +101,7 @@ def read_labels(table: Path) -> dict[str, int]:
             raise InputError(f"{table} row {number} lists {name} again; expected every image once")
         labels[name] = int(label)
     if not labels:
-        raise InputError(f"{table} lists no image; expected one row for each image in data/")
+        raise InputError(f"{table} lists no images; expected one row for each image in data/")
     return labels
 
 
@@ -148,11 +148,11 @@ def _decode(job: tuple[bytes, str]) -> npt.NDArray[np.uint8]:
                 raise InputError(f"{where} has the mode {image.mode}; expected 8-bit RGB, convert it")
             return np.asarray(image)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
-        raise InputError(f"{where} is no readable PNG; restore it or remove the row") from None
+        raise InputError(f"{where} is not a readable PNG; restore it or remove the row") from None
 
 
 def _read_cache(path: Path, count: int) -> Tensor | None:
-    """What an earlier call decoded, or None if there is nothing usable."""
+    """The images that an earlier call decoded, or None if there are none of this kind."""
     try:
         images_u8 = load(path.read_bytes())["images_u8"]
     except (OSError, SafetensorError, KeyError):

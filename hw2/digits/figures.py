@@ -1,4 +1,4 @@
-"""Problem 1's two pictures: a 10x10 grid of each data set, and how a digit comes out of noise."""
+"""Problem 1's two pictures: a 10x10 grid of each data set, and the steps from noise to a digit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def digit_grid_png(sampler: DigitSampler) -> bytes:
     """A PNG with a 10x10 grid of each data set side by side, rows digits, columns noises."""
     names = official_names(10)
     with progress_bar("digits", sampler.network_calls(len(names))) as advance:
-        drawn = {name: digit_to_u8(digit) for name, digit in sampler.sample(names, advance)}
+        drawn = dict(sampler.pixels(names, advance))
     gap = np.full_like(drawn[names[0]], 255)
     rows = []
     for digit in range(NUM_DIGITS):
@@ -36,7 +36,7 @@ def digit_grid_png(sampler: DigitSampler) -> bytes:
 def reverse_png(sampler: DigitSampler) -> bytes:
     """A PNG of the first "0" of each data set after 0, 200, .., 1000 steps of `sampler`, which must take 1000.
 
-    What is shown is the noisy sample itself, clamped to [-1, 1].
+    The picture shows the noisy sample itself, clamped to [-1, 1].
     """
     if sampler.num_inference_steps != REVERSE_STEPS[-1]:
         raise ValueError(f"expected a sampler of {REVERSE_STEPS[-1]} steps, got {sampler.num_inference_steps}")

@@ -1,7 +1,7 @@
 """House numbers drawn from fonts: extra training data where real SVHN is scarce.
 
 SVHN crops show one digit that fills the height, often with neighbours that reach in from the sides, on a plain wall or
-plate, out of focus and at a slight angle. Fonts are those that matplotlib ships, so every machine draws the same.
+plate, out of focus and at a slight angle. The fonts are those of matplotlib, so that every machine draws alike.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ def draw_house_number(digit: int, rng: np.random.Generator) -> npt.NDArray[np.ui
     contrast = rng.uniform(45, 170)
     darker, brighter = brightness - contrast, brightness + contrast
     lettering = darker if brighter > 255 or (darker >= 0 and rng.random() < 0.5) else brighter
-    tint = rng.normal(0, 7, 3) + np.array([-4, 0, 6])  # street photographs lean towards blue
+    tint = rng.normal(0, 7, 3) + np.array([-4, 0, 6])  # street photographs are slightly blue
     saturation = 3.0 if rng.random() < 0.15 else 1.0
     wall = brightness + tint * saturation + _clouds(rng, rng.uniform(0, 14))
     paint = np.clip(lettering, 0, 255) + tint + rng.normal(0, 8, 3)
-    if rng.random() < 0.25:  # raised letters throw a shadow
+    if rng.random() < 0.25:  # raised letters have a shadow
         shadow = np.roll(ink, rng.integers(-1, 2, 2), axis=(0, 1))[..., None]
         wall = wall * (1 - shadow * rng.uniform(0.2, 0.6))
     image = wall + ink[..., None] * (paint - wall)

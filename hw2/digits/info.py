@@ -1,4 +1,4 @@
-"""What the digit network costs, and what the alternatives would: the reasons for its shape, as numbers."""
+"""What the digit network costs, and what other designs would cost: the reasons for its shape, in numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hw2.digits.network import IMAGE_CHANNELS, IMAGE_SIZE, DigitUNet, DigitUNetC
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """parameters: numbers to learn. operations: multiplications and additions for one 28x28 image, forward.
+    """parameters: numbers that are trained. operations: multiplications and additions of one 28x28 image, forward.
 
     parts: the operations of each part of the network.
     """
@@ -45,7 +45,7 @@ def cost(config: DigitUNetConfig) -> Cost:
 
 
 def alternatives(config: DigitUNetConfig) -> dict[str, DigitUNetConfig]:
-    """The network and its neighbours: what one decision at a time would cost if it were made the other way."""
+    """The network and other designs, each of which differs in one decision."""
     return {
         "this network": config,
         "without attention": dataclasses.replace(config, attention_levels=()),

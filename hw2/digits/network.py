@@ -1,11 +1,11 @@
 """The digit U-Net: one small network for both data sets, conditioned on time, digit and data set.
 
-Where its operations go (28x28 images; `hw2 digits info` counts them):
+What it spends operations on (28x28 images; `hw2 digits info` counts them):
 
-- Pixels are folded 2x2 into channels, so the largest feature map is 14x14: a convolution at 28x28 would cost four times
-  as much and see half as far, and what makes a 3 a 3 is larger than two pixels.
-- Twice the channels at 7x7 make a block there as expensive as one at 14x14; most blocks stand there, each followed by
-  attention, which is nearly free over 49 positions and lets both ends of a stroke agree.
+- Pixels are folded 2x2 into channels, so that the largest feature map is 14x14. A convolution at 28x28 would cost four
+  times as much and cover half the distance, and the features of a digit are larger than two pixels.
+- Twice the channels at 7x7 make a block there as expensive as one at 14x14. Most blocks are there, each followed by
+  attention, which costs almost nothing over 49 positions and relates both ends of a stroke.
 - The way up takes the features of the way down through a 1x1 convolution. The usual concatenation in front of a 3x3
   convolution costs half as much again as the block itself.
 """
@@ -37,7 +37,7 @@ class DigitUNetConfig:
     patch_size: side of the pixel squares folded into channels. channels: one width per level, each level half the size
     of the one before. num_res_blocks: per level, on the way down and again on the way up. attention_levels: levels
     whose blocks are followed by attention, head_dim channels a head. num_groups: of every group norm.
-    Raises ValueError for numbers that build no network for 28x28 images.
+    Raises ValueError for sizes from which no network for 28x28 images can be built.
     """
 
     patch_size: int = 2
@@ -108,8 +108,8 @@ class DigitUNet(nn.Module):
     def forward(self, sample: Tensor, timesteps: Tensor, digits: Tensor, datasets: Tensor) -> Tensor:
         condition = Condition(self._condition(timesteps, digits, datasets), None)
         if len(timesteps) == 1:
-            # A row of a matrix product rounds differently in a product of one, few or many rows. All label pairs at
-            # once, and each image picks its own, make an image independent of its batch; they are also fewer rows.
+            # A row of a matrix product rounds differently in a product of one, few or many rows. All label pairs are
+            # computed and each image takes its own: an image is independent of its batch, and there are fewer rows.
             pairs = torch.cartesian_prod(*(torch.arange(n, device=digits.device) for n in LABELS))
             condition = Condition(self._condition(timesteps, *pairs.unbind(1)), digits * LABELS[1] + datasets)
         hidden = self.stem(F.pixel_unshuffle(sample, self.config.patch_size))
@@ -130,7 +130,7 @@ class DigitUNet(nn.Module):
         return output
 
     def _condition(self, timesteps: Tensor, digits: Tensor, datasets: Tensor) -> Tensor:
-        """The sum of what a block should know, (B, dim)."""
+        """What a block is conditioned on, (B, dim)."""
         time = self.time(sinusoids(timesteps, self.config.channels[0]).to(self.stem.weight.dtype))
         return F.silu(time + self.digit(digits) + self.dataset(datasets))
 

@@ -1,4 +1,4 @@
-"""The homework's digits from what anybody can download: MNIST, SVHN, and photographs to blend MNIST-M from."""
+"""The homework's digits from public data: MNIST, SVHN, and photographs to blend MNIST-M from."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ MAX_PHOTOGRAPH_PIXELS = 64 * 2**20
 def blend(patch: ImageU8, digit: ImageU8) -> ImageU8:
     """One MNIST-M image (28, 28, 3): |patch - digit| (Ganin & Lempitsky 2015, arXiv 1409.7495, section 4).
 
-    patch: (28, 28, 3) cut from a photograph. digit: (28, 28) from MNIST, 0 paper to 255 ink. Where there is no ink the
-    photograph shows as it is, under full ink its negative.
+    patch: (28, 28, 3) cut from a photograph. digit: (28, 28) from MNIST, 0 paper to 255 ink. Without ink the
+    photograph is unchanged; under full ink it is its negative.
     """
     difference = np.abs(patch.astype(np.int16) - digit.astype(np.int16)[:, :, None])
     blended: ImageU8 = difference.astype(np.uint8)
@@ -34,14 +34,14 @@ def blend(patch: ImageU8, digit: ImageU8) -> ImageU8:
 
 
 def random_patch(photographs: list[ImageU8], rng: np.random.Generator) -> ImageU8:
-    """A 28x28 piece of a photograph, every photograph equally likely, every place in it too."""
+    """A 28x28 piece of a photograph, every photograph and every place in it equally likely."""
     photograph = photographs[rng.integers(len(photographs))]
     y, x = (int(rng.integers(side - IMAGE_SIZE + 1)) for side in photograph.shape[:2])
     return photograph[y : y + IMAGE_SIZE, x : x + IMAGE_SIZE]
 
 
 def load_photographs(folder: Path) -> list[ImageU8]:
-    """All JPEG and PNG files below a folder, each (H, W, 3). Raises InputError for none, or one that is unusable."""
+    """All JPEG and PNG files below a folder, each (H, W, 3). Raises InputError for none, or an invalid one."""
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; expected one with natural photographs, e.g. BSDS500's")
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PHOTOGRAPHS and not p.name.startswith("."))
@@ -53,15 +53,17 @@ def load_photographs(folder: Path) -> list[ImageU8]:
             with Image.open(path, formats=("JPEG", "PNG")) as image:
                 if min(image.size) < IMAGE_SIZE or image.width * image.height > MAX_PHOTOGRAPH_PIXELS:
                     size = f"{image.width}x{image.height}"
-                    raise InputError(f"{path} is {size} pixels; expected a photograph of at least {IMAGE_SIZE} a side")
+                    raise InputError(
+                        f"{path} is {size} pixels; expected a photograph of at least {IMAGE_SIZE} pixels a side"
+                    )
                 photographs.append(np.asarray(image.convert("RGB")))
         except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
-            raise InputError(f"{path} is no readable JPEG or PNG; restore or remove it") from None
+            raise InputError(f"{path} is not a readable JPEG or PNG; restore or remove it") from None
     return photographs
 
 
 def write_dataset(folder: Path, digits: Iterable[tuple[ImageU8, int]], count: int) -> None:
-    """Write images (28, 28, 3) and labels as `data/00000.png` .. and `train.csv`; the csv last, when all is there."""
+    """Write images (28, 28, 3) and labels as `data/00000.png` .. and, last, `train.csv`."""
     rows = [("image_name", "label")]
     with progress_bar(f"writing {folder.name}", count) as advance:
         for i, (image, label) in enumerate(digits):
@@ -78,19 +80,21 @@ def prepare_digits(output: Path, photographs: Path, downloads: Path, seed: int =
     """Write `output/digits/{mnistm,svhn}` from torchvision's MNIST and SVHN training sets and photographs.
 
     torchvision downloads what `downloads` lacks. Image i of MNIST-M depends on (seed, i) and the photographs. SVHN's
-    32x32 images are scaled to 28x28. Raises InputError if a data set is there already, or something is unusable.
+    32x32 images are scaled to 28x28. Raises InputError if a data set exists already, or an input is invalid.
     """
     from torchvision.datasets import MNIST, SVHN
 
     folders = {name: output / "digits" / name for name in DATASETS}
     for folder in folders.values():
         if (folder / "train.csv").exists():
-            raise InputError(f"{folder} is there already; remove it, or choose another --output")
+            raise InputError(f"{folder} exists already; remove it, or choose another output", "output")
     patches = load_photographs(photographs)
     try:
         mnist, svhn = MNIST(str(downloads), download=True), SVHN(str(downloads), download=True)
     except (OSError, RuntimeError) as error:
-        raise InputError(f"MNIST or SVHN could not be downloaded to {downloads} ({error}); try again") from None
+        raise InputError(
+            f"MNIST or SVHN could not be downloaded to {downloads} ({error}); run the same command again"
+        ) from None
     write_dataset(folders["mnistm"], mnistm_digits(mnist, patches, seed), len(mnist))
     write_dataset(folders["svhn"], svhn_digits(svhn), len(svhn))
 

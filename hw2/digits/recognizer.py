@@ -1,7 +1,7 @@
-"""A small classifier that reads digits of both data sets: the generator's own eyes.
+"""A small classifier for digits of both data sets, used while the generator is trained.
 
-It is trained on the generator's own images, to show while that learns whether its digits can be read, and to choose how
-they are sampled. It is nobody's judge: `grading` has others, which the generator is never tuned on.
+It is trained on the generator's own images. It shows during training whether digits are recognized, and sampling
+options were chosen with it. It grades nothing: `grading` has other judges, on which the generator is never tuned.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Recognizer(nn.Module):
 def load_or_train_recognizer(
     path: Path, source: BatchSource, config: TrainConfig, device: str, steps: int | None = None
 ) -> Recognizer:
-    """The recognizer in `path`, a safetensors file; if there is none, it is trained and written there."""
+    """The recognizer in `path`, a safetensors file. If there is none, one is trained and written there."""
     if not path.exists():
         save_weights(path, train_recognizer(source, config, device, steps).state_dict(), {})
     recognizer = Recognizer()
@@ -61,7 +61,7 @@ def load_or_train_recognizer(
 def train_recognizer(
     source: BatchSource, config: TrainConfig, device: torch.device | str, steps: int | None = None
 ) -> Recognizer:
-    """A recognizer trained on the batches that the generator would see, labels and all; the same for the same seed."""
+    """A recognizer trained on labelled batches of the generator's training; the same for the same seed."""
     steps = TRAINING_STEPS if steps is None else steps
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)

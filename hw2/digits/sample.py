@@ -1,11 +1,9 @@
-"""Labels in, digits out: guided sampling, where an image depends on (weights, seed, its own name) alone."""
+"""Labels in, digits out: guided sampling. An image depends on (weights, seed, its own name) alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,25 +12,21 @@ from torch import Tensor
 
 from hw2.diffusion.samplers import (
     Network,
-    Step,
     StepOutput,
     classifier_free_guidance,
-    ddim_step,
-    ddpm_step,
-    dpm_solver_pp_2m,
     randn,
     walk,
 )
 from hw2.diffusion.schedule import timestep_pairs
 from hw2.diffusion.seeding import image_generators
+from hw2.diffusion.table import SAMPLERS
 from hw2.digits.checkpoint import DigitModel
 from hw2.digits.network import DATASETS, IMAGE_CHANNELS, IMAGE_SIZE, NULL_DIGIT, NUM_DIGITS
 from hw2.errors import InputError
 
 SHAPE = (IMAGE_CHANNELS, IMAGE_SIZE, IMAGE_SIZE)
 FEWEST = 16
-"""Rows from which an image's rounding no longer changed with the batch, on one thread; on two, 2 were enough."""
-SamplerName = Literal["ddpm", "ddim", "dpm++"]
+"""Batches of this many rows or more round an image the same (measured on one thread; on two, 2 were enough)."""
 
 
 def official_names(per_digit: int = 50) -> list[str]:
@@ -57,12 +51,12 @@ def guided(
 ) -> Network:
     """The model's prediction for these labels as a function of (sample, timesteps), with classifier-free guidance.
 
-    Away from "any digit of this data set": the data set stays given on both sides, so that guidance makes the digit
-    clearer and leaves the data set's look alone. Both passes share one batch. Outside guidance_interval = (low, high),
-    low <= timestep < high, and at guidance_scale 1 the conditional pass runs alone (Kynkäänniemi et al. 2024,
-    arXiv 2404.07724).
-    On a CPU an image comes out the same, bit for bit, whoever shares its batch: for small batches PyTorch's libraries
-    choose other algorithms, so those are filled up to FEWEST rows. On a GPU images agree to float32 rounding.
+    Guidance leads away from "any digit of this data set". The data set is given on both sides, so that guidance makes
+    the digit clearer and keeps the look of the data set. Both passes share one batch. Only timesteps low <= t < high of
+    guidance_interval = (low, high) are guided (Kynkäänniemi et al. 2024, arXiv 2404.07724); at the others, and at
+    guidance_scale 1, the conditional pass runs alone.
+    On a CPU an image is the same bit for bit in every batch: PyTorch's libraries choose other algorithms for small
+    batches, so these are filled up to FEWEST rows. On a GPU images agree to float32 rounding.
     """
     network = model.network
     dtype = network.stem.weight.dtype
@@ -84,14 +78,13 @@ def guided(
 class DigitSampler:
     """Draws digits by name.
 
-    sampler: "ddpm" (ancestral), "ddim" (eta 0) or "dpm++" (DPM-Solver++ 2M), each over num_inference_steps timesteps
-    that start at pure noise and end at the clean image, the predicted image clamped to [-1, 1] at each.
-    batch_size changes nothing but speed.
+    sampler: a name in `SAMPLERS`, over num_inference_steps timesteps that start at pure noise and end at the clean
+    image, the predicted image clamped to [-1, 1] at each. batch_size changes speed and memory, never the images.
     """
 
     model: DigitModel
-    sampler: SamplerName = "dpm++"
-    num_inference_steps: int = 15
+    sampler: str = "dpm++"
+    num_inference_steps: int = SAMPLERS["dpm++"].pixel_steps
     guidance_scale: float = 5.0
     guidance_interval: tuple[int, int] = (0, 1000)
     seed: int = 0
@@ -99,11 +92,11 @@ class DigitSampler:
     device: str = "cpu"
 
     def network_calls(self, images: int) -> int:
-        """How many steps so many images take, batch by batch."""
+        """How many steps `images` digits take, batch by batch."""
         return -(-images // self.batch_size) * self.num_inference_steps
 
     def noise(self, names: Sequence[str]) -> Tensor:
-        """Where the walk of these digits starts, (B, 3, 28, 28) on the CPU."""
+        """The noise that these digits start from, (B, 3, 28, 28) on the CPU."""
         return randn((len(names), *SHAPE), self._generators(names))
 
     def states(self, names: Sequence[str]) -> Iterator[StepOutput]:
@@ -112,17 +105,12 @@ class DigitSampler:
         sample = randn((len(names), *SHAPE), generators, device=self.device)
         digits, datasets = (labels.to(self.device) for labels in labels_of(names))
         network = guided(self.model, digits, datasets, self.guidance_scale, self.guidance_interval)
-        prediction_type = self.model.prediction_type
-        steps: dict[str, Step] = {
-            "ddpm": partial(ddpm_step, prediction_type=prediction_type, clip_sample=1.0, generator=generators),
-            "ddim": partial(ddim_step, prediction_type=prediction_type, clip_sample=1.0),
-            "dpm++": dpm_solver_pp_2m(prediction_type=prediction_type, clip_sample=1.0),
-        }
+        step = SAMPLERS[self.sampler].step(self.model.prediction_type, 1.0, generators)
         schedule = self.model.schedule
         pairs = timestep_pairs("trailing", self.num_inference_steps, schedule.num_train_timesteps)
         # Full float32 and one fixed algorithm: a GPU's TF32 convolutions would change the last digits.
         with torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False, allow_tf32=False):
-            yield from walk(steps[self.sampler], network, sample, schedule, pairs)
+            yield from walk(step, network, sample, schedule, pairs)
 
     def _generators(self, names: Sequence[str]) -> list[torch.Generator]:
         return image_generators(self.seed, (name.removesuffix(".png") for name in names))
@@ -141,8 +129,14 @@ class DigitSampler:
                 sample = state.sample
                 on_step(f"{batch[0]} ..")
             if not bool(sample.isfinite().all()):
-                raise InputError(f"{batch[0]} and others came out as NaN or infinity; use --dtype float32")
+                raise InputError(f"{batch[0]} and others came out as NaN or infinity; use float32", "dtype")
             yield from zip(batch, sample.cpu(), strict=True)
+
+    def pixels(
+        self, names: Sequence[str], on_step: Callable[[str], None] = lambda note: None
+    ) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
+        """As `sample`, with each digit as pixels (28, 28, 3)."""
+        return ((name, digit_to_u8(digit)) for name, digit in self.sample(names, on_step))
 
 
 def digit_to_u8(digit_pm1: Tensor) -> npt.NDArray[np.uint8]:

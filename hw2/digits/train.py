@@ -1,19 +1,12 @@
-"""Training: every step is a function of (seed, its number), so it can stop anywhere and go on to the same weights.
-
-All random numbers of a step are drawn for the whole batch by every process, which then works on its share: the loss
-curve does not depend on how many processes there are, but for the rounding of sums.
-"""
+"""The training of the digit model: what a step trains on, its loss, and the recipes."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -29,34 +22,24 @@ from hw2.digits.house_numbers import draw_house_numbers
 from hw2.digits.network import DATASETS, NULL_DATASET, NULL_DIGIT, NUM_DIGITS, DigitUNet, DigitUNetConfig
 from hw2.errors import InputError
 from hw2.files.training_run import TrainingRun
-from hw2.progress import progress_bar
+from hw2.training import KEYS, Recipe, Schedule, Training
+from hw2.training import Progress as NetworkProgress
 
 SVHN = DATASETS.index("svhn")
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """A recipe.
+class TrainConfig(Recipe):
+    """A recipe for the digit model; see `Recipe` for what all recipes have.
 
-    num_steps, batch_size: of the whole batch, over all processes. learning_rate: of AdamW, reached after warmup_steps,
-    held, and brought down to zero in a straight line over the last decay_fraction of the steps (so that a longer run
-    repeats the first steps of a shorter one). ema_decay: of the averaged weights that are kept in the end.
     min_snr_gamma: weight of each timestep as in Hang et al. 2023, arXiv 2303.09556; None for plain MSE.
     digit_dropout, dataset_dropout: how often each label is replaced by its null label, independently.
-    balanced: draw data sets and digits equally often; otherwise every image is.
+    balanced: draw data sets and digits equally often; otherwise every image is equally likely.
     house_numbers: how many to draw as further SVHN images; when balanced, every second SVHN image is a drawn one.
-    augment_svhn: see `augment`. mixed_precision: of the network's arithmetic, weights stay float32.
+    augment_svhn: see `augment`.
     Raises ValueError for numbers that no training can use.
     """
 
-    num_steps: int = 40_000
-    batch_size: int = 256
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.01
-    warmup_steps: int = 500
-    decay_fraction: float = 0.25
-    max_grad_norm: float = 1.0
-    ema_decay: float = 0.999
     prediction_type: PredictionType = "v_prediction"
     beta_schedule: BetaSchedule = "cosine"
     min_snr_gamma: float | None = None
@@ -65,23 +48,17 @@ class TrainConfig:
     balanced: bool = True
     house_numbers: int = 0
     augment_svhn: bool = False
-    mixed_precision: Literal["no", "bf16"] = "bf16"
-    seed: int = 0
     network: DigitUNetConfig = field(default_factory=DigitUNetConfig)
 
     def __post_init__(self) -> None:
-        for name in ("num_steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ValueError(f"learning_rate must be a positive number, got {self.learning_rate}")
+        super().__post_init__()
         if self.min_snr_gamma is not None and not self.min_snr_gamma > 0:
             raise ValueError(f"min_snr_gamma must be positive, got {self.min_snr_gamma}")
         if self.house_numbers != 0 and self.house_numbers < NUM_DIGITS:
             raise ValueError(f"house_numbers must be 0, or one of each digit: 10 or more, got {self.house_numbers}")
 
     def schedule(self) -> NoiseSchedule:
-        """The noise schedule that the network learns."""
+        """The noise schedule that the network is trained on."""
         return noise_schedule(self.beta_schedule)
 
 
@@ -115,7 +92,7 @@ class BatchSource:
             )
             data = DigitImages.concatenate([data, drawn])
             source = torch.cat([source, torch.full_like(labels, len(DATASETS))])
-        # Images of one (source, digit) lie next to each other, so that one can be picked by two numbers.
+        # Images of one (source, digit) are next to each other, so that two numbers pick one.
         cell = source * NUM_DIGITS + data.digits
         self._counts = torch.bincount(cell, minlength=(len(DATASETS) + 1) * NUM_DIGITS).to(device)
         empty = (self._counts[: len(DATASETS) * NUM_DIGITS] == 0).nonzero().flatten().tolist()
@@ -187,18 +164,11 @@ def min_snr_weight(abar: Tensor, gamma: float, prediction_type: PredictionType) 
     return snr.clamp(max=gamma) / (snr if prediction_type == "epsilon" else snr + 1)
 
 
-def learning_rate_factor(step: int, config: TrainConfig) -> float:
-    """Share of the learning rate at a step: up, level, down."""
-    left = (config.num_steps - step) / max(1, config.decay_fraction * config.num_steps)
-    return min(1.0, (step + 1) / max(1, config.warmup_steps), left)
-
-
 def preset(name: str, images: int) -> TrainConfig:
-    """A recipe by name, for a training set of so many images. Raises ValueError for an unknown name.
+    """A recipe by name; images: how many the training set has. Raises ValueError for an unknown name.
 
     "default": ours, for the homework's full data on one GPU. "report": the recipe of the report that this project
-    started from. "bundled": what made the shipped model, for two CPU cores and so few images that house numbers are
-    drawn besides.
+    started from. "bundled": the bundled model's, for two CPU cores and few images; house numbers are drawn besides.
     """
     if name == "default":
         return TrainConfig()
@@ -227,20 +197,15 @@ def preset(name: str, images: int) -> TrainConfig:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """What a training run tells whoever watches it, every few steps.
+class Progress(NetworkProgress[DigitUNet]):
+    """What a run reports to `watch`; source: the images that it is trained on."""
 
-    step: how many are done. loss: mean since the last report. model: the averaged weights, on the training's device,
-    not to be kept. source: what it learns from.
-    """
-
-    step: int
-    loss: float
-    gradient_norm: float
-    learning_rate: float
-    images_per_second: float
-    model: Callable[[], DigitModel]
     source: BatchSource
+    config: TrainConfig
+
+    def model(self) -> DigitModel:
+        """A model with the averaged weights."""
+        return _model(self.network(), self.config)
 
 
 def train_digits(
@@ -257,107 +222,31 @@ def train_digits(
 ) -> Tensor:
     """Train, and write `output/model.safetensors` (the averaged weights). Returns the losses (num_steps,) float32.
 
-    device: "cpu", or "auto" for the one that accelerate gives this process. compile_network: None compiles on a GPU
-    only; on a CPU it gained nothing. Every save_every steps `output/checkpoint.pt` and the model are written; `resume`
-    goes on from there, to the same weights bit for bit on the same machine. watch: called every report_every steps.
+    device: "cpu", or "auto" for the one that accelerate gives this process. `output/checkpoint.pt` and the model are
+    written every save_every steps; for the other options see `Schedule`. watch: called every report_every steps.
     Raises InputError if the data has no image of some digit, if output holds a run that was not asked to be resumed,
     or one to resume that had another recipe or other data.
     """
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")  # its own is one for the whole process
-    on_gpu = accelerator.device.type == "cuda"
-    if config.batch_size % accelerator.num_processes:
-        raise InputError(
-            f"--batch-size is {config.batch_size}; expected a multiple of the {accelerator.num_processes} processes"
-        )
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")  # one for the whole process: autocast below
     source = BatchSource(data, config, accelerator.device)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        network = DigitUNet(config.network)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
-    )
-    if on_gpu:
-        network.to(memory_format=torch.channels_last)
-    network.to(accelerator.device)
-    average = {name: value.detach().clone() for name, value in network.state_dict().items()}
-    losses = torch.zeros(config.num_steps)
-    keys = {"network", "optimizer", "ema", "done", "losses"}
-    run = TrainingRun(output / "checkpoint.pt", "hw2 digits train", keys, config, {"data": _digest(data)})
-    done = 0
-    if found := run.load(resume):
-        saved, before = found
-        _check_recipe(run, before, saved["done"], config)
-        network.load_state_dict(saved["network"])
-        optimizer.load_state_dict(saved["optimizer"])
-        for name, value in saved["ema"].items():
-            average[name].copy_(value)
-        done = saved["done"]
-        losses[:done] = saved["losses"]
+    run = TrainingRun(output / "checkpoint.pt", "hw2 digits train", KEYS, config, {"data": _digest(data)})
+    options = Schedule(resume, save_every, report_every, compile_network)
+    training = Training(lambda: DigitUNet(config.network), config, run, accelerator, options)
     schedule = config.schedule()
-    compiled = torch.compile(network) if (on_gpu if compile_network is None else compile_network) else network
-    prepared, optimizer = accelerator.prepare(compiled, optimizer)
-    averaged, current = list(average.values()), list(network.state_dict().values())
 
-    def model() -> DigitModel:
-        averaged_network = DigitUNet(config.network).to(accelerator.device)
-        averaged_network.load_state_dict(average)
-        averaged_network.eval().requires_grad_(False)
-        return DigitModel(averaged_network, config.prediction_type, config.beta_schedule)
+    def loss_of(network: torch.nn.Module, step: int) -> Tensor:
+        batch = source.batch(step).share(accelerator.process_index, accelerator.num_processes)
+        return diffusion_loss(network, batch, schedule, config)
 
-    reported, reported_at = done, time.perf_counter()
-    with progress_bar("training", config.num_steps, done, quiet=not accelerator.is_main_process) as advance:
-        for step in range(done, config.num_steps):
-            learning_rate = config.learning_rate * learning_rate_factor(step, config)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate
-            batch = source.batch(step).share(accelerator.process_index, accelerator.num_processes)
-            loss = diffusion_loss(prepared, batch, schedule, config)
-            accelerator.backward(loss)
-            gradient_norm = accelerator.clip_grad_norm_(prepared.parameters(), config.max_grad_norm)
-            optimizer.step()
-            optimizer.zero_grad()
-            decay = min(config.ema_decay, (step + 1) / (step + 10))
-            torch._foreach_lerp_(averaged, current, 1 - decay)
-            losses[step] = accelerator.reduce(loss.detach(), "mean")
-            advance(f"loss {losses[max(0, step - 99) : step + 1].mean():.4f}")
-            last = step + 1 == config.num_steps
-            if accelerator.is_main_process and ((step + 1) % report_every == 0 or last):
-                images = (step + 1 - reported) * config.batch_size
-                rate = images / (time.perf_counter() - reported_at)
-                mean = float(losses[reported : step + 1].mean())
-                watch(Progress(step + 1, mean, float(gradient_norm), learning_rate, rate, model, source))
-                reported, reported_at = step + 1, time.perf_counter()
-            if accelerator.is_main_process and ((step + 1) % save_every == 0 or last):
-                optimizer_state = optimizer.state_dict()
-                run.save(
-                    network=network.state_dict(),
-                    optimizer=optimizer_state,
-                    ema=average,
-                    done=step + 1,
-                    losses=losses[: step + 1].clone(),
-                )
-                save_digit_model(model(), output / "model.safetensors")
-    if accelerator.is_main_process:
-        save_digit_model(model(), output / "model.safetensors")
-    accelerator.wait_for_everyone()
-    return losses
+    return training.train(
+        loss_of,
+        lambda network: save_digit_model(_model(network, config), output / "model.safetensors"),
+        lambda progress: watch(Progress(**vars(progress), source=source, config=config)),
+    )
 
 
-def _check_recipe(run: TrainingRun, before: dict[str, Any], done: int, config: TrainConfig) -> None:
-    """Raises InputError if a run's `done` steps were not this recipe's.
-
-    A longer or shorter run has the same first steps, as long as neither has begun to lower its learning rate.
-    """
-    lengths = {"num_steps", "decay_fraction"}
-    changed = sorted(key for key in run.config if key not in lengths and before.get(key) != run.config[key])
-    then = dataclasses.replace(config, **{key: before[key] for key in lengths})
-    if any(learning_rate_factor(i, then) != learning_rate_factor(i, config) for i in range(done)):
-        changed.append("num_steps, whose end has begun")
-    if changed or done > config.num_steps:
-        raise InputError(
-            f"{run.path} was trained by another recipe ({', '.join(changed) or 'more steps'}); "
-            "resume with the same options, or use another --output"
-        )
+def _model(network: DigitUNet, config: TrainConfig) -> DigitModel:
+    return DigitModel(network, config.prediction_type, config.beta_schedule)
 
 
 def _digest(data: DigitImages) -> str:

@@ -22,9 +22,9 @@ def save_face_unet(network: FaceUNet, path: Path) -> None:
 def load_face_unet(path: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> FaceUNet:
     """A `FaceUNet` with the weights in `path`, on `device`, in `dtype`, ready for inference.
 
-    A safetensors file may say its configuration (as `save_face_unet` does); any other file is read as a PyTorch
+    A safetensors file may hold its configuration (as `save_face_unet` does); any other file is read as a PyTorch
     state dict with `weights_only`, from whatever device it was saved on, for the default configuration.
-    Raises InputError if the file is missing, is not such a file, would run code, or has missing, extra, misshapen,
+    Raises InputError if the file is missing or of another kind, would run code, or has missing, extra, misshapen,
     non-floating or non-finite entries; the message names them.
     """
     if not path.is_file():

@@ -3,54 +3,70 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from hw2.cli import (
-    BatchOption,
-    DeviceOption,
-    DtypeOption,
     check_at_least,
     check_picture_name,
+    checking_steps,
     chosen_device,
     chosen_dtype,
     when_stopped,
+    when_training_stopped,
 )
 from hw2.errors import InputError
+from hw2.options import BatchOption, CompileOption, DeviceOption, DtypeOption, RecipeOptions, ResumeOption
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from hw2.faces.sample import FaceSampler
 
-app = typer.Typer(no_args_is_help=True, help="Problem 2: faces from given noises by DDIM.")
+app = typer.Typer(no_args_is_help=True, help="Problem 2: faces from given noise by DDIM.")
 
-NoiseOption = Annotated[Path, typer.Option(help="Folder of noises 00.pt, 01.pt, .., each (1, 3, H, W) float32.")]
-CheckpointOption = Annotated[Path, typer.Option(help="Weights: the official UNet.pt, or safetensors.")]
-StepsOption = Annotated[int, typer.Option(help="DDIM steps; the homework's ground truth took 50.")]
+
+@dataclass(frozen=True)
+class NoiseOptions:
+    """The files of noise and weights."""
+
+    noise: Annotated[Path, typer.Option(help="Folder of noise files 00.pt, 01.pt, .., each (1, 3, H, W) float32.")]
+    checkpoint: Annotated[
+        Path, typer.Option(help="Weights: the official UNet.pt, or the model.safetensors of `hw2 faces train`.")
+    ]
+
+
+@dataclass(frozen=True)
+class DrawingOptions:
+    """How faces are drawn."""
+
+    num_inference_steps: Annotated[int, typer.Option(help="DDIM steps. The homework's ground truth used 50.")] = 50
+    device: DeviceOption = "auto"
+    dtype: DtypeOption = "float32"
+    batch_size: BatchOption = 5
+
+
 SeedOption = Annotated[int, typer.Option(help="Seed of the fresh noise that eta > 0 adds.")]
 
 
 @app.command("sample")
-def faces_sample(
-    noise: NoiseOption,
+def sample(
+    *,
+    given: NoiseOptions,
     output: Annotated[Path, typer.Option(help="Folder for the faces: NN.png for each NN.pt.")],
-    checkpoint: CheckpointOption,
     eta: Annotated[float, typer.Option(help="Share of fresh noise in each step, 0 (none) to 1 (as DDPM).")] = 0.0,
-    num_inference_steps: StepsOption = 50,
+    drawing: DrawingOptions,
     seed: SeedOption = 0,
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = "float32",
-    batch_size: BatchOption = 5,
 ) -> None:
-    """Draw one face for each noise."""
+    """Draw one face for each noise file."""
     from hw2.files.output import OutputFolder
 
     if not 0 <= eta <= 1:
         raise InputError(f"--eta is {eta:g}; expected a number from 0 to 1")
-    sampler, noises, settings = _load_faces(noise, checkpoint, num_inference_steps, seed, device, dtype, batch_size)
+    sampler, noises, settings = _load_faces(given, drawing, seed)
     folder = OutputFolder(output, [f"{name}.png" for name in noises], (settings, eta))
     with when_stopped():
         sampler.write(folder, noises, eta)
@@ -58,21 +74,17 @@ def faces_sample(
 
 
 @app.command("eta-grid")
-def faces_eta_grid(
-    noise: NoiseOption,
+def eta_grid(
+    given: NoiseOptions,
     output: Annotated[Path, typer.Option(help="PNG file to write.")],
-    checkpoint: CheckpointOption,
-    num_inference_steps: StepsOption = 50,
+    drawing: DrawingOptions,
     seed: SeedOption = 0,
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = "float32",
-    batch_size: BatchOption = 5,
 ) -> None:
-    """Picture: the first four noises (columns) at eta 0, .25, .5, .75 and 1 (rows)."""
+    """Picture: the first four noise files (columns) at eta 0, .25, .5, .75 and 1 (rows)."""
     from hw2.faces.figures import eta_grid_names, eta_grid_png
     from hw2.files.output import OutputFolder, write_file
 
-    sampler, noises, settings = _load_faces(noise, checkpoint, num_inference_steps, seed, device, dtype, batch_size)
+    sampler, noises, settings = _load_faces(given, drawing, seed)
     first_four = dict(list(noises.items())[:4])
     folder = OutputFolder(_beside(output), eta_grid_names(first_four), settings)
     with when_stopped():
@@ -81,57 +93,110 @@ def faces_eta_grid(
 
 
 @app.command("interpolate")
-def faces_interpolate(
-    noise: NoiseOption,
+def interpolate(
+    given: NoiseOptions,
     output: Annotated[Path, typer.Option(help="PNG file to write.")],
-    checkpoint: CheckpointOption,
+    drawing: DrawingOptions,
     start: Annotated[str, typer.Option(help="Name of the noise at alpha 0.")] = "00",
     end: Annotated[str, typer.Option(help="Name of the noise at alpha 1.")] = "01",
-    num_inference_steps: StepsOption = 50,
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = "float32",
-    batch_size: BatchOption = 5,
 ) -> None:
-    """Picture: 11 faces on the way from one noise to another, by slerp and by linear interpolation."""
+    """Picture: 11 faces between one noise and another, by slerp and by linear interpolation."""
     from hw2.faces.figures import interpolation_names, interpolation_png
     from hw2.files.output import OutputFolder, write_file
+    from hw2.wording import shortened
 
-    sampler, noises, settings = _load_faces(noise, checkpoint, num_inference_steps, 0, device, dtype, batch_size)
+    sampler, noises, settings = _load_faces(given, drawing, seed=0)
     for name in (start, end):
         if name not in noises:
-            raise InputError(f"{noise} has no noise {name}.pt; it has {', '.join(noises)}")
+            raise InputError(f"{given.noise} has no noise {name}.pt; it has {shortened(list(noises), 10)}")
     folder = OutputFolder(_beside(output), interpolation_names(), (settings, start, end))
     try:
         with when_stopped():
             png = interpolation_png(sampler, (start, noises[start]), (end, noises[end]), folder)
     except ValueError as error:
         folder.discard()
-        raise InputError(f"no path leads from {start}.pt to {end}.pt in {noise}: {error}") from None
+        raise InputError(f"{start}.pt and {end}.pt in {given.noise} cannot be interpolated: {error}") from None
     write_file(output, png)
     folder.discard()
 
 
+@dataclass(frozen=True)
+class FaceRecipeOptions(RecipeOptions):
+    """What a person may change in a recipe for faces."""
+
+    image_size: Annotated[int | None, typer.Option(help="Height and width of the faces, instead of the preset's.")] = (
+        None
+    )
+
+
+@app.command("train")
+def train(
+    *,
+    images: Annotated[Path, typer.Option(help="Folder with photographs of faces; the middle square of each is used.")],
+    output: Annotated[Path, typer.Option(help="Folder for the model, its checkpoints and TensorBoard logs.")],
+    preset: Annotated[
+        Literal["official", "bundled"],
+        typer.Option(help="Recipe: the official network at 256x256 (a GPU), or that of the bundled model."),
+    ] = "official",
+    changes: FaceRecipeOptions,
+    device: DeviceOption = "auto",
+    resume: ResumeOption = False,
+    save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 500,
+    pictures_every: Annotated[int, typer.Option(help="Steps between pictures in TensorBoard; 0: none.")] = 2000,
+    compile_network: CompileOption = None,
+) -> None:
+    """Train a face network. `accelerate launch -m hw2 faces train ..` uses several GPUs or machines."""
+    from accelerate import PartialState
+
+    from hw2.faces.train import preset as recipe
+    from hw2.faces.train import train_faces
+    from hw2.files.pictures import read_images
+
+    check_at_least("--save-every", save_every)
+    check_at_least("--pictures-every", pictures_every, 0)
+    device = chosen_device(device)
+    config = changes.applied_to(recipe(preset))
+    faces = read_images(images, config.image_size, "photographs of faces")
+    on = "cpu" if device == "cpu" else "auto"
+    processes = PartialState(cpu=on == "cpu")
+    watch: dict[str, Any] = {}
+    if processes.is_main_process and pictures_every:
+        from hw2.faces.watch import Watcher
+
+        watch = {"watch": Watcher(output, config.image_size, str(processes.device), pictures_every)}
+    with when_training_stopped(output / "checkpoint.pt"):
+        train_faces(
+            faces,
+            config,
+            output,
+            device=on,
+            resume=resume,
+            compile_network=compile_network,
+            save_every=save_every,
+            **watch,
+        )
+
+
 def _load_faces(
-    noise: Path, checkpoint: Path, num_inference_steps: int, seed: int, device: str, dtype: str, batch_size: int
+    given: NoiseOptions, drawing: DrawingOptions, seed: int
 ) -> tuple[FaceSampler, dict[str, Tensor], object]:
-    """(sampler, noises, all that the faces depend on), every option checked before the long work starts."""
+    """(sampler, noises, everything that the faces depend on); every option is checked before the long work starts."""
     from hw2.diffusion.schedule import timestep_pairs
     from hw2.faces.checkpoint import load_face_unet
     from hw2.faces.sample import FaceSampler, batch_invariant, load_noises
 
-    try:
-        timestep_pairs("homework", num_inference_steps)
-    except ValueError as error:
-        raise InputError(f"--num-inference-steps cannot be used: {error}") from None
-    check_at_least("--batch-size", batch_size)
-    arithmetic, device = chosen_dtype(dtype), chosen_device(device)
-    network = load_face_unet(checkpoint, device=device, dtype=arithmetic)
-    noises = load_noises(noise, network.config.downsampling)
-    sampler = FaceSampler(batch_invariant(network, arithmetic), num_inference_steps, seed, batch_size, device)
-    with checkpoint.open("rb") as file:
+    steps = drawing.num_inference_steps
+    with checking_steps():
+        timestep_pairs("homework", steps)
+    check_at_least("--batch-size", drawing.batch_size)
+    dtype, device = chosen_dtype(drawing.dtype), chosen_device(drawing.device)
+    network = load_face_unet(given.checkpoint, device=device, dtype=dtype)
+    noises = load_noises(given.noise, network.config.downsampling)
+    sampler = FaceSampler(batch_invariant(network, dtype), steps, seed, drawing.batch_size, device)
+    with given.checkpoint.open("rb") as file:
         weights = hashlib.file_digest(file, "sha256").hexdigest()
     inputs = [(name, hashlib.sha256(tensor.numpy().tobytes()).hexdigest()) for name, tensor in noises.items()]
-    return sampler, noises, (weights, inputs, num_inference_steps, seed, device, dtype)
+    return sampler, noises, (weights, inputs, steps, seed, device, drawing.dtype)
 
 
 def _beside(output: Path) -> Path:

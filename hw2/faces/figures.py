@@ -1,4 +1,4 @@
-"""Problem 2's two pictures: what eta does, and what slerp keeps that linear interpolation loses."""
+"""Problem 2's two pictures: the effect of eta, and slerp beside linear interpolation."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def interpolation_png(
     """A PNG of 11 faces along slerp above 11 along lerp, and below them the norm and the angle along both paths.
 
     start, end: (name, noise). folder: keeps the single faces, named as `interpolation_names` lists them.
-    Raises ValueError where `slerp` does.
+    Raises ValueError as `slerp` does.
     """
     norms, angles = {}, {}
     for name, interpolate in PATHS.items():

@@ -31,7 +31,7 @@ class FaceUNetConfig:
     channel: width of the first level. channel_multipliers: one per level, from the full resolution down.
     num_res_blocks: per level on the way down; one more on the way up. attention_levels: indices of levels whose
     residual blocks are followed by attention (level 4 of a 256x256 image is 16x16). num_groups: of every group norm,
-    a divisor of every width. Raises ValueError for numbers that build no network.
+    a divisor of every width. Raises ValueError for sizes from which no network can be built.
     """
 
     channel: int = 128
@@ -79,7 +79,7 @@ class FaceUNet(nn.Module):
         )
         down: list[nn.Module] = [nn.Conv2d(IMAGE_CHANNELS, config.channel, 3, padding=1)]
         channels = config.channel
-        skips = [channels]  # channels of each feature map that the way up will want back
+        skips = [channels]  # channels of each feature map that the way up uses again
         for level, width in enumerate(widths):
             for _ in range(config.num_res_blocks):
                 down.append(Block(channels, width, time_dim, groups, attention=level in config.attention_levels))
@@ -147,7 +147,7 @@ class TimestepEmbedding(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual block, with attention behind it or not."""
+    """A residual block, optionally followed by attention."""
 
     def __init__(self, in_channels: int, out_channels: int, time_dim: int, groups: int, attention: bool) -> None:
         super().__init__()

@@ -15,17 +15,17 @@ from torch import Tensor
 from hw2.diffusion.samplers import Network, ddim_step, walk
 from hw2.diffusion.schedule import homework_schedule, timestep_pairs
 from hw2.diffusion.seeding import image_generators
+from hw2.drawing import draw_missing
 from hw2.errors import InputError
 from hw2.faces.network import FaceUNet
-from hw2.files.output import OutputFolder, png_bytes
+from hw2.files.output import OutputFolder
 from hw2.files.torch_file import read_torch_file
-from hw2.progress import progress_bar
 
 MAX_SIDE = 4096
-"""Far more than any face; a file can claim a side of billions in a few bytes."""
+"""Far more than any face has; a file of a few bytes can claim billions."""
 
 LONE_PIXELS = 256 * 256
-"""Below the homework's size some feature map can have fewer than the 20480 numbers that PyTorch's choice depends on."""
+"""In smaller images some feature map can have fewer than the 20480 numbers that PyTorch's choice depends on."""
 
 
 def load_noises(folder: Path, downsampling: int = 1) -> dict[str, Tensor]:
@@ -57,7 +57,7 @@ def _load_noise(path: Path, downsampling: int) -> Tensor:
     if noise.ndim != 4 or noise.shape[:2] != (1, 3) or noise.numel() == 0:
         raise InputError(f"{path} has shape {list(noise.shape)}; expected [1, 3, height, width]")
     if max(noise.shape) > MAX_SIDE:
-        raise InputError(f"{path} is {noise.shape[3]}x{noise.shape[2]} pixels; at most {MAX_SIDE} a side are drawn")
+        raise InputError(f"{path} is {noise.shape[3]}x{noise.shape[2]} pixels; at most {MAX_SIDE} a side are supported")
     if noise.dtype != torch.float32:
         raise InputError(f"{path} holds {noise.dtype}; expected torch.float32")
     if noise.shape[2] % downsampling or noise.shape[3] % downsampling:
@@ -72,11 +72,11 @@ def _load_noise(path: Path, downsampling: int) -> Tensor:
 def batch_invariant(network: FaceUNet, dtype: torch.dtype = torch.float32) -> Network:
     """The network, computing in its own `dtype`, as a function of float32 samples that all share one timestep.
 
-    On a CPU an image then comes out the same, bit for bit, whoever shares its batch; the tests show it for the bundled
-    and the official network. Two things would break that:
-    matrix products of one and of many rows round differently, so the timestep is embedded once for all images; and
-    PyTorch gives a lone small image to another convolution than a batch, so such an image goes in twice. On a GPU the
-    library may still choose by batch size, and images agree to float32 rounding.
+    On a CPU an image is then the same bit for bit in every batch; the tests show it for the bundled and the official
+    network. Two things would prevent that. Matrix products of one and of many rows round differently, so the timestep
+    is embedded once for all images. PyTorch computes a single small image by another convolution than a batch, so such
+    an image is computed twice. On a GPU the library may still choose by batch size, and images agree to float32
+    rounding.
     """
 
     def noise_pred(sample: Tensor, timesteps: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ class FaceSampler:
     """DDIM over the homework's timesteps, the predicted image clamped to [-1, 1] at each.
 
     network: as `batch_invariant` makes it. seed: of the fresh noise that eta > 0 adds; a face's noise depends on
-    (seed, its name) alone, so batch_size changes nothing but speed.
+    (seed, its name) alone. batch_size changes speed and memory, never the faces.
     """
 
     network: Network
@@ -104,7 +104,7 @@ class FaceSampler:
     device: str = "cpu"
 
     def network_calls(self, images: int) -> int:
-        """How often the network runs for so many images."""
+        """How many steps `images` faces take, batch by batch."""
         return -(-images // self.batch_size) * self.num_inference_steps
 
     def sample(
@@ -126,19 +126,19 @@ class FaceSampler:
                     sample = state.sample
                     on_step(", ".join(batch))
             if not bool(sample.isfinite().all()):
-                raise InputError(f"the faces of {', '.join(batch)} came out as NaN or infinity; use --dtype float32")
+                raise InputError(f"the faces of {', '.join(batch)} came out as NaN or infinity; use float32", "dtype")
             yield from zip(batch, sample.cpu(), strict=True)
 
     def write(self, folder: OutputFolder, noises: dict[str, Tensor], eta: float = 0.0, prefix: str = "") -> None:
         """Draw the faces that `folder` still misses and keep each as prefix + name + ".png"; see `sample`."""
-        missing = {name: noise for name, noise in noises.items() if f"{prefix}{name}.png" in folder.missing()}
-        with progress_bar(f"{prefix or 'faces'}", self.network_calls(len(missing))) as advance:
-            try:
-                for name, face in self.sample(missing, eta, advance):
-                    folder.write(f"{prefix}{name}.png", png_bytes(face_to_u8(face)))
-            except InputError:
-                folder.discard_if_empty()
-                raise
+
+        def draw(missing: list[str], on_step: Callable[[str], None]) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
+            for name, face in self.sample({name: noises[name] for name in missing}, eta, on_step):
+                yield name, face_to_u8(face)
+
+        draw_missing(
+            folder, list(noises), draw, self.network_calls, what=prefix or "faces", file_of=lambda n: f"{prefix}{n}.png"
+        )
 
 
 def face_to_u8(face: Tensor) -> npt.NDArray[np.uint8]:

@@ -17,10 +17,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from hw2.errors import InputError
+from hw2.wording import are, counted, shortened
 
 PARTIAL, LOCK = ".partial", "lock"
 HARMLESS = {PARTIAL, ".DS_Store", "Thumbs.db"}
-"""Names that may lie in an output folder besides the output: our own, and those that file managers leave behind."""
+"""Names that may be in an output folder besides the output: our own, and those that file managers leave there."""
 
 
 def png_bytes(image_u8: npt.NDArray[np.uint8]) -> bytes:
@@ -31,12 +32,12 @@ def png_bytes(image_u8: npt.NDArray[np.uint8]) -> bytes:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; a file of that name is replaced, a link's target is, a pipe or device refused.
+    """Write a file whole or not at all. A file of that name is replaced, or the file that a link of that name leads to.
 
-    Raises InputError if it cannot be written.
+    Raises InputError if it cannot be written, and for a pipe or device.
     """
     if path.exists() and not path.is_file():
-        raise InputError(f"{path} is no file; expected a name to write a file to")
+        raise InputError(f"{path} is not a file; expected the name of a file to write")
     path = path.resolve()
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -46,22 +47,24 @@ def write_file(path: Path, content: bytes) -> None:
     except OSError as error:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
-        raise InputError(f"{path} could not be written: {error.strerror}; choose another place or make room") from None
+        raise InputError(
+            f"{path} could not be written: {error.strerror}; choose another place or free some disk space"
+        ) from None
 
 
 class OutputFolder:
     """A folder that receives a fixed set of files: all of them or, until then, none.
 
     Finished files wait in a hidden folder inside it. If the run is stopped, the same run (same `settings`) finds them
-    there and makes only the others; a run with other settings starts afresh. A folder is one run's at a time.
+    there and makes only the others; a run with other settings starts anew. A folder has one run at a time.
     """
 
     def __init__(self, path: Path, names: Sequence[str], settings: object, *, claim: bool = True) -> None:
-        """Claim the folder. names: of the files, with any folders in front. settings: all they depend on.
+        """Claim the folder. names: of the files, with their folders. settings: everything that the files depend on.
 
         claim: False in a run's further processes, once its first has claimed the folder for all of them.
-        Raises InputError, and leaves nothing behind, if path is no folder, holds other files, cannot be written, or is
-        claimed by a run that goes on.
+        Raises InputError, and leaves nothing behind, if path is not a folder, holds other files, cannot be written, or
+        is claimed by another run.
         """
         self.path, self.names = path, list(names)
         self._partial = path / PARTIAL
@@ -75,11 +78,10 @@ class OutputFolder:
             others = _other_files(path, names)
             if others:
                 raise InputError(
-                    f"{path} already holds other files ({', '.join(others[:3])}{', ..' if len(others) > 3 else ''}); "
-                    "empty it or choose another folder"
+                    f"{path} already holds other files ({shortened(others)}); empty it or choose another folder"
                 )
             if folders := [name for name in names if (path / name).is_dir()]:
-                raise InputError(f"{path / folders[0]} is a folder where a file must go; remove it")
+                raise InputError(f"{path / folders[0]} is a folder, but a file of that name must be written; remove it")
             self._claim = weakref.finalize(self, os.close, _locked(path))
             stamp = self._partial / "settings"
             if not stamp.exists() or stamp.read_text() != digest:
@@ -90,7 +92,7 @@ class OutputFolder:
             raise InputError(f"{path} cannot be written to: {error.strerror}; choose another folder") from None
 
     def missing(self) -> list[str]:
-        """Names of the files that are still to be made, in order."""
+        """Names of the files that are not made yet, in order."""
         return [name for name in self.names if not (self._partial / name).exists()]
 
     def write(self, name: str, content: bytes) -> None:
@@ -99,7 +101,8 @@ class OutputFolder:
             write_file(self._partial / name, content)
         except InputError as error:
             made = len(self.names) - len(self.missing())
-            raise InputError(f"{error}; {made} finished files are kept, run the same command again") from None
+            kept = f"{counted(made, 'finished file')} {are(made)} kept"
+            raise InputError(f"{error}; {kept}, run the same command again to resume") from None
 
     def read(self, name: str) -> npt.NDArray[np.uint8]:
         """The pixels (H, W, 3) of a kept file."""
@@ -134,7 +137,7 @@ class OutputFolder:
         self._release()
 
     def _clear(self) -> None:
-        """Empty the hidden folder but for the lock, which goes last: whoever comes then finds nothing of ours."""
+        """Empty the hidden folder except for the lock, removed last: the next run finds nothing of this one."""
         for entry in self._partial.iterdir():
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry, ignore_errors=True)
@@ -142,7 +145,7 @@ class OutputFolder:
                 entry.unlink(missing_ok=True)
 
     def _release(self) -> None:
-        """Let the folder go, and remove what is empty of it."""
+        """Release the folder, and remove what is empty of it."""
         if self._claim is not None and self._claim.alive:
             with suppress(OSError):
                 (self._partial / LOCK).unlink()
@@ -155,7 +158,7 @@ class OutputFolder:
 def _locked(path: Path) -> int:
     """A descriptor that holds the folder's lock until it is closed, at the latest by the end of this process.
 
-    Where the file system knows no locks it holds none. Raises InputError if another holds it, OSError if its file
+    On a file system without locks nothing is locked. Raises InputError if another holds it, OSError if its file
     cannot be made.
     """
     lock = path / PARTIAL / LOCK
@@ -163,25 +166,25 @@ def _locked(path: Path) -> int:
         lock.parent.mkdir(parents=True, exist_ok=True)
         try:
             descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        except FileNotFoundError:  # a run that ends just now took its folder away
+        except FileNotFoundError:  # a run that is just ending removed its folder
             continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
             raise InputError(
-                f"another run writes to {path} just now; wait until it is done, or choose another folder"
+                f"another run is writing to {path}; wait until it is done, or choose another folder"
             ) from None
         except OSError:
             return descriptor
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), lock.stat()):
                 return descriptor
-        os.close(descriptor)  # that run took this very file away
+        os.close(descriptor)  # that run removed this file
 
 
 def _other_files(path: Path, names: Sequence[str]) -> list[str]:
-    """What lies in a folder, or in those of its folders that names go to, besides names and harmless files."""
+    """The entries of a folder, and of the folders in it that names are in, except names and harmless files."""
     folders = {path, *(path / parent for name in names for parent in Path(name).parents)}
     wanted = {*folders, *(path / name for name in names)}
     found = [entry for folder in folders if folder.is_dir() for entry in folder.iterdir()]

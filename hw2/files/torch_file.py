@@ -13,9 +13,9 @@ from hw2.errors import InputError
 
 
 def read_torch_file(path: Path) -> Any:
-    """What a `torch.save` file holds, tensors on the CPU wherever they were saved from.
+    """What a `torch.save` file holds, with tensors on the CPU.
 
-    Raises InputError if the file cannot be read, is broken, or holds anything that only running code could rebuild.
+    Raises InputError if the file cannot be read, is damaged, or holds anything that only running code could rebuild.
     """
     try:
         with warnings.catch_warnings():
@@ -23,8 +23,8 @@ def read_torch_file(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise InputError(
-            f"{path} holds more than tensors, or is no PyTorch file; it was not unpickled, since that could run code"
+            f"{path} holds more than tensors, or is not a PyTorch file; anything but tensors could run code"
         ) from None
-    except Exception as error:  # fed with foreign bytes, the unpickler raises nearly everything that Python has
+    except Exception as error:  # given invalid bytes, the unpickler raises nearly every exception of Python
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path} is not a readable PyTorch file ({reason}); download it again") from None

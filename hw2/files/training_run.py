@@ -1,4 +1,4 @@
-"""A training's checkpoint on disk, and whether it is the one to go on from."""
+"""The checkpoint of a training on disk, and the check that it belongs to the run that resumes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from hw2.files.torch_file import read_torch_file
 
 
 class TrainingRun:
-    """The checkpoint of one run: what its command keeps, with the recipe and the inputs that it belongs to.
+    """The checkpoint of one run: the state that its command keeps, with the recipe and the inputs of the run.
 
-    keys: of the state. config: the recipe, a dataclass. inputs: what -> SHA-256 of it, for all that is learned from.
+    keys: of the state. config: the recipe, a dataclass. inputs: name -> SHA-256, for everything that is trained on.
     """
 
     def __init__(self, path: Path, command: str, keys: set[str], config: Any, inputs: Mapping[str, str]) -> None:
@@ -33,17 +33,22 @@ class TrainingRun:
         write_file(self.path, buffer.getvalue())
 
     def load(self, resume: bool) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """The saved state, and its config to be compared with this one's; None for a fresh start.
+        """The saved state and its config, to be compared with this run's; None for a new run.
 
-        Raises InputError if there is a checkpoint that was not to be resumed, or none that was, or another run's.
+        Raises InputError if there is a checkpoint but resume is false, if there is none but resume is true, and if the
+        checkpoint is another command's or of a run with other inputs.
         """
         path = self.path
         if not resume:
             if path.exists():
-                raise InputError(f"{path} belongs to an earlier run; use --resume to go on, or another --output")
+                raise InputError(
+                    f"{path} belongs to an earlier run; resume it, or choose another output", "resume", "output"
+                )
             return None
         if not path.exists():
-            raise InputError(f"{path} is missing, so there is nothing to resume; leave --resume out to start")
+            raise InputError(
+                f"{path} is missing, so there is nothing to resume; start a new run, without resuming", "resume"
+            )
         saved = read_torch_file(path)
         try:
             config = json.loads(saved["config"])
@@ -51,8 +56,10 @@ class TrainingRun:
         except (KeyError, TypeError, ValueError, IndexError):
             whole = False
         if not whole:
-            raise InputError(f"{path} is no checkpoint of `{self._command}`; use another --output")
+            raise InputError(f"{path} is not a checkpoint of `{self._command}`; choose another output", "output")
         for what, digest in self._inputs.items():
             if saved["inputs"].get(what) != digest:
-                raise InputError(f"{path} was trained on other {what}; go on with the same, or use another --output")
+                raise InputError(
+                    f"{path} was trained on other {what}; resume with the same, or choose another output", "output"
+                )
         return saved, config

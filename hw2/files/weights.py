@@ -1,4 +1,4 @@
-"""Network weights as safetensors that say how to build their network, and the check that they fit it."""
+"""Network weights as safetensors with their network's configuration, and the check that they fit a network."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from torch import Tensor, nn
 
 from hw2.errors import InputError
 from hw2.files.output import write_file
-
-SHOWN = 3
-"""How many keys of a long list an error names."""
+from hw2.wording import are, counted, shortened
 
 
 def save_weights(path: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> None:
@@ -36,9 +34,9 @@ def is_safetensors(path: Path) -> bool:
 
 
 def read_weights(path: Path) -> tuple[dict[str, Any] | None, dict[str, Tensor]]:
-    """(config, tensors) of a safetensors file; config None where it says none. JSON lists come back as tuples.
+    """(config, tensors) of a safetensors file; config is None if the file has none. JSON lists come back as tuples.
 
-    Raises InputError if the file cannot be read or its config is no JSON object.
+    Raises InputError if the file cannot be read or its config is not a JSON object.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -53,7 +51,7 @@ def read_weights(path: Path) -> tuple[dict[str, Any] | None, dict[str, Tensor]]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} has an unreadable config in its metadata ({error}); export it again") from None
     if not isinstance(config, dict):
-        raise InputError(f"{path} has a config in its metadata that is no JSON object; export it again")
+        raise InputError(f"{path} has a config in its metadata that is not a JSON object; export it again")
     return config, tensors
 
 
@@ -66,28 +64,28 @@ def assign_weights(network: nn.Module, tensors: dict[str, Tensor], path: Path, w
     expected = {name: value.shape for name, value in network.state_dict().items()}
     problems = []
     if missing := [name for name in expected if name not in tensors]:
-        problems.append(f"{len(missing)} of {len(expected)} keys are missing: {_some(missing)}")
+        problems.append(f"{len(missing)} of {len(expected)} keys {are(len(missing))} missing: {shortened(missing)}")
     if extra := [str(name) for name in tensors if name not in expected]:
-        problems.append(f"{len(extra)} keys are not the network's: {_some(extra)}")
+        problems.append(f"{counted(len(extra), 'key')} {are(len(extra))} not the network's: {shortened(extra)}")
     shared = {name: tensors[name] for name in expected if name in tensors}
     if misshapen := [
         f"{name} is {list(value.shape)} instead of {list(expected[name])}"
         for name, value in shared.items()
         if value.shape != expected[name]
     ]:
-        problems.append(f"{len(misshapen)} tensors have another shape: {_some(misshapen)}")
+        problems.append(f"{counted(len(misshapen), 'tensor')} of another shape: {shortened(misshapen)}")
     if broken := [name for name, value in shared.items() if not _is_finite(value)]:
-        problems.append(f"{len(broken)} tensors are not finite floating numbers: {_some(broken)}")
+        problems.append(f"{counted(len(broken), 'tensor')} without finite floating numbers: {shortened(broken)}")
     if problems:
-        raise InputError(f"{path} does not fit the {what}: {'; '.join(problems)}; is it the right checkpoint?")
-    # Copies: a tensor inside a file's bytes may lie askew in memory, where matrix products round differently.
+        raise InputError(f"{path} does not fit the {what}: {'; '.join(problems)}; give a checkpoint of this network")
+    # Copies: a tensor inside a file's bytes may be unaligned in memory, where matrix products round differently.
     network.load_state_dict({name: value.to(torch.float32, copy=True) for name, value in tensors.items()}, assign=True)
 
 
 def describe_keys(loaded: object) -> str:
-    """What a file holds that should have held a state dict, for an error."""
+    """What a file holds instead of a state dict, for an error."""
     if isinstance(loaded, dict):
-        return f"a dict with the entries {_some([str(key) for key in loaded])}"
+        return f"a dict with the entries {shortened(list(loaded))}"
     return f"a {type(loaded).__name__}"
 
 
@@ -99,7 +97,3 @@ def _is_finite(value: Tensor) -> bool:
     """Whether a tensor is a plain block of finite floating numbers, in memory."""
     plain = value.layout == torch.strided and value.device.type == "cpu" and value.is_floating_point()
     return plain and bool(value.to(torch.float32).isfinite().all())
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

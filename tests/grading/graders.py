@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from grading.cohort.cohort import Grades
+from grading.cohort.workers import Grades
 from grading.core.errors import GradingError
 from grading.core.results import StageResult, SubmissionResult
 from grading.files.storage import locked
-from grading.points.lines import StaffEntry
+from grading.points.staff import StaffEntry
 
 
 def memory() -> int:

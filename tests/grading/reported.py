@@ -16,12 +16,12 @@ from grading.core.results import Check, Judge, Part, ProblemResult, ScoreLine, S
 from grading.files.images import GradedImage
 from grading.homeworks.fall2024 import CONCEPTS, DIGITS, FACES, FALL2024
 from grading.homeworks.homework import Homework
-from grading.judges.protocols import Look
+from grading.judges.protocols import Predictions
 from grading.points.lines import score_lines, total, verdict
 from grading.points.staff import StaffEntry
-from grading.problems.concepts import ConceptsResult, PromptScore, grade_concepts, score_prompt
-from grading.problems.digits import DATASETS, DigitsResult, grade_digits
+from grading.problems.digit_scores import DATASETS, DigitsResult, grade_digits
 from grading.problems.faces import FacesResult, grade_faces
+from grading.problems.prompt_scores import ConceptsResult, PromptScore, grade_concepts, score_prompt
 from grading.problems.prompts import Concept
 from grading.reports.pictures import Pictures, make_pictures
 
@@ -59,9 +59,9 @@ class DigitJudge:
     def __init__(self, name: str) -> None:
         self.identity = Judge(name, "embedded", f"{name}.safetensors", "ab" * 32)
 
-    def look(self, images):
+    def predict(self, images):
         digits = np.array([image[0, 0, 0] for image in images], np.int64)
-        return Look(digits, np.eye(10)[digits])
+        return Predictions(digits, np.eye(10)[digits])
 
 
 class ClipJudge:

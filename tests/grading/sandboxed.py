@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from grading.core.errors import GradingError
-from grading.sandbox.run import Limits, run_sandboxed
+from grading.sandbox.run import Limits, RunResult, Sandbox, run_sandboxed
 
 ROOT = Path(__file__).parents[2]
 ATTACKS = ROOT / "fixtures" / "submissions" / "attacks"
@@ -22,12 +23,14 @@ SMALL = Limits(
     files=1000,
     file_bytes=18 * 2**20,
 )
-"""Far below what the attacks take when nothing holds them."""
+"""Far below what the attacks use without the protection."""
+
+TRUSTED = Sandbox(trust=True)
 
 
 @functools.cache
 def why_no_sandbox() -> str:
-    """Why none can be made here; empty if it can."""
+    """Why no sandbox can be made here; empty if one can."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         try:
@@ -38,3 +41,14 @@ def why_no_sandbox() -> str:
 
 
 needs_sandbox = pytest.mark.skipif(bool(why_no_sandbox()), reason=why_no_sandbox())
+
+BOTH = pytest.mark.parametrize(
+    "sandbox", [TRUSTED, pytest.param(Sandbox(), marks=needs_sandbox)], ids=["trusted", "sandboxed"]
+)
+"""Runs a test once without the sandbox and once with it."""
+
+
+def run(script: str, folder: Path, limits: Limits = SMALL, **options: Any) -> RunResult:
+    """Run a script of bash in a folder, and release its output."""
+    with run_sandboxed(["bash", "-c", script], submission=folder, limits=limits, **options) as result:
+        return result

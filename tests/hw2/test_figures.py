@@ -1,28 +1,13 @@
-import io
-
 import numpy as np
 import pytest
-from PIL import Image
 
-from hw2.figures import CELL, GAP, LABEL_HEIGHT, LABEL_WIDTH, TITLE_HEIGHT, Panel, image_grid_png
+from hw2.figures import TITLE_HEIGHT, Panel, image_grid_png
+from tests.hw2.picture_cells import cell, pixels_of
 
 
 def images(rows, columns, size):
     g = np.random.default_rng(0)
     return [[g.integers(0, 256, (size, size, 3), dtype=np.uint8) for _ in range(columns)] for _ in range(rows)]
-
-
-def pixels_of(png):
-    with Image.open(io.BytesIO(png)) as picture:
-        return np.asarray(picture.convert("RGB"))
-
-
-def cell(picture, row, column, size):
-    """The image in one place of a grid, at its own size."""
-    scale = max(1, CELL // size)
-    top = TITLE_HEIGHT + LABEL_HEIGHT + row * (size * scale + GAP)
-    left = LABEL_WIDTH + column * (size * scale + GAP)
-    return picture[top : top + size * scale : scale, left : left + size * scale : scale]
 
 
 def draw(grid, **options):

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from hw2.faces.checkpoint import save_face_unet
-from tests.conftest import ROOT
+from tests.commands import ROOT
 
 FACES = [f"{i:02d}.png" for i in range(5)]
 
@@ -92,7 +92,7 @@ def test_a_stopped_run_goes_on_to_the_same_faces(tmp_path, hw2, options, how):
     said, status = start_and_stop(options, tmp_path / "out", how)
     assert status == (-9 if how == signal.SIGKILL else 130)
     if how == signal.SIGINT:
-        assert "the same command goes on from here" in said
+        assert "run the same command again to resume" in said
         assert "Traceback" not in said
     assert not list((tmp_path / "out").glob("*.png")), "half a result must not look like one"
     kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob(".partial/*.png")}
@@ -130,7 +130,7 @@ def test_a_second_run_into_the_same_folder_is_refused_and_harms_nothing(tmp_path
     while not list((tmp_path / "out").glob(".partial/*.png")) and time.monotonic() < deadline:
         time.sleep(0.01)
     first.send_signal(signal.SIGSTOP)  # it is not to be done before the second starts
-    refused(hw2("faces", "sample", *options), "another run writes to")
+    refused(hw2("faces", "sample", *options), "another run is writing to")
     first.send_signal(signal.SIGCONT)
     assert first.communicate(timeout=120)[1].count("Traceback") == 0
     assert first.returncode == 0
@@ -160,7 +160,7 @@ def test_a_write_that_fails_leaves_nothing_half_written(tmp_path, options):
         (("--batch-size", "0"), "--batch-size is 0; expected 1 or more"),
         (("--dtype", "int8"), "--dtype is 'int8'; expected one of float32, bfloat16, float16"),
         (("--device", "tpu"), "--device is 'tpu'; expected cpu, cuda, cuda:N or auto"),
-        (("--device", "cuda:99"), "CUDA devices here; use --device cpu"),
+        (("--device", "cuda:99"), "here; use --device cpu"),
         (("--device", "cpu:3"), "--device is 'cpu:3'"),
         (("--noise", "n" * 300), "could not be used: File name too long"),
         (("--checkpoint", "nowhere.pt"), "nowhere.pt is not a file"),

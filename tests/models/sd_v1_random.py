@@ -1,4 +1,4 @@
-"""Stable Diffusion of v1.4's exact size with random weights, for time and memory on a GPU."""
+"""Stable Diffusion v1.4 at its exact size with random weights, to measure time and memory on a GPU."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hw2.diffusion.schedule import NoiseSchedule, scaled_linear_betas
 
 
 def random_sd_v1(dtype: torch.dtype, batch_size: int = 5) -> ConceptSampler:
-    """A sampler of 25 steps on the GPU."""
+    """A sampler with the default number of steps, on the GPU; all weights are of type `dtype`."""
     config = SingleFileConfig()
     torch.manual_seed(0)
     with torch.device("cuda"):

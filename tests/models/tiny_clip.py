@@ -1,4 +1,6 @@
-"""CLIP models of random weights, small enough to be made anew by a test."""
+"""CLIP models of random weights, small enough to be built anew by each test."""
+
+from __future__ import annotations
 
 import json
 from pathlib import Path
@@ -6,6 +8,7 @@ from pathlib import Path
 import open_clip
 import torch
 from open_clip import model as open_clip_model
+from torch import nn
 from transformers import CLIPConfig, CLIPModel
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
@@ -16,10 +19,11 @@ TINY_OPEN_CLIP = {
     "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 16},
     "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
 }
+"""An architecture in the form of open_clip's configuration files; its vocabulary is CLIP's own."""
 
 
-def _loud(network: torch.nn.Module, seed: int) -> None:
-    """As initialised, all features would be nearly the same."""
+def _enlarge_weights(network: nn.Module, seed: int) -> None:
+    """Draw larger weights than the usual initialisation, which makes the features of all inputs nearly equal."""
     g = torch.Generator().manual_seed(seed)
     for name, parameter in network.named_parameters():
         noise = torch.randn(parameter.shape, generator=g)
@@ -30,7 +34,7 @@ def _loud(network: torch.nn.Module, seed: int) -> None:
 
 
 def tiny_clip(seed: int = 0) -> CLIPModel:
-    """A transformers CLIP for 32x32 pixels and the words of `tiny_tokenizer`."""
+    """A CLIP of transformers for images of 32x32 pixels and the words of `tiny_tokenizer`."""
     tokenizer = tiny_tokenizer()
     special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -41,12 +45,12 @@ def tiny_clip(seed: int = 0) -> CLIPModel:
             projection_dim=16,
         )
     )
-    _loud(model, seed)
+    _enlarge_weights(model, seed)
     return model.eval().requires_grad_(False)
 
 
 def save_tiny_clip(folder: Path, seed: int = 0) -> Path:
-    """Write it as transformers does."""
+    """Write a `tiny_clip` with its tokenizer and preprocessing into a folder, in transformers' layout; return it."""
     tiny_clip(seed).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     preprocessor = {
@@ -60,7 +64,7 @@ def save_tiny_clip(folder: Path, seed: int = 0) -> Path:
 
 
 def register_tiny_open_clip(folder: Path) -> None:
-    """Make the architectures tiny-test and tiny-test-quickgelu known to open_clip."""
+    """Register the architectures tiny-test and tiny-test-quickgelu with open_clip; `folder` holds their files."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tiny-test.json").write_text(json.dumps(TINY_OPEN_CLIP))
     (folder / "tiny-test-quickgelu.json").write_text(json.dumps({**TINY_OPEN_CLIP, "quick_gelu": True}))
@@ -68,7 +72,7 @@ def register_tiny_open_clip(folder: Path) -> None:
 
 
 def tiny_open_clip(seed: int = 0, **options: object) -> open_clip.CLIP:
-    """An open_clip model of that architecture."""
+    """An open_clip model of the architecture `TINY_OPEN_CLIP`; options are those of open_clip's class CLIP."""
     model = open_clip_model.CLIP(**TINY_OPEN_CLIP, **options)
-    _loud(model, seed)
+    _enlarge_weights(model, seed)
     return model.eval().requires_grad_(False)

@@ -1,4 +1,6 @@
-"""A Stable Diffusion of random weights, small enough to be made anew by a test."""
+"""A Stable Diffusion of random weights, small enough to be built anew by each test."""
+
+from __future__ import annotations
 
 import json
 from functools import cache
@@ -9,10 +11,11 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 WORDS = ("a", "dog", "cat", "red", "on", "the", "beach", "and", "in", "style", "of", "picture", "photo", "drawing")
+"""Words that are one token each; every other word is spelled."""
 
 
 def tiny_tokenizer() -> CLIPTokenizer:
-    """CLIP's tokenizer for letters and a few whole words."""
+    """CLIP's tokenizer with a vocabulary of letters, digits and the few words of `WORDS`."""
     letters = "abcdefghijklmnopqrstuvwxyz.,<>0123456789_"
     merges: list[tuple[str, str]] = []
     for word in WORDS:
@@ -29,7 +32,7 @@ def tiny_tokenizer() -> CLIPTokenizer:
 
 @cache
 def tiny_parts(seed: int = 0) -> tuple[UNet2DConditionModel, AutoencoderKL, CLIPTextModel]:
-    """Networks of 8x8 latents and 16x16 pixels, 32-wide words."""
+    """U-Net, autoencoder and text encoder: 8x8 latents, 16x16 pixels, token embeddings of 32 numbers."""
     tokenizer = tiny_tokenizer()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -50,7 +53,7 @@ def tiny_parts(seed: int = 0) -> tuple[UNet2DConditionModel, AutoencoderKL, CLIP
                 pad_token_id=tokenizer.pad_token_id,
             )
         )  # fmt: skip
-        for network in (unet, text):  # as initialised, prompts would hardly matter
+        for network in (unet, text):  # larger than as initialised, so that prompts change the image
             for parameter in network.parameters():
                 if parameter.ndim > 1:
                     torch.nn.init.normal_(parameter, std=1.5 / parameter[0].numel() ** 0.5)
@@ -58,7 +61,7 @@ def tiny_parts(seed: int = 0) -> tuple[UNet2DConditionModel, AutoencoderKL, CLIP
 
 
 def save_tiny_stable_diffusion(folder: Path, prediction_type: str = "epsilon") -> Path:
-    """Write it as diffusers does."""
+    """Write the tiny model into a folder, in diffusers' layout; return the folder."""
     unet, vae, text = tiny_parts()
     unet.save_pretrained(folder / "unet")
     vae.save_pretrained(folder / "vae")

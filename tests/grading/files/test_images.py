@@ -12,19 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from grading.core.spec import MAX_FILE_BYTES
+from grading.core.bounds import MAX_FILE_BYTES
 from grading.files.images import MAX_SCANS, STAFF, DecodedImages, GradedImage, ImageRefused, read_image, read_png
-
-PIXELS = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
-
-
-def chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
-def png(width: int, height: int, bit_depth: int = 8, colour: int = 2, pixels: bytes = b"", extra: bytes = b"") -> bytes:
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bit_depth, colour, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + extra + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
+from tests.grading.files.pngs import PIXELS, chunk, png
 
 
 def refusal(folder, size=(8, 8), name="x.png") -> str:
@@ -278,7 +268,7 @@ def test_a_picture_that_would_grow_beyond_all_memory_is_refused(tmp_path):
         assert read_image(tmp_path, "x.png").shape == (size[1], size[0], 3)
     for width, height in ((60000, 1), (2, 401)):
         Image.new("RGB", (width, height)).save(tmp_path / "x.png")
-        sentence = f"is {width}x{height} pixels; one side may be 200 times the other"
+        sentence = f"is {width}x{height} pixels; one side may be at most 200 times the other"
         assert refused(tmp_path) == sentence
         elsewhere = DecodedImages(tmp_path, {"x.png": GradedImage(np.zeros((height, width, 3), np.uint8))})
         with pytest.raises(ImageRefused, match=sentence):
@@ -307,7 +297,7 @@ def refused(folder, name="x.png"):
 @pytest.mark.parametrize("kind", ["TIFF", "WEBP", "PPM", "ICO"])
 def test_other_formats_are_refused_whatever_they_are_called(tmp_path, kind):
     Image.fromarray(PIXELS).save(tmp_path / "x.png", format=kind)
-    assert refused(tmp_path) == "is no PNG, JPEG, BMP or GIF image"
+    assert refused(tmp_path) == "is not a PNG, JPEG, BMP or GIF image"
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF"])

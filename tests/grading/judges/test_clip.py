@@ -12,8 +12,8 @@ from transformers import CLIPModel, CLIPProcessor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from grading.core.errors import GradingError
-from grading.core.spec import CLIP_MODEL
 from grading.judges.clip import FEWEST, load_clip
+from grading.judges.protocols import CLIP_MODEL
 from tests.models.tiny_clip import save_tiny_clip, tiny_clip, tiny_tokenizer
 from tests.oracles import clip_image_features_twin
 

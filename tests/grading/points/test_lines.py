@@ -10,9 +10,9 @@ from grading.core.results import Check, Outcome, Part, ProblemResult
 from grading.homeworks.fall2024 import CONCEPTS, DIGITS, FACES, FALL2024
 from grading.points.lines import counted_points, score_lines, total, verdict
 from grading.points.staff import StaffEntry
-from grading.problems.concepts import ConceptsResult, PromptScore
-from grading.problems.digits import DigitsResult
+from grading.problems.digit_scores import DigitsResult
 from grading.problems.faces import FacesResult
+from grading.problems.prompt_scores import ConceptsResult, PromptScore
 
 SIMPLE, STRONG = "simple baseline", "strong baseline"
 PUBLIC, PRIVATE, WHOLE = Part.PUBLIC, Part.PRIVATE, Part.WHOLE

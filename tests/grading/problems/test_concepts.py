@@ -13,12 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from grading.core.bounds import MAX_PIXELS
 from grading.core.errors import GradingError
-from grading.core.spec import MAX_PIXELS
+from grading.homeworks.fall2024 import CONCEPTS
 from grading.judges.clip import load_clip
-from grading.problems.concepts import clip_scores, grade_concepts, read_concepts, score_prompt
+from grading.problems.prompt_scores import clip_scores, grade_concepts, score_prompt
+from grading.problems.prompts import read_concepts
 from tests.models.tiny_clip import save_tiny_clip
 from tests.oracles import clip_scores_twin
+
+RULES = CONCEPTS.rules
 
 SIZE = 32
 INPUT = {
@@ -88,7 +92,7 @@ def opened(folder):
 
 def grade(world, clip_folder, **options):
     judge = load_clip(str(clip_folder), **options)
-    return grade_concepts(world / "out", read_concepts(world / "input.json"), world / "references", judge)
+    return grade_concepts(world / "out", read_concepts(world / "input.json"), world / "references", judge, RULES)
 
 
 @pytest.mark.filterwarnings("ignore:Palette images")  # PIL's advice on what the test itself opens
@@ -145,7 +149,7 @@ PAIRS = st.tuples(st.integers(0, 4).map(float), st.integers(0, 4).map(float))
 @given(st.lists(PAIRS, min_size=5, max_size=25), PAIRS)
 def test_the_five_best_are_selected_and_of_equal_ones_the_later(pairs, threshold):
     images = {f"{i:02d}.png": pair for i, pair in enumerate(pairs)}
-    score = score_prompt(images, threshold)
+    score = score_prompt(images, threshold, RULES)
     total = {name: image + 2.5 * text for name, (image, text) in images.items()}
     left = dict(total)
     for name in reversed(score.selected):  # take the best away, one by one
@@ -160,10 +164,10 @@ def test_the_five_best_are_selected_and_of_equal_ones_the_later(pairs, threshold
 
 def test_a_score_that_equals_its_threshold_passes_and_one_below_it_does_not():
     images = {str(i): (70.0, 30.0) for i in range(25)}
-    assert score_prompt(images, (70.0, 30.0)).passed
-    assert not score_prompt(images, (np.nextafter(70.0, 71), 30.0)).passed
-    assert not score_prompt(images, (70.0, np.nextafter(30.0, 31))).passed
-    assert not score_prompt(images, (70.0, 30.0), complete=False).passed
+    assert score_prompt(images, (70.0, 30.0), RULES).passed
+    assert not score_prompt(images, (np.nextafter(70.0, 71), 30.0), RULES).passed
+    assert not score_prompt(images, (70.0, np.nextafter(30.0, 31)), RULES).passed
+    assert not score_prompt(images, (70.0, 30.0), RULES, complete=False).passed
 
 
 @pytest.mark.parametrize("count", [0, 4, 24, 26])
@@ -276,7 +280,7 @@ def test_images_are_read_one_at_a_time(world):
             return np.ones((len(sentences), 2), np.float32)
 
     seen = []
-    grade_concepts(world / "out", read_concepts(world / "input.json"), world / "references", Judge())
+    grade_concepts(world / "out", read_concepts(world / "input.json"), world / "references", Judge(), RULES)
     assert len(alive) == 81
     assert max(alive) <= 1
 
@@ -406,7 +410,7 @@ def test_the_command_prints_scores_json_and_the_official_lines(world, clip_folde
         ({"--clip": "none"}, "none is no CLIP model; expected a folder"),
         ({"--prompts": "none.json"}, "none.json is not a file; expected the homework's input.json"),
         ({"--references": "none"}, "none/0 has no images"),
-        ({"--device": "tpu"}, "--device is tpu"),
+        ({"--device": "tpu"}, "the device for the judges is tpu; expected cpu, cuda, cuda:N or auto (option --device)"),
         ({"output": "README.md"}, "README.md is a file; expected the folder with 0, style"),
     ],
 )

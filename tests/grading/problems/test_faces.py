@@ -9,7 +9,7 @@ from PIL import Image
 
 from grading.core.errors import GradingError
 from grading.problems.faces import grade_faces
-from tests.conftest import ROOT
+from tests.commands import ROOT
 
 
 def save(folder, name, pixels):
@@ -31,7 +31,7 @@ def messages(result, status="fail"):
 
 
 def test_the_score_is_the_mean_over_images(folders):
-    result = grade_faces(*folders)
+    result = grade_faces(*folders, 20.0)
     assert result.mse_per_image == {"00.png": 0.0, "01.png": 4.0, "02.png": 16.0}
     assert result.mse == pytest.approx(20 / 3)
     assert result.status == "pass"
@@ -52,7 +52,7 @@ def test_the_score_must_be_below_the_threshold(folders, threshold, status):
 
 def test_a_missing_image_fails_and_is_left_out_of_the_mean(folders):
     (folders[0] / "02.png").unlink()
-    result = grade_faces(*folders)
+    result = grade_faces(*folders, 20.0)
     assert result.status == "fail"
     assert result.mse == 2.0
     assert result.missing == ["02.png"]
@@ -61,7 +61,7 @@ def test_a_missing_image_fails_and_is_left_out_of_the_mean(folders):
 
 def test_a_refused_image_fails_and_the_others_are_scored(folders):
     save(folders[0], "01.png", np.zeros((4, 8, 3)))
-    result = grade_faces(*folders)
+    result = grade_faces(*folders, 20.0)
     assert result.status == "fail"
     assert result.mse_per_image == {"00.png": 0.0, "02.png": 16.0}
     assert result.missing == []
@@ -70,7 +70,7 @@ def test_a_refused_image_fails_and_the_others_are_scored(folders):
 
 def test_a_converted_image_is_scored_with_a_warning(folders):
     Image.fromarray(np.full((8, 8), 100, np.uint8)).save(folders[0] / "01.png")
-    result = grade_faces(*folders)
+    result = grade_faces(*folders, 20.0)
     assert result.status == "pass"
     assert result.mse_per_image["01.png"] == 0.0
     assert messages(result, "warning") == ["01.png is greyscale; it was graded as the RGB image that it shows."]
@@ -79,7 +79,7 @@ def test_a_converted_image_is_scored_with_a_warning(folders):
 def test_other_files_are_named_and_cost_nothing(folders):
     for i in range(7):
         (folders[0] / f"note{i}.txt").touch()
-    result = grade_faces(*folders)
+    result = grade_faces(*folders, 20.0)
     assert result.status == "pass"
     assert len(result.unexpected) == 7
     assert messages(result, "warning") == [
@@ -88,7 +88,7 @@ def test_other_files_are_named_and_cost_nothing(folders):
 
 
 def test_an_output_folder_that_does_not_exist_fails_with_every_image_missing(folders):
-    result = grade_faces(folders[0] / "nowhere", folders[1])
+    result = grade_faces(folders[0] / "nowhere", folders[1], 20.0)
     assert result.status == "fail"
     assert result.mse is None
     assert len(result.missing) == 3
@@ -97,27 +97,27 @@ def test_an_output_folder_that_does_not_exist_fails_with_every_image_missing(fol
 
 def test_an_output_that_is_a_file_cannot_be_graded(folders):
     with pytest.raises(GradingError, match=r"00.png is a file; expected the folder"):
-        grade_faces(folders[0] / "00.png", folders[1])
+        grade_faces(folders[0] / "00.png", folders[1], 20.0)
 
 
 def test_ground_truth_problems_are_never_the_students(folders):
     out, gt = folders
     with pytest.raises(GradingError, match="cannot be listed"):
-        grade_faces(out, gt / "nowhere")
+        grade_faces(out, gt / "nowhere", 20.0)
     (gt / "01.png").write_bytes(b"broken")
     with pytest.raises(GradingError, match=r"gt/01.png is not a PNG image"):
-        grade_faces(out, gt)
+        grade_faces(out, gt, 20.0)
     for path in gt.iterdir():
         path.unlink()
     with pytest.raises(GradingError, match="holds no PNG images"):
-        grade_faces(out, gt)
+        grade_faces(out, gt, 20.0)
 
 
 def test_staff_may_link_to_their_ground_truth(folders, tmp_path):
     linked = tmp_path / "linked"
     linked.mkdir()
     (linked / "00.png").symlink_to(folders[1] / "00.png")
-    assert grade_faces(folders[0], linked).mse_per_image == {"00.png": 0.0}
+    assert grade_faces(folders[0], linked, 20.0).mse_per_image == {"00.png": 0.0}
 
 
 @pytest.mark.parametrize("threshold", [0, -1, float("nan"), float("inf")])
@@ -133,7 +133,7 @@ def test_a_threshold_must_be_a_positive_number(folders, threshold):
     ("eta", "mean"), [("0.00", 0.2630), ("0.25", 680.97), ("0.50", 2017.55), ("0.75", 3634.73), ("1.00", 4846.34)]
 )
 def test_a_published_solutions_faces_get_their_published_scores(shared_data, eta, mean):
-    result = grade_faces(shared_data / "peer_outputs/faces" / f"eta_{eta}", shared_data / "hw2_data/face/GT")
+    result = grade_faces(shared_data / "peer_outputs/faces" / f"eta_{eta}", shared_data / "hw2_data/face/GT", 20.0)
     assert result.mse == pytest.approx(mean, abs=0.005)
     assert result.missing == [f"{i:02d}.png" for i in range(4, 10)]
     if eta == "0.00":

@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from grading.core.errors import GradingError
-from grading.judges.classifiers import EMBEDDED, MnistmClassifier, SvhnClassifier, choose_digit_judge
-from grading.problems.digits import grade_digits
+from grading.homeworks.fall2024 import DIGITS
+from grading.judges.classifiers import EMBEDDED, SvhnClassifier, choose_digit_judge
+from grading.problems.digit_scores import grade_digits
 from grading.problems.metrics import frechet_distance, mean_pairwise_distance, nearest
-from grading.problems.realism import load_real_digits
-from tests.grading.problems.test_digits import JUDGES, complete  # noqa: F401 - a fixture
+from grading.problems.realism import Realism, load_real_digits, realism_figures
+from tests.grading.plain_digits import JUDGES
 from tests.oracles import frechet_distance_by_matrix_root
 
 numbers = st.integers(0, 2**32 - 1)
@@ -77,9 +78,9 @@ def real(tmp_path):
     return tmp_path / "real"
 
 
-def test_copies_are_found_and_shown(complete, real):  # noqa: F811
+def test_copies_are_found_and_shown(complete, real):
     pictures = []
-    result = grade_digits(complete, JUDGES, real, pictures.append)
+    result = grade_digits(complete, JUDGES, DIGITS.rules, real, pictures.append)
     realism = result.realism["mnistm"]
     assert realism.nearest["3_007.png"] == ("copied.png", 0.0)  # the submission's threes are (3, 3, 3) everywhere
     assert realism.nearest["9_001.png"] == ("copied.png", 6.0)
@@ -93,14 +94,17 @@ def test_copies_are_found_and_shown(complete, real):  # noqa: F811
     assert (shown[24, 16 + 112 + 4] == 3).all()
 
 
-def test_without_real_images_only_diversity_is_known(complete):  # noqa: F811
-    realism = grade_digits(complete, JUDGES).realism["svhn"]
+def test_without_real_images_only_diversity_is_known(complete):
+    realism = grade_digits(complete, JUDGES, DIGITS.rules).realism["svhn"]
     assert realism.diversity["3"] == 0.0
     assert (realism.diversity_real, realism.frechet_distance, realism.nearest) == (None, None, None)
 
 
-def test_real_images_change_no_score(complete, real):  # noqa: F811
-    with_real, without = grade_digits(complete, JUDGES, real), grade_digits(complete, JUDGES)
+def test_real_images_change_no_score(complete, real):
+    with_real, without = (
+        grade_digits(complete, JUDGES, DIGITS.rules, real),
+        grade_digits(complete, JUDGES, DIGITS.rules),
+    )
     assert (with_real.accuracy, with_real.status, with_real.confusion) == (
         without.accuracy,
         without.status,
@@ -127,7 +131,7 @@ def test_real_images_that_cannot_be_read_are_an_error_of_the_call(real, table, s
         load_real_digits(real / "svhn")
 
 
-def test_the_command_writes_the_neighbours(complete, real, hw2_grade, tmp_path):  # noqa: F811
+def test_the_command_writes_the_neighbours(complete, real, hw2_grade, tmp_path):
     run = hw2_grade("digits", complete, "--real", real, "--neighbours", tmp_path / "n.png", "--json", "-")
     result = json.loads(run.stdout)
     assert result["realism"]["svhn"]["nearest"]["3_001.png"] == ["copied.png", 0.0]
@@ -141,7 +145,7 @@ def test_the_command_writes_the_neighbours(complete, real, hw2_grade, tmp_path):
 # --- choosing a judge ---
 
 
-def test_the_embedded_judges_are_the_default_and_say_so(complete, hw2_grade):  # noqa: F811
+def test_the_embedded_judges_are_the_default_and_say_so(complete, hw2_grade):
     run = hw2_grade("digits", complete)
     assert "embedded" in run.stdout
     result = json.loads(hw2_grade("digits", complete, "--json", "-").stdout)
@@ -176,23 +180,31 @@ def test_a_hub_that_cannot_be_reached_is_an_error_of_the_call(monkeypatch):
         choose_digit_judge("mnistm", "official")
 
 
-@pytest.mark.parametrize("network", [MnistmClassifier, SvhnClassifier])
-def test_features_are_what_the_last_layer_decides_from(network):
-    torch.manual_seed(0)
-    classifier = network().eval()
-    images = torch.rand(3, 3, 28, 28) * 2 - 1
-    with torch.no_grad():
-        # torchvision's own forward, for the resnet; the class's for ours
-        expected = (
-            super(SvhnClassifier, classifier).forward(images) if network is SvhnClassifier else classifier(images)
-        )
-        torch.testing.assert_close(getattr(classifier, classifier.last)(classifier.features(images)), expected)
-
-
 def test_the_embedded_judges_read_real_digits(shared_data):
     for dataset, least in (("mnistm", 0.92), ("svhn", 0.75)):
         judge = choose_digit_judge(dataset, "embedded")
         real = load_real_digits(shared_data / "hw2_data" / "digits" / dataset)
         chosen = slice(0, 1000)
-        assert (judge.look(list(real.pixels_u8[chosen])).digits == real.labels[chosen]).mean() > least
+        assert (judge.predict(list(real.pixels_u8[chosen])).digits == real.labels[chosen]).mean() > least
     assert sorted(p.name for p in EMBEDDED.glob("judge_*")) == ["judge_mnistm.safetensors", "judge_svhn.safetensors"]
+
+
+def test_every_realism_figure_has_a_row_with_its_own_value():
+    realism = Realism({"0": 1.0, "1": 3.0, "2": None}, {"0": 5.0}, 7.25, 11.5, 13.125, {})
+    figures = list(realism_figures("SVHN", realism))
+    assert {figure.row: figure.value for figure in figures} == {
+        "diversity": 2.0,
+        "diversity of real images": 5.0,
+        "Frechet distance": 7.25,
+        "RMS to the nearest real image": 11.5,
+        "the same among real images": 13.125,
+    }
+    assert {(figure.column, figure.informative) for figure in figures} == {("SVHN", True)}
+    alone = list(realism_figures("SVHN", Realism({"0": 1.5})))
+    assert [(figure.row, figure.value) for figure in alone] == [("diversity", 1.5)]
+
+
+def test_a_graded_folder_shows_its_realism(complete, real):
+    result = DIGITS.result(grade_digits(complete, JUDGES, DIGITS.rules, real))
+    shown = [(figure.row, figure.column) for figure in result.figures if figure.key == "realism"]
+    assert len(shown) == len(set(shown)) == 5 * 2

@@ -17,15 +17,15 @@ from PIL import Image
 
 import grading.submission.grader
 from grading.core.errors import GradingError
-from grading.points.lines import StaffEntry
-from grading.sandbox.run import Sandbox
+from grading.core.results import Part
+from grading.points.staff import StaffEntry
+from grading.problems.faces import Faces
 from grading.submission.assignment import Assignment
 from grading.submission.grader import Grader
 from tests.commands import ROOT
 from tests.grading.sandboxed import SMALL, needs_sandbox
 from tests.models.tiny_clip import save_tiny_clip
 
-TRUSTED = Sandbox(trust=True)
 DIGITS = 'for d in mnistm svhn; do mkdir -p "$1/$d"; cp digits/$d/* "$1/$d"; done\n'
 FACES = 'mkdir -p "$2"; for n in "$1"/*.pt; do cp "faces/$(basename "$n" .pt).png" "$2"; done\n'
 CONCEPTS = 'for c in 0/0 0/1; do mkdir -p "$2/$c"; for i in $(seq 0 24); do cp picture.png "$2/$c/$i.png"; done; done\n'
@@ -59,7 +59,7 @@ def course(tmp_path_factory):
 
 @pytest.fixture
 def assignment(course):
-    return Assignment(course / "public", clip=str(course / "clip"), sandbox=TRUSTED)
+    return Assignment(course / "public", clip=str(course / "clip"), trust=True)
 
 
 @pytest.fixture
@@ -81,13 +81,13 @@ def points(result):
 
 def test_every_script_is_run_and_scored(tmp_path, assignment, student):
     result = Grader(assignment).grade(student, tmp_path / "out")
-    assert points(result) == {"1 simple": 0, "1 strong": 0, "2 public": 10, "3 public 0/0": 2.5, "3 public 0/1": 0}
-    assert (result.points, result.max_points, result.unchecked, result.status) == (12.5, 30, 0, "fail")
+    assert points(result) == {"1 simple": 0, "1 strong": 0, "2 public": 10, "3 public 0/0": 5, "3 public 0/1": 0}
+    assert (result.points, result.max_points, result.unchecked, result.status) == (15, 35, 0, "fail")
     assert [stage.stage for stage in result.stages] == [
         "copy", "fetch", "freeze", "hw2_1.sh", "hw2_2.sh public", "hw2_3.sh public",
     ]  # fmt: skip
-    assert result.digits.total == {"mnistm": 1, "svhn": 1}
-    assert result.faces["public"].mse == 0
+    assert result.of(1).details["total"] == {"mnistm": 1, "svhn": 1}
+    assert result.of(2, Part.PUBLIC).figure("mse").value == 0
     assert len(list((tmp_path / "out" / "outputs" / "problem_3_public" / "0" / "1").iterdir())) == 25
     assert not (tmp_path / "out" / "work").exists()
     message = next(line.message for line in result.lines if line.name == "1 simple")
@@ -96,9 +96,9 @@ def test_every_script_is_run_and_scored(tmp_path, assignment, student):
 
 def test_staff_are_warned_of_copies(tmp_path, assignment, student):
     said = "\n".join(check.message for check in Grader(assignment).grade(student, tmp_path / "out").warnings)
-    assert "hw2_2.sh public: 2 of 2 outputs are files of the submission: 00.png is faces/00.png" in said
+    assert "hw2_2.sh public: 2 of 2 outputs came as files of the submission: 00.png is faces/00.png" in said
     assert "the submission holds 2 files of the ground truth" in said
-    assert "hw2_3.sh public: 50 of 50 images are one of 1 pictures" in said
+    assert "hw2_3.sh public: 50 of 50 images are copies of one picture" in said
 
 
 def test_the_same_folder_graded_twice_gives_the_same_json(tmp_path, assignment, student):
@@ -117,14 +117,14 @@ def test_private_data_make_private_lines(tmp_path, assignment, student, course):
     result = Grader(replace(assignment, private=course / "private")).grade(student, tmp_path / "out")
     found = points(result)
     assert (found["2 public"], found["2 private"]) == (10, 0)  # it knows the public faces only
-    assert found["3 private 0/0"] == pytest.approx((20 - 2 * 2.5) / 2)
+    assert found["3 private 0/0"] == pytest.approx(10 / 2)
     assert {line.name for line in result.lines if line.private} == {"2 private", "3 private 0/0", "3 private 0/1"}
 
 
 @pytest.mark.parametrize("problem", [1, 2, 3])
 def test_each_problem_can_be_graded_alone(tmp_path, assignment, student, problem):
-    result = Grader(replace(assignment, problems=(problem,))).grade(student, tmp_path / "out")
-    assert {line.name[0] for line in result.lines} == {str(problem)}
+    result = Grader(replace(assignment, problems=str(problem))).grade(student, tmp_path / "out")
+    assert {line.problem for line in result.lines} == {problem}
 
 
 def test_a_missing_or_failing_script_costs_its_own_points_only(tmp_path, assignment, student):
@@ -142,12 +142,21 @@ def test_a_failure_of_ours_is_no_zero_and_is_tried_again(tmp_path, assignment, s
     (student / "hw2_1.sh").write_text(f"echo ran >> {tmp_path}/ran")
     grader = Grader(assignment)
     with monkeypatch.context() as broken:
-        broken.setattr(grading.submission.grader, "grade_faces", lambda *a, **o: 1 / 0)
+        broken.setattr(Faces, "score", lambda *_: 1 / 0)
         result = grader.grade(student, tmp_path / "out")
     assert result.status == "error"
     line = next(line for line in result.lines if line.name == "2 public")
     assert (line.points, line.status, result.unchecked) == (None, "error", 10)
-    assert "The grader itself failed, please report it (ZeroDivisionError: division by zero)." in line.message
+    log = tmp_path / "out" / "failures.log"
+    assert "The grader itself failed, please report it (ZeroDivisionError: division by zero)" in line.message
+    assert "the traceback is in failures.log, please send it" in line.message
+    traceback = json.loads((tmp_path / "out" / "grade.json").read_text())["results"][1]["traceback"]
+    assert traceback.endswith("ZeroDivisionError: division by zero")
+    assert "1 / 0" in traceback
+    assert traceback in log.read_text()
+    student_page = (tmp_path / "out" / "student.html").read_text()
+    assert "1 / 0" not in student_page
+    assert str(tmp_path) not in student_page
     assert points(grader.grade(student, tmp_path / "out"))["2 public"] == 10
     assert (tmp_path / "ran").read_text() == "ran\n"  # what was finished is not run again
     assert not (tmp_path / "out" / "work").exists()
@@ -172,23 +181,22 @@ def test_finished_work_is_kept_until_something_changes(tmp_path, assignment, stu
     assert runs() == 1
     assert asdict(again) == asdict(first)
     late = grader.grade(student, tmp_path / "out", StaffEntry(late_days=1))
-    assert (runs(), late.lines[-1].name, late.points) == (1, "late", pytest.approx(12.5 * 0.7))
-    assert json.loads((tmp_path / "out" / "grade.json").read_text())["points"] == pytest.approx(12.5 * 0.7)
+    assert (runs(), late.lines[-1].name, late.points) == (1, "late", pytest.approx(15 * 0.7))
+    assert json.loads((tmp_path / "out" / "grade.json").read_text())["points"] == pytest.approx(15 * 0.7)
     (student / "new.txt").write_text("a change")
     grader.grade(student, tmp_path / "out")
     assert runs() == 2
-    Grader(replace(assignment, problems=(1,))).grade(student, tmp_path / "out")
+    Grader(replace(assignment, problems="1")).grade(student, tmp_path / "out")
     assert runs() == 3
 
 
 SLOW = """
 import sys
 from pathlib import Path
-from grading.sandbox.run import Sandbox
 from grading.submission.assignment import Assignment
 from grading.submission.grader import Grader
 data, clip, source, folder = map(Path, sys.argv[1:])
-Grader(Assignment(data, clip=str(clip), sandbox=Sandbox(trust=True))).grade(source, folder)
+Grader(Assignment(data, clip=str(clip), trust=True)).grade(source, folder)
 """
 
 
@@ -203,7 +211,7 @@ def test_a_killed_grading_goes_on_where_it_stopped(tmp_path, assignment, student
     while not (tmp_path / "ran").exists() or (tmp_path / "ran").read_text() != "1\n2\n":
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    with pytest.raises(GradingError, match="another grading works in"):
+    with pytest.raises(GradingError, match="another grading run uses"):
         Grader(assignment).grade(student, tmp_path / "out")
     killed.send_signal(signal.SIGKILL)
     killed.wait()
@@ -232,20 +240,21 @@ def test_runs_that_differ_are_said_and_runs_that_agree_are(tmp_path, assignment,
 def test_a_link_in_place_of_a_submission_is_refused(tmp_path, assignment, student):
     (tmp_path / "link").symlink_to(student)
     for source in (tmp_path / "link", tmp_path / "none", student / "hw2_1.sh"):
-        with pytest.raises(GradingError, match="is no folder; expected a submission"):
+        with pytest.raises(GradingError, match="is not a folder; expected a submission"):
             Grader(assignment).grade(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_missing_data_are_said_before_any_work(tmp_path, assignment, course):
     for change, said in (
-        ({"data": tmp_path}, "face/noise is missing.* another place with --data, or leave"),
-        ({"private": tmp_path / "none"}, "none/face/noise is missing.* another place with --private,"),
-        ({"unet": tmp_path / "face.pt"}, "face.pt is missing.* another place with --unet,"),
-        ({"stable_diffusion": tmp_path / "sd"}, "sd is missing.* another place with --stable-diffusion,"),
+        ({"data": tmp_path}, "face/noise is missing; .* or leave the problem out"),
+        ({"private": tmp_path / "none"}, "none/face/noise is missing; "),
+        ({"unet": tmp_path / "face.pt"}, "face.pt is missing; .* name another place"),
+        ({"stable_diffusion": tmp_path / "sd"}, "sd is missing; .* name another place"),
     ):
-        with pytest.raises(GradingError, match=said):
+        with pytest.raises(GradingError, match=said) as raised:
             Grader(replace(assignment, **change))
+        assert raised.value.option == next(iter(change))
 
 
 @needs_sandbox
@@ -254,7 +263,7 @@ def test_hostile_scripts_change_nothing_but_their_own_points(tmp_path, assignmen
         f"cp {course}/public/face/GT/00.png $1/ ; ls {course} > $1/seen.txt; sleep 1000 & exit 0"
     )
     (student / "hw2_3.sh").write_text('ln -s /etc/passwd "$2/0"; head -c 100M /dev/zero > $2/big')
-    result = Grader(replace(assignment, sandbox=Sandbox(), limits=SMALL)).grade(student, tmp_path / "out")
+    result = Grader(replace(assignment, trust=False, limits=asdict(SMALL))).grade(student, tmp_path / "out")
     assert points(result) == {"1 simple": 0, "1 strong": 0, "2 public": 10, "3 public 0/0": 0, "3 public 0/1": 0}
     seen = tmp_path / "out" / "outputs" / "problem_1" / "seen.txt"
     assert seen.read_text() == ""
@@ -268,9 +277,9 @@ def test_the_command_grades_and_exits_with_the_verdict(tmp_path, hw2_grade, stud
     assert json.loads(run.stdout)["points"] == 10
     run = hw2_grade("submission", student, *options, "--late-days", "1")
     assert run.returncode == 1
-    assert "30% of 12.5 points" in run.stdout
+    assert "30 % of 15 points" in run.stdout
     for change, said in (
-        (["--problems", "4"], "--problems is 4; expected some of 1,2,3"),
+        (["--problems", "4"], "the problems to grade are 4; expected some of 1,2,3"),
         (["--public-only", "--private", tmp_path], "contradict"),
         (["--staff", tmp_path / "none.csv"], "none.csv is not a file"),
         (["--clip", tmp_path], "no CLIP model"),
@@ -323,3 +332,36 @@ def test_without_bubblewrap_strangers_code_is_refused(assignment, monkeypatch):
     monkeypatch.setattr(grading.submission.grader, "run_sandboxed", none)
     with pytest.raises(GradingError, match="bubblewrap is not installed"):
         Grader(assignment)
+
+
+def test_a_grade_of_another_version_is_refused_and_kept(tmp_path, assignment, student):
+    (tmp_path / "out").mkdir()
+    old = b'{"submission": "b01", "status": "pass", "digits": null, "lines": [{"name": "1 simple"}]}'
+    (tmp_path / "out" / "grade.json").write_bytes(old)
+    with pytest.raises(GradingError, match="was not written by this version of the grader; choose another"):
+        Grader(assignment).grade(student, tmp_path / "out")
+    assert (tmp_path / "out" / "grade.json").read_bytes() == old
+
+
+def test_the_record_says_which_file_and_which_flags_were_used_and_neither_makes_a_new_grade(
+    tmp_path, assignment, student
+):
+    (student / "hw2_1.sh").write_text(f"echo ran >> {tmp_path}/ran")
+    told = replace(assignment, problems="1", source={"file": {"twice": False}, "flags": {"data": "x"}})
+    result = Grader(told).grade(student, tmp_path / "out")
+    assert result.record["source"] == {"file": {"twice": False}, "flags": {"data": "x"}}
+    assert result.record["homework"] == "fall2024"
+    Grader(replace(told, source={})).grade(student, tmp_path / "out")
+    assert (tmp_path / "ran").read_text() == "ran\n"
+
+
+def test_without_a_copy_nothing_runs_and_nothing_costs_points(tmp_path, assignment, student, monkeypatch):
+    ran = []
+    monkeypatch.setattr(grading.submission.grader, "fetch", lambda *_: ran.append("fetch"))
+    monkeypatch.setattr("grading.submission.stages.collect_folder", lambda *_: 1 / 0)
+    result = Grader(replace(assignment, twice=True)).grade(student, tmp_path / "out")
+    assert ran == []
+    assert [(stage.stage, stage.status) for stage in result.stages] == [
+        (name, "error") for name in ("copy", "fetch", "freeze", "hw2_1.sh", "hw2_2.sh public", "hw2_3.sh public")
+    ]
+    assert {line.points for line in result.lines} == {None}

@@ -221,7 +221,7 @@ def change_config(folder, part, **values):
     [
         (
             lambda f: change_weights(f, lambda w: w.pop("visual_projection.weight")),
-            "has no visual_projection.weight of the right shape, nor 0 others",
+            "lacks weights of the right shape: visual_projection.weight",
         ),
         (lambda f: change_weights(f, lambda w: w.update({"logit_scale": torch.tensor(torch.nan)})), "not finite"),
         (
@@ -252,11 +252,11 @@ def test_names_that_stand_for_nothing_are_refused(file, tmp_path, no_network):
             load_clip(name)
         assert "\n" not in str(error.value)
 
-    refused(str(file), "whose architecture is unknown; write ARCHITECTURE:")
-    refused("nowhere", "'nowhere', which is not there; expected a transformers folder")
-    refused("./nowhere/clip", "which is not there")
-    refused("/nowhere/clip", "which is not there")
-    refused("", "which is not there")
+    refused(str(file), "of unknown architecture; give the model as ARCHITECTURE:")
+    refused("nowhere", "'nowhere' is not a CLIP model; expected a transformers folder")
+    refused("./nowhere/clip", "is not a CLIP model; expected")
+    refused("/nowhere/clip", "is not a CLIP model; expected")
+    refused("", "is not a CLIP model; expected")
     refused(f"nothing:{file}", "open_clip has no architecture 'nothing'")
     refused("tiny-test:nowhere.pt", "'nowhere.pt' is not a file")
     refused("tiny-test:", "'' is not a file")
@@ -267,7 +267,7 @@ def test_names_that_stand_for_nothing_are_refused(file, tmp_path, no_network):
     refused(f"tiny-test:{tmp_path / 'other.pt'}", "other.pt cannot be loaded as tiny-test .*size mismatch")
     weights["visual.proj"][0, 0] = torch.inf
     torch.save(weights, tmp_path / "inf.pt")
-    refused(f"tiny-test:{tmp_path / 'inf.pt'}", "inf.pt has weights that are not finite, visual.proj among them")
+    refused(f"tiny-test:{tmp_path / 'inf.pt'}", "inf.pt has weights that are not finite: visual.proj")
 
 
 def test_openais_templates_are_all_there_with_a_place_for_the_object():

@@ -123,7 +123,7 @@ def test_what_is_there_is_kept_and_the_rest_is_made(tmp_path, generate):
         (("--guidance-scale", "inf"), "--guidance-scale is inf"),
         (("--embeddings", []), "Missing option '--embeddings'"),
         (("--embeddings", ["<new1>"]), "--embeddings is '<new1>'"),
-        (("--model", "none"), "none is not there"),
+        (("--model", "none"), "none does not exist"),
         (("--json", "none.json"), "none.json cannot be read"),
         (("--dtype", "int8"), "--dtype is 'int8'"),
     ],
@@ -141,7 +141,7 @@ def test_tokens_without_embeddings_and_embeddings_given_twice_are_refused(tmp_pa
     refused(generate(tmp_path / "out", {"--embeddings": [one, one]}.items()), "has <new1> again")
     save_embeddings(tmp_path / "wide.safetensors", {"<new1>": torch.ones(1, 768)})
     wide = generate(tmp_path / "out", {"--embeddings": [tmp_path / "wide.safetensors"]}.items())
-    refused(wide, "is 768 wide; this model's words are 32 wide")
+    refused(wide, "is 768 wide, and this model's words are 32 wide")
     assert not (tmp_path / "out").exists()
 
 
@@ -198,7 +198,10 @@ def test_learning_goes_on_only_when_asked_to(tmp_path, hw2, learning):
     output = tmp_path / "new1.safetensors"
     assert hw2(*learning, "--output", output).returncode == 0
     first = output.read_bytes()
-    refused(hw2(*learning, "--output", output), "belongs to an earlier run; use --resume")
+    refused(
+        hw2(*learning, "--output", output),
+        "belongs to an earlier run; resume it, or choose another output (--resume or --output)",
+    )
     assert hw2(*learning, "--output", output, "--resume").returncode == 0
     assert output.read_bytes() == first
 
@@ -226,8 +229,8 @@ def test_two_processes_learn_the_same_word(tmp_path, hw2, learning):
         (["--dtype", "float16"], "expected float32 or bfloat16"),
         (["--output", "new1.bin"], "ends in .safetensors"),
         (["--captions", "none.json"], "none.json cannot be read"),
-        (["--output", "tests"], "tests is no file; expected a name"),
-        (["--output", "Makefile/e.safetensors"], "cannot be written, since nothing can be in"),
+        (["--output", "tests"], "tests is not a file; expected the name"),
+        (["--output", "Makefile/e.safetensors"], "takes no files; choose another place"),
         (["--vectors", 1000], "vectors must be 75 or fewer"),
         (["--learning-rate", 1e20], "learning_rate must be a positive number, at most 1000"),
     ],
@@ -240,7 +243,7 @@ def test_what_cannot_be_learned_is_refused(tmp_path, hw2, learning, options, sen
 def test_a_file_that_is_there_is_not_learned_over(tmp_path, hw2, learning):
     output = tmp_path / "mine.safetensors"
     output.write_bytes(b"mine")
-    refused(hw2(*learning, "--output", output), "is there already, and no training of it")
+    refused(hw2(*learning, "--output", output), "exists, and there is no training of it")
     assert output.read_bytes() == b"mine"
 
 
@@ -277,7 +280,7 @@ def test_a_stopped_composition_goes_on_to_the_same_picture(tmp_path, hw2, compos
     said = run.communicate(timeout=60)[1]
     assert run.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL), said
     if how == signal.SIGINT:
-        assert "stopped; the same command goes on from here" in said
+        assert "stopped; run the same command again to resume" in said
     assert not (tmp_path / "stopped.png").exists()
     before = {path.name: path.stat().st_mtime_ns for path in kept.glob(".partial/*.png")}
     assert 40 < len(before) < 80
@@ -289,13 +292,13 @@ def test_a_stopped_composition_goes_on_to_the_same_picture(tmp_path, hw2, compos
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--word", "<a>=fish"], "--word says <a> twice"),
+        (["--word", "<a>=fish"], "--word gives <a> twice"),
         (["--word", "<c>= "], "--word is '<c>= '; expected a token, = and a value"),
         (["--box", "<a>=0,0,1,1", "--box", "<b>=0,0,1,1"], "the box of <b> has none of the picture's 8x8 cells"),
         (["--embeddings", "<a b>=e.safetensors"], "--embeddings is '<a b>=e.safetensors'; expected a token"),
-        (["--output", "Makefile/a.png"], "cannot be written, since nothing can be in"),
-        (["--hold", 2], "--hold is 2.0; expected a share"),
-        (["--guidance-scale", 1e38], "came out as NaN or infinity; use a smaller --guidance-scale"),
+        (["--output", "Makefile/a.png"], "takes no files; choose another place"),
+        (["--hold", 2], "hold is 2.0; expected a share of the steps, from 0 to 1 (--hold)"),
+        (["--guidance-scale", 1e38], "came out as NaN or infinity; use a smaller guidance scale (--guidance-scale)"),
     ],
 )
 def test_what_cannot_be_composed_is_refused_before_any_work(tmp_path, hw2, composing, options, sentence):
@@ -332,5 +335,5 @@ def test_inspect_reads_what_people_have(tmp_path, hw2, tiny_sd):
     (tmp_path / "bad.pt").write_bytes(b"no")
     refused(
         hw2("concepts", "inspect", tmp_path / "bad.pt", "--model", tiny_sd),
-        "bad.pt holds more than tensors, or is no PyTorch file",
+        "bad.pt holds more than tensors, or is not a PyTorch file",
     )

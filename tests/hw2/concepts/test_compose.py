@@ -15,8 +15,8 @@ from hw2.concepts.compose import (
 )
 from hw2.concepts.generate import ConceptSampler
 from hw2.concepts.stable_diffusion import StableDiffusion, load_stable_diffusion
-from hw2.diffusion.samplers import last_sample
 from hw2.errors import InputError
+from tests.walks import last_sample
 
 PROMPT = "a <new1> and a <new2> on the beach"
 WORDS = {"<new1>": "dog", "<new2>": "cat"}
@@ -203,7 +203,7 @@ def test_a_composition_counts_what_its_pictures_need_of_a_gpu(sampler, monkeypat
         (PROMPT, WORDS, {"boxes": {"<new1>": EVERYWHERE}}, "for every token or for none"),
         (PROMPT, WORDS, {"boxes": {"<new1>": (0.5, 0, 0.5, 1), "<new2>": EVERYWHERE}}, "left < right"),
         (PROMPT, WORDS, {"boxes": {"<new1>": (0, 0, 2, 1), "<new2>": EVERYWHERE}}, "from 0 to 1"),
-        (PROMPT, WORDS, {"hold": 1.5}, "--hold is 1.5"),
+        (PROMPT, WORDS, {"hold": 1.5}, "hold is 1.5"),
     ],
 )
 def test_compositions_that_make_no_sense_are_refused(prompt, words, options, match):

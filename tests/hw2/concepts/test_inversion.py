@@ -11,17 +11,12 @@ from torch.testing import assert_close
 
 from hw2.concepts import templates
 from hw2.concepts.embeddings import read_embeddings
-from hw2.concepts.inversion import (
-    Inversion,
-    InversionConfig,
-    learn_word,
-    paired_images,
-    read_captions,
-    read_images,
-    training_folder,
-)
+from hw2.concepts.inversion import Inversion, paired_images, read_captions
+from hw2.concepts.recipe import InversionConfig
 from hw2.concepts.stable_diffusion import StableDiffusion, load_stable_diffusion
+from hw2.concepts.training import learn_word, training_folder
 from hw2.errors import InputError
+from hw2.files.pictures import read_images
 from tests.models.tiny_sd import save_tiny_stable_diffusion, tiny_parts
 
 CONFIG = InversionConfig(
@@ -282,7 +277,7 @@ def test_a_run_that_was_not_asked_for_is_left_alone(tiny_sd, images, tmp_path):
     with pytest.raises(InputError, match="trained on other model weights"):
         learn(other, images, output, resume=True)
     torch.save({"x": 1}, training_folder(output) / "checkpoint.pt")
-    with pytest.raises(InputError, match="is no checkpoint of"):
+    with pytest.raises(InputError, match="is not a checkpoint of"):
         learn(tiny_sd, images, output, resume=True)
 
 
@@ -301,13 +296,13 @@ def test_captions_are_read_in_the_order_of_the_images(tmp_path):
     path.write_text(json.dumps({"c.jpg": "a tree in the style of {}", "a.png": "a <new1> at night"}))
     assert read_captions(path, tmp_path, "<new1>") == ["a <new1> at night", None, "a tree in the style of <new1>"]
     for content, match in {
-        "[]": "holds something else; expected an object",
-        '{"a.png": 1}': "holds something else",
+        "[]": "holds no such object; expected an object",
+        '{"a.png": 1}': "holds no such object",
         "{": "is not valid JSON",
-        '{"a.png": "a {}", "a.png": "b {}"}': "stands twice",
+        '{"a.png": "a {}", "a.png": "b {}"}': "is there twice",
         '{"a.png": "\\ud800 {}"}': "is not valid JSON",
         '{"d.png": "a {}"}': r"a sentence for d\.png, which is not in .* \(a\.png, b\.png, c\.jpg\)",
-        '{"a.png": "a tree"}': r"says 'a tree' of a\.png; expected {} where <new1> goes",
+        '{"a.png": "a tree"}': r"has 'a tree' for a\.png; expected {} in place of <new1>",
     }.items():
         path.write_text(content)
         with pytest.raises(InputError, match=match):
@@ -317,7 +312,7 @@ def test_captions_are_read_in_the_order_of_the_images(tmp_path):
 @pytest.mark.parametrize("keep_norm", [False, True])
 def test_numbers_that_overflow_end_the_run_and_write_nothing(tiny_sd, images, tmp_path, keep_norm, monkeypatch):
     monkeypatch.setattr(InversionConfig, "learning_rate_at", lambda self, step: 1e30)
-    with pytest.raises(InputError, match=r"overflowed at step \d+; use a smaller --learning-rate"):
+    with pytest.raises(InputError, match=r"overflowed at step \d+; use a smaller learning rate"):
         learn(tiny_sd, images, tmp_path / "e.safetensors", changed(keep_norm=keep_norm))
     assert not (tmp_path / "e.safetensors").exists()
 
@@ -335,13 +330,13 @@ def test_a_checkpoint_of_another_shape_is_refused(tiny_sd, images, tmp_path, cha
     learn(tiny_sd, images, output, changed(num_steps=2))
     path = training_folder(output) / "checkpoint.pt"
     torch.save(torch.load(path, weights_only=True) | change, path)
-    with pytest.raises(InputError, match="is no checkpoint of `hw2 concepts learn`"):
+    with pytest.raises(InputError, match="is not a checkpoint of `hw2 concepts learn`"):
         learn(tiny_sd, images, output, changed(num_steps=4), resume=True)
 
 
 def test_a_run_is_not_made_shorter(tiny_sd, images, tmp_path):
     learn(tiny_sd, images, tmp_path / "e.safetensors", changed(num_steps=4))
-    with pytest.raises(InputError, match="has 4 steps already; expected --num-steps of as many or more"):
+    with pytest.raises(InputError, match="has 4 steps already; ask for as many or more"):
         learn(tiny_sd, images, tmp_path / "e.safetensors", changed(num_steps=2), resume=True)
 
 
@@ -349,7 +344,7 @@ def test_files_that_are_no_pictures_to_learn_from_are_refused(tmp_path):
     """A pipe would be waited for, 16 bits would come out white, and a bomb would fill the memory."""
     path = tmp_path / "a.png"
     os.mkfifo(path)
-    with pytest.raises(InputError, match=r"a\.png is no file"):
+    with pytest.raises(InputError, match=r"a\.png is not a file"):
         read_images(tmp_path, 16)
     path.unlink()
     Image.fromarray(np.full((8, 8), 700, np.uint16)).save(path)

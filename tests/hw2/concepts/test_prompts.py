@@ -28,9 +28,9 @@ def test_the_official_file_is_read(shared_data):
     [
         ("", "not valid JSON"),
         ("[" * 100_000, "not valid JSON"),
-        ("[]", "no JSON object"),
-        ("{}", "no JSON object"),
-        ('{"0": {}, "0": {}}', "stands twice"),
+        ("[]", "not a JSON object"),
+        ("{}", "not a JSON object"),
+        ('{"0": {}, "0": {}}', "is there twice"),
         ('{"../x": {}}', "names a folder"),
         ('{"0": []}', "no token_name for concept 0"),
         ('{"0": {"token_name": 5}}', "no token_name"),
@@ -56,7 +56,7 @@ def test_a_pipe_or_a_large_file_is_not_read(tmp_path):
     os.mkfifo(tmp_path / "pipe.json")
     (tmp_path / "large.json").write_bytes(bytes(2**20 + 1))
     for name, match in (
-        ("pipe", "is no file; expected the homework's input.json"),
+        ("pipe", "is not a file; expected the homework's input.json"),
         ("large", "more than 1048576 bytes"),
     ):
         with pytest.raises(InputError, match=match):

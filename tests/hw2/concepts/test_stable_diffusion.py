@@ -139,7 +139,7 @@ def refused(match, call, *args, **options):
 
 def test_words_that_cannot_be_added_are_refused(tiny_sd):
     model = load_stable_diffusion(tiny_sd)
-    refused("is 768 wide; this model's words are 32 wide", model.add_words, {"<new1>": torch.randn(1, 768)})
+    refused("is 768 wide, and this model's words are 32 wide", model.add_words, {"<new1>": torch.randn(1, 768)})
     model.add_words({"<new1>": torch.randn(1, 32)})
     refused("<new1> is a word of the model already", model.add_words, {"<new1>": torch.randn(1, 32)})
 
@@ -147,7 +147,7 @@ def test_words_that_cannot_be_added_are_refused(tiny_sd):
 def test_prompts_that_cannot_be_read_are_refused(tiny_sd):
     model = load_stable_diffusion(tiny_sd)
     model.tokenize(["dog " * 75])  # 77 with start and end
-    refused("has 78 tokens with start and end; at most 77", model.tokenize, ["dog " * 76])
+    refused("has 78 tokens with start and end; shorten it to at most 77", model.tokenize, ["dog " * 76])
     refused("has <new7>, but no embedding", model.tokenize, ["a <new7>"])
 
 
@@ -158,7 +158,7 @@ def test_a_folder_with_a_part_missing_is_refused(tmp_path, part):
 
 
 def test_broken_parts_are_refused(tmp_path):
-    refused("is not there", load_stable_diffusion, tmp_path / "none")
+    refused("does not exist", load_stable_diffusion, tmp_path / "none")
     folder = save_tiny_stable_diffusion(tmp_path)
     weights = folder / "vae" / "diffusion_pytorch_model.safetensors"
     whole = weights.read_bytes()
@@ -168,7 +168,7 @@ def test_broken_parts_are_refused(tmp_path):
     weights.write_bytes(whole)
     tensors["conv_in.bias"][0] = float("nan")
     save_file(tensors, folder / "unet" / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
-    refused("not finite, conv_in.bias", load_stable_diffusion, folder)
+    refused("not finite: conv_in.bias", load_stable_diffusion, folder)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_weights_that_are_missing_are_not_made_up(tmp_path, part, file):
             {"model_max_length": 99},
             "99 tokens a prompt and a text encoder for 77",
         ),
-        ("text_encoder/config.json", {"num_hidden_layers": 1}, "which its config knows nothing of"),
+        ("text_encoder/config.json", {"num_hidden_layers": 1}, "not in its config"),
         ("scheduler/scheduler_config.json", {"num_train_timesteps": 10**12}, "1000000000000 timesteps"),
     ],
 )
@@ -213,7 +213,7 @@ def test_parts_that_do_not_fit_together_are_refused(tmp_path, file, changes, sen
 def test_a_scheduler_of_another_kind_is_refused(tmp_path, content):
     folder = save_tiny_stable_diffusion(tmp_path)
     (folder / "scheduler" / "scheduler_config.json").write_text(content)
-    refused("describes no schedule", load_stable_diffusion, folder)
+    refused("does not describe a supported schedule", load_stable_diffusion, folder)
 
 
 def test_a_pickle_beside_the_configuration_does_not_run(tmp_path):

@@ -1,9 +1,15 @@
+import math
+
+import pytest
 import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hw2.concepts.clip import load_clip
-from hw2.concepts.inversion import Inversion, InversionConfig, Progress
+from hw2.concepts.inversion import Inversion
+from hw2.concepts.recipe import InversionConfig
 from hw2.concepts.stable_diffusion import load_stable_diffusion
+from hw2.concepts.training import Progress
 from hw2.concepts.watch import Watcher, clip_scores
 from tests.models.tiny_clip import save_tiny_clip
 
@@ -30,11 +36,27 @@ def test_curves_pictures_and_scores_are_logged(tiny_sd, tmp_path):
     assert b"dog 1.00" in found.Tensors("nearest words/text_summary")[0].tensor_proto.string_val[0]
 
 
-def test_a_concepts_own_images_score_as_near_as_they_are_to_each_other(tmp_path):
+def cosine(a, b):
+    return sum(x * y for x, y in zip(a, b, strict=True)) / math.hypot(*a) / math.hypot(*b)
+
+
+def test_clip_scores_are_means_of_cosines_of_all_image_pairs_and_of_each_image_and_its_own_sentence(tmp_path):
     clip = load_clip(str(save_tiny_clip(tmp_path)))
     g = torch.Generator().manual_seed(0)
-    (image,) = torch.randint(256, (1, 32, 32, 3), generator=g, dtype=torch.uint8).numpy()
-    score, text = clip_scores(clip, [image, image], [image], ["a dog", "a cat"])
-    assert abs(score - 100) < 1e-4
-    assert abs(text - clip_scores(clip, [image, image], [image], ["a cat", "a dog"])[1]) < 1e-6
-    assert abs(text) < clip.logit_scale
+    pictures = torch.randint(256, (5, 32, 32, 3), generator=g, dtype=torch.uint8)
+    pictures[1::2] = pictures[1::2] // 8  # dark ones: random features differ little otherwise
+    drawn, images, sentences = list(pictures[:2].numpy()), list(pictures[2:].numpy()), ["a dog", "the red cat"]
+
+    def features(picture):
+        return clip.image_features(clip.preprocess(Image.fromarray(picture))[None])[0].tolist()
+
+    pairs = [100 * cosine(features(d), features(i)) for d in drawn for i in images]
+    own = [
+        clip.logit_scale * cosine(features(d), clip.text_features([sentence])[0].tolist())
+        for d, sentence in zip(drawn, sentences, strict=True)
+    ]
+    image_score, text_score = clip_scores(clip, drawn, images, sentences)
+    assert image_score == pytest.approx(sum(pairs) / 6, rel=1e-5)
+    assert text_score == pytest.approx(sum(own) / 2, rel=1e-4)
+    assert max(pairs) - min(pairs) > 0.01
+    assert clip_scores(clip, drawn, images, sentences[::-1])[1] != pytest.approx(text_score, rel=1e-3)

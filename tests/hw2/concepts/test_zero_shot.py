@@ -191,9 +191,11 @@ def test_sentences_are_read_in_one_go_each_once(clip, monkeypatch):
 
 def test_names_that_the_model_cannot_tell_apart_are_refused(clip):
     class_features(clip, ["dog", "cat"], ["dog " * 20 + "{object}"])
-    with pytest.raises(InputError, match="reads the sentences of dog and cat as one; shorten them or the template"):
+    with pytest.raises(
+        InputError, match="cannot distinguish the sentences of dog and cat; shorten them or the template"
+    ):
         class_features(clip, ["dog", "cat"], ["dog " * 40 + "{object}"])
-    with pytest.raises(InputError, match="reads the sentences of Dog and dog as one"):
+    with pytest.raises(InputError, match="cannot distinguish the sentences of Dog and dog"):
         class_features(clip, ["Dog", "dog"], ["{object}"])
 
 
@@ -264,15 +266,15 @@ def test_names_keep_their_underscores_and_come_in_order_of_ids(labels):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"", "is no JSON"),
-        (b"{", "is no JSON"),
-        (b"\xff\xfe", "is no JSON"),
-        (b"[" * 100000, "is no JSON"),
-        (b"[]", "holds no JSON object with entries; expected class numbers"),
-        (b'["apple"]', "holds no JSON object"),
-        (b'[{"0": "apple"}]', "holds no JSON object"),
-        (b'"apple"', "holds no JSON object"),
-        (b"{}", "holds no JSON object"),
+        (b"", "is not JSON"),
+        (b"{", "is not JSON"),
+        (b"\xff\xfe", "is not JSON"),
+        (b"[" * 100000, "is not JSON"),
+        (b"[]", "is not a JSON object with entries; expected class numbers"),
+        (b'["apple"]', "is not a JSON object"),
+        (b'[{"0": "apple"}]', "is not a JSON object"),
+        (b'"apple"', "is not a JSON object"),
+        (b"{}", "is not a JSON object"),
         (b'{"0": 3}', "calls class 0 '3'"),
         (b'{"0": null}', "calls class 0 'None'"),
         (b'{"0": {"a": "b"}}', "calls class 0"),
@@ -320,7 +322,7 @@ def test_unusable_images_are_refused(tmp_path, images):
     Image.new("RGB", (60000, 1)).save(thin, "PNG")
     for bad in (b"", b"text", content[:100], content[:-200], huge, g16.getvalue(), gif.getvalue(), thin.getvalue()):
         (tmp_path / "0_1.png").write_bytes(bad)
-        expected = r"0_1\.png (is no readable PNG|claims|has the mode|is 60000x1 pixels)"
+        expected = r"0_1\.png (is not a readable PNG|claims|has the mode|is 60000x1 pixels)"
         with pytest.raises(InputError, match=expected) as error:
             read_pixels(tmp_path / "0_1.png")
         assert "\n" not in str(error.value)
@@ -461,10 +463,10 @@ def test_other_files_are_counted_aloud(tmp_path, run, images):
         (("--images", "nowhere"), "nowhere is not a folder; expected one with images"),
         (("--images", "tests"), "tests has no images called {class id}_{image id}.png"),
         (("--labels", "nowhere.json"), "nowhere.json cannot be read (No such file"),
-        (("--labels", "Makefile"), "Makefile is no JSON"),
-        (("--clip", "nowhere"), "--clip is 'nowhere', which is not there"),
+        (("--labels", "Makefile"), "Makefile is not JSON"),
+        (("--clip", "nowhere"), "'nowhere' is not a CLIP model"),
         (("--clip", "tests"), "tests has no config.json"),
-        (("--clip", "Makefile"), "whose architecture is unknown"),
+        (("--clip", "Makefile"), "of unknown architecture"),
         (("--output", "Makefile"), "Makefile is a file; expected a folder"),
         (("--output", "tests"), "tests already holds other files"),
     ],
@@ -480,17 +482,17 @@ def test_images_that_cannot_be_graded_are_refused_and_leave_nothing(tmp_path, ru
     (tmp_path / "in" / "0_450.png").write_bytes((images / "0_450.png").read_bytes())
     (tmp_path / "in" / "3_1.png").write_bytes((images / "0_450.png").read_bytes())
     found = run(tmp_path / "out", "--images", tmp_path / "in")
-    refused(found, "has 3_1.png, whose class is not in the labels (0 to 12), among 1 such")
+    refused(found, "has 1 image (3_1.png) of a class that is not in the labels (0 to 12)")
     (tmp_path / "in" / "3_1.png").unlink()
     (tmp_path / "in" / "1_1.png").write_bytes(b"broken")
     found = run(tmp_path / "out", "--images", tmp_path / "in")
-    refused(found, "1_1.png is no readable PNG")
+    refused(found, "1_1.png is not a readable PNG")
     assert not (tmp_path / "out").exists()
 
 
 def test_an_overflowing_model_is_refused(tmp_path, run, monkeypatch):
     monkeypatch.setattr(zero_shot, "class_features", lambda *_: torch.full((5, 16), torch.nan, dtype=torch.float64))
-    refused(run(tmp_path / "out"), "came out as NaN or infinity; use another --clip")
+    refused(run(tmp_path / "out"), "came out as NaN or infinity; use another model (--clip)")
     assert not (tmp_path / "out").exists()
 
 

@@ -107,7 +107,7 @@ def test_two_processes_share_the_work_and_give_the_same_files(tmp_path, hw2, opt
     ("option", "sentence"),
     [
         (("--per-digit", 0), "--per-digit is 0; expected 1 or more"),
-        (("--per-digit", 1000), "have room for 999"),
+        (("--per-digit", 1000), "expected at most 999"),
         (("--num-inference-steps", 0), "--num-inference-steps cannot be used"),
         (("--num-inference-steps", 1001), "--num-inference-steps cannot be used"),
         (("--guidance-scale", "nan"), "--guidance-scale is nan"),

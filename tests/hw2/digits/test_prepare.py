@@ -87,7 +87,7 @@ def test_prepared_folders_are_the_homeworks_layout(tmp_path, photographs, monkey
     assert data.digits.tolist() == [i % 10 for i in range(20)] * 2
     assert data.datasets.tolist() == [0] * 20 + [1] * 20
     assert torch.equal(data.images_u8[25], torch.full((3, 28, 28), 5, dtype=torch.uint8))
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="exists already"):
         prepare_digits(tmp_path / "out", photographs, tmp_path / "downloads")
 
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hw2.diffusion.samplers import dpm_solver_pp_2m, last_sample, randn, walk
+from hw2.diffusion.samplers import dpm_solver_pp_2m, randn, walk
 from hw2.diffusion.schedule import timestep_pairs
 from hw2.diffusion.seeding import image_generators
 from hw2.digits.checkpoint import DigitModel, load_digit_model, save_digit_model
@@ -14,7 +14,8 @@ from hw2.digits.figures import REVERSE_STEPS, digit_grid_png, reverse_png
 from hw2.digits.network import NULL_DIGIT, DigitUNet
 from hw2.digits.sample import DigitSampler, digit_to_u8, guided, labels_of, official_names
 from hw2.errors import InputError
-from tests.hw2.test_figures import cell, pixels_of
+from tests.hw2.picture_cells import cell, pixels_of
+from tests.walks import last_sample
 
 NAMES = ["mnistm/0_001.png", "svhn/7_042.png", "svhn/9_050.png", "mnistm/3_002.png", "svhn/0_001.png"]
 

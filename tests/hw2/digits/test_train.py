@@ -21,15 +21,15 @@ from hw2.digits.train import (
     BatchSource,
     TrainConfig,
     diffusion_loss,
-    learning_rate_factor,
     min_snr_weight,
     preset,
     train_digits,
 )
 from hw2.digits.watch import Watcher
 from hw2.errors import InputError
+from hw2.training import learning_rate_factor
 from tests.commands import ROOT, run_in_two_processes
-from tests.conftest import TINY_DIGITS
+from tests.models.tiny_digits import TINY_DIGITS
 
 TINY = TrainConfig(
     num_steps=6, batch_size=8, warmup_steps=2, mixed_precision="no", network=TINY_DIGITS, learning_rate=1e-2
@@ -248,7 +248,7 @@ def test_a_longer_run_goes_on_from_a_shorter_one_before_its_end_begins(data, tmp
         train_digits(data, short, tmp_path / "run", device="cpu", save_every=4, report_every=5, watch=stop)
     resumed = train_digits(data, long, tmp_path / "run", device="cpu", resume=True)
     assert torch.equal(resumed, train_digits(data, long, tmp_path / "long", device="cpu"))
-    with pytest.raises(InputError, match="num_steps, whose end has begun"):
+    with pytest.raises(InputError, match="num_steps, whose decay has begun"):
         train_digits(data, dataclasses.replace(long, num_steps=20), tmp_path / "run", device="cpu", resume=True)
 
 
@@ -269,7 +269,7 @@ def test_an_earlier_run_is_never_overwritten_and_a_missing_one_not_resumed(data,
     with pytest.raises(InputError, match="was trained on other data"):
         train_digits(other, TINY, tmp_path / "run", device="cpu", resume=True)
     torch.save({"network": {}}, tmp_path / "run" / "checkpoint.pt")
-    with pytest.raises(InputError, match="is no checkpoint"):
+    with pytest.raises(InputError, match="is not a checkpoint"):
         train_digits(data, TINY, tmp_path / "run", device="cpu", resume=True)
 
 
@@ -318,7 +318,7 @@ def test_two_processes_have_the_loss_curve_of_one(digits_folder, tmp_path):
 def test_two_processes_refuse_a_batch_that_they_cannot_halve(digits_folder, tmp_path):
     run = run_in_two_processes(*command(digits_folder, tmp_path / "run", "--batch-size", 3))
     assert run.returncode != 0
-    assert "--batch-size is 3; expected a multiple of the 2 processes" in run.stderr
+    assert "the batch size is 3; expected a multiple of 2, for 2 processes" in run.stderr
     assert not (tmp_path / "run" / "checkpoint.pt").exists()
 
 

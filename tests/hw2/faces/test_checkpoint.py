@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 from hw2.errors import InputError
 from hw2.faces.checkpoint import load_face_unet, save_face_unet
 from hw2.faces.network import FaceUNet, FaceUNetConfig
-from tests.conftest import TINY
+from tests.models.tiny_faces import TINY
 
 
 def test_saved_weights_come_back(tmp_path, tiny_network, tiny_checkpoint):
@@ -54,8 +54,8 @@ def test_missing_extra_and_misshapen_keys_are_all_named(tiny_checkpoint):
         load_face_unet(tiny_checkpoint)
     sentence = str(error.value)
     assert str(tiny_checkpoint) in sentence
-    assert "1 of 129 keys are missing: mid1.resblocks.norm1.bias" in sentence
-    assert "1 keys are not the network's: module.extra" in sentence
+    assert "1 of 129 keys is missing: mid1.resblocks.norm1.bias" in sentence
+    assert "1 key is not the network's: module.extra" in sentence
     assert "down1.weight is [8, 1, 3, 3] instead of [8, 3, 3, 3]" in sentence
 
 
@@ -76,7 +76,7 @@ def test_a_long_list_of_keys_is_cut(tiny_checkpoint):
 )
 def test_weights_that_are_no_finite_numbers_are_refused(tiny_checkpoint, bad):
     rewrite(tiny_checkpoint, lambda weights: weights.update({"down1.bias": bad}))
-    with pytest.raises(InputError, match=r"not finite floating numbers: down1\.bias"):
+    with pytest.raises(InputError, match=r"without finite floating numbers: down1\.bias"):
         load_face_unet(tiny_checkpoint)
 
 

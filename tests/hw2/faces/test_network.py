@@ -8,8 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hw2.faces.network import FaceUNet, FaceUNetConfig
 from hw2.faces.sample import batch_invariant
-from tests.conftest import TINY
-from tests.oracles import diffusers_face_unet, random_face_weights
+from tests.models.tiny_faces import TINY, random_face_weights
+from tests.oracles import diffusers_face_unet
 
 CONFIGS = [
     TINY,

@@ -109,7 +109,7 @@ def test_a_full_disk_leaves_no_half_file_and_keeps_the_finished_ones(tmp_path, m
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pathlib.Path.write_bytes", full)
-    with pytest.raises(InputError, match=r"No space left on device; .*; 1 finished files are kept, run the same"):
+    with pytest.raises(InputError, match=r"No space left on device; .*; 1 finished file is kept, run the same"):
         folder.write("b.png", b"BBBB")
     assert sorted(p.name for p in (tmp_path / ".partial").iterdir()) == ["a.png", "lock", "settings"]
     folder.discard_if_empty()
@@ -134,7 +134,7 @@ def other_run(tmp_path):
 @pytest.mark.parametrize(("names", "settings"), [(NAMES, 1), (NAMES, 2), (["c.png"], 1)])
 def test_a_folder_that_another_run_fills_is_left_to_it(tmp_path, other_run, names, settings):
     for _ in range(2):
-        with pytest.raises(InputError, match=r"another run writes to .*out just now; wait until it is done, or choose"):
+        with pytest.raises(InputError, match=r"another run is writing to .*out; wait until it is done, or choose"):
             OutputFolder(tmp_path / "out", names, settings)
     assert sorted(p.name for p in tmp_path.glob("out/.partial/*")) == ["a.png", "lock", "settings"]
 
@@ -158,7 +158,7 @@ def test_a_finished_or_discarded_folder_is_free_and_untouched_by_those_who_had_i
         second = OutputFolder(tmp_path / "out", NAMES, settings=1)
         first.discard_if_empty()
         first.discard()
-        with pytest.raises(InputError, match="another run writes to"):
+        with pytest.raises(InputError, match="another run is writing to"):
             OutputFolder(tmp_path / "out", NAMES, settings=1)
         second.discard()
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == NAMES
@@ -207,7 +207,7 @@ def test_a_file_system_without_locks_is_written_to(tmp_path, monkeypatch):
 
 def test_a_folder_in_the_place_of_a_file_is_refused_before_the_work(tmp_path):
     (tmp_path / "b.png").mkdir()
-    with pytest.raises(InputError, match=r"b\.png is a folder where a file must go"):
+    with pytest.raises(InputError, match=r"b\.png is a folder, but a file of that name must be written"):
         OutputFolder(tmp_path, NAMES, settings=1)
 
 
@@ -217,7 +217,7 @@ def test_write_file_follows_a_link_and_refuses_a_pipe(tmp_path):
     assert (tmp_path / "link.png").is_symlink()
     assert (tmp_path / "real.png").read_bytes() == b"x"
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(InputError, match=r"pipe\.png is no file"):
+    with pytest.raises(InputError, match=r"pipe\.png is not a file"):
         write_file(tmp_path / "pipe.png", b"x")
 
 

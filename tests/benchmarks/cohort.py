@@ -1,29 +1,31 @@
-"""A class of trivial submissions, every tenth hostile and every tenth broken: what grading costs beside their scripts.
+"""What grading a class costs besides the submissions' own scripts: `python -m tests.benchmarks cohort`.
 
-`python -m tests.benchmarks.bench_cohort [SUBMISSIONS [WORKERS]]`, 200 and 2 by default: Problems 1 and 2, our judges.
+The submissions are trivial: one of ten is hostile and one of ten is broken. The embedded judges grade Problems 1 and 2.
 """
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 import statistics
-import sys
 import tempfile
 import threading
 import time
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from grading.cohort.cohort import _grader, find_submissions, grade_all, ray_engine
+from grading.cohort.find import find_submissions
+from grading.cohort.ray_engine import ray_engine
 from grading.cohort.screen import Screen
+from grading.cohort.workers import Grades, grade_all
 from grading.core.results import SubmissionResult
-from grading.reports.class_page import class_page, scores_csv
+from grading.reports.class_page import class_page
+from grading.reports.scores_csv import scores_csv
 from grading.sandbox.run import Limits
 from grading.submission.assignment import Assignment
 from tests.commands import ROOT
@@ -45,11 +47,11 @@ GOOD = {
 }
 
 LIMITS = Limits(seconds=3.0, memory_bytes=2**30, processes=128, space_bytes=2**27, files=5000, file_bytes=2**26)
-"""Attacks use up all that they may."""
+"""Small, because attacks use up all that they are allowed."""
 
 
 def make_class(folder: Path, count: int) -> None:
-    """Names say what each submission is."""
+    """Write `count` submissions; the name of each says its kind."""
     for i in range(count):
         if i % 10 == 3:
             attack = ATTACKS[i // 10 % len(ATTACKS)]
@@ -68,7 +70,7 @@ def make_class(folder: Path, count: int) -> None:
 
 
 def memory(pid: int) -> int:
-    """Bytes of a process that are in memory."""
+    """Bytes of memory that a process occupies; 0 if it has ended."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
@@ -76,7 +78,7 @@ def memory(pid: int) -> int:
 
 
 def workers_memory() -> int:
-    """Of all that calls itself a worker of ours."""
+    """Bytes of memory that all Ray workers on this machine occupy together."""
     found = 0
     for title in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -88,7 +90,7 @@ def workers_memory() -> int:
 
 
 class Measured(Screen):
-    """Notes what each submission took, and memory each second."""
+    """A screen that also records the seconds of each submission, and the memory in use once a second."""
 
     def __enter__(self) -> Measured:
         super().__enter__()
@@ -103,30 +105,41 @@ class Measured(Screen):
         super().__exit__(None, None, None)
 
     def watch(self) -> None:
+        """Record (submissions finished, bytes of this process, bytes of the workers) every second until the end."""
         while not self.over.wait(1):
             self.samples.append((len(self.took), memory(os.getpid()), workers_memory()))
 
     def finished(self, result: SubmissionResult, seconds: float) -> None:
+        """Record the seconds of a submission as its line is shown."""
         self.took[result.submission] = seconds
         super().finished(result, seconds)
 
 
-def main(count: int, workers: int) -> None:
+def bench_cohort(count: int, workers: int) -> None:
+    """Grade a class of `count` submissions with Ray and print what it took."""
     root = Path(tempfile.mkdtemp(prefix="bench-"))
     try:
         make_class(root / "in", count)
         assignment = Assignment(
-            DATA, unet=ROOT / "hw2" / "models" / "face_unet.safetensors", problems=(1, 2), limits=LIMITS
+            DATA, unet=ROOT / "hw2" / "models" / "face_unet.safetensors", problems="1,2", limits=asdict(LIMITS)
         )
+
+        def build_grader() -> Grades:
+            from grading.submission.grader import Grader  # in the worker: this process needs no torch
+
+            return Grader(assignment)
+
         submissions, _ = find_submissions(root / "in", root / "out", {})
         start = time.perf_counter()
         with Measured(count, Console(stderr=True)) as screen, ray_engine("", workers) as engine:
             ready = time.perf_counter()
-            results = grade_all(submissions, functools.partial(_grader, assignment), engine, screen)
+            results = grade_all(submissions, build_grader, engine, screen)
             done = time.perf_counter()
         pages = time.perf_counter()
-        size = len(class_page(results)) + len(scores_csv(results))
-        report(screen, results)
+        size = len(class_page(results, assignment.edition)) + len(scores_csv(results))
+        print_outcomes(results)
+        print_seconds(screen, results)
+        print_memory(screen)
         print(f"Ray up in {ready - start:.1f} s, all graded in {done - ready:.1f} s with {workers} workers,")
         print(f"class page and scores ({size / 2**20:.1f} MiB) in {time.perf_counter() - pages:.1f} s")
         assert [result.submission for result in results] == [submission.name for submission in submissions]
@@ -134,8 +147,8 @@ def main(count: int, workers: int) -> None:
         shutil.rmtree(root)
 
 
-def report(screen: Measured, results: list[SubmissionResult]) -> None:
-    """All figures as tables."""
+def print_outcomes(results: list[SubmissionResult]) -> None:
+    """How many submissions of each kind ended how, and the reasons of all errors."""
     outcomes = Counter((result.submission.split("-")[1], result.status) for result in results)
     table = Table("kind", "outcome", "submissions", title="outcomes")
     for (kind, status), number in sorted(outcomes.items()):
@@ -147,6 +160,9 @@ def report(screen: Measured, results: list[SubmissionResult]) -> None:
             lines = [line.message for line in result.lines if line.status == "error"]
             console.print(result.submission, lines, [check.message for check in result.warnings], markup=False)
 
+
+def print_seconds(screen: Measured, results: list[SubmissionResult]) -> None:
+    """For each kind of submission, the seconds that grading one takes besides its own scripts."""
     table = Table("kind", "median", "90 %", "most", title="seconds beside a submission's own scripts")
     beside: dict[str, list[float]] = {}
     for result in results:
@@ -157,15 +173,13 @@ def report(screen: Measured, results: list[SubmissionResult]) -> None:
         table.add_row(
             kind, f"{statistics.median(values):.2f}", f"{ordered[int(len(ordered) * 0.9)]:.2f}", f"{ordered[-1]:.2f}"
         )
-    console.print(table)
+    Console().print(table)
 
+
+def print_memory(screen: Measured) -> None:
+    """Memory at ten moments of the run."""
     table = Table("finished", "driver MiB", "workers MiB", title="memory")
     for index in range(10):
         finished, driver, workers = screen.samples[index * (len(screen.samples) - 1) // 9]
         table.add_row(str(finished), f"{driver / 2**20:.0f}", f"{workers / 2**20:.0f}")
-    console.print(table)
-
-
-if __name__ == "__main__":
-    given = [int(text) for text in sys.argv[1:]]
-    main(*(given + [200, 2][len(given) :]))
+    Console().print(table)

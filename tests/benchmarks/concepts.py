@@ -1,36 +1,37 @@
-"""Problem 3's part of `make bench`: CLIP grading beside the official procedure, Stable Diffusion at its real size."""
+"""Benchmarks of Problem 3: CLIP grading beside the official procedure, Stable Diffusion at its real size."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import tempfile
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from rich.table import Table
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from transformers.utils import logging as transformers_logging
 
+from grading.homeworks.fall2024 import CONCEPTS as PROBLEM
 from grading.judges.clip import load_clip
-from grading.problems.concepts import Concept, grade_concepts
+from grading.problems.prompt_scores import grade_concepts
+from grading.problems.prompts import Concept
+from hw2.concepts.generate import ConceptSampler
 from hw2.concepts.single_file import SingleFileConfig, sd_v1_tokenizer
-from tests.benchmarks.bench import DEVICE, matmul_rate, seconds
+from tests.benchmarks.measure import DEVICE, matmul_rate, operations, seconds, seconds_and_gib
 
 PROMPTS = ["A dog shepherd on a hilltop with Mount Fuji in the background.", "A dog perched on a park bench."]
 CONCEPTS = ["0", "1"]
 STEPS, PICTURES = 25, 100
-"""Of DPM-Solver++, and the homework's four prompts of 25."""
+"""Steps of DPM-Solver++, and pictures of the homework: 25 for each of four prompts."""
 
 
 def vit_b_32(folder: Path) -> Path:
-    """CLIP ViT-B/32 of random weights, saved as the official one is."""
+    """Save a CLIP ViT-B/32 of random weights in the layout of the official one; return its folder."""
     CLIPModel(CLIPConfig()).save_pretrained(folder)
     sd_v1_tokenizer().save_pretrained(folder)
     preprocessor = {
@@ -43,6 +44,7 @@ def vit_b_32(folder: Path) -> Path:
 
 
 def opened(folder: Path) -> list[Image.Image]:
+    """All images of a folder in RGB, sorted by name."""
     images = []
     for path in sorted(folder.iterdir()):
         with Image.open(path) as image:
@@ -52,9 +54,9 @@ def opened(folder: Path) -> list[Image.Image]:
 
 @torch.no_grad()
 def official_procedure(clip: Path, output: Path, references: Path) -> None:
-    """What the official scripts do.
+    """Do what the two official scripts do.
 
-    Both read and encode the images of a prompt and load the model for them; one also encodes every reference anew.
+    For each prompt, both load the model, read the images and encode them; one also encodes every reference anew.
     """
     for concept, index in itertools.product(CONCEPTS, range(len(PROMPTS))):
         for script in ("image", "text"):
@@ -72,7 +74,7 @@ def official_procedure(clip: Path, output: Path, references: Path) -> None:
 
 
 def bench_clip_grading(table: Table) -> None:
-    """The homework's public case scored both ways; the time of a cold start is in neither."""
+    """Score the homework's public case both ways; neither time includes a cold start."""
     transformers_logging.disable_progress_bar()
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as name:
@@ -87,7 +89,7 @@ def bench_clip_grading(table: Table) -> None:
         concepts = {concept: Concept("dog", PROMPTS, [(0.0, 0.0)] * 2) for concept in CONCEPTS}
 
         def ours() -> None:
-            grade_concepts(folder / "out", concepts, folder / "references", load_clip(str(clip)))
+            grade_concepts(folder / "out", concepts, folder / "references", load_clip(str(clip)), PROBLEM.rules)
 
         ours_s, theirs_s = seconds(
             ours, lambda: official_procedure(clip, folder / "out", folder / "references"), rounds=1
@@ -100,15 +102,8 @@ def bench_clip_grading(table: Table) -> None:
     )
 
 
-def operations(call: Callable[[], object]) -> int:
-    """Multiplications and additions of a call; on the meta device it computes nothing."""
-    with FlopCounterMode(display=False) as counter:
-        call()
-    return counter.get_total_flops()
-
-
 def bench_stable_diffusion(table: Table) -> None:
-    """What v1.4 costs on paper, and on a GPU what it takes with random weights of its size."""
+    """The operations that v1.4 needs; on a GPU also the time and memory that random weights of its size take."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
     config = SingleFileConfig()
@@ -125,23 +120,31 @@ def bench_stable_diffusion(table: Table) -> None:
         f"{whole / 1e12 / 900:.1f} TFLOP/s finish it in 15 minutes",
     )
     if DEVICE == "cuda":
-        from tests.models.sd_v1_random import random_sd_v1
+        bench_pictures(table, whole / PICTURES)
 
-        for dtype in (torch.float16, torch.bfloat16):
-            sampler = random_sd_v1(dtype)
-            names = {f"{i}": "a dog" for i in range(25)}
-            list(sampler.sample(dict(list(names.items())[: sampler.batch_size])))
-            torch.cuda.reset_peak_memory_stats()
-            start = time.perf_counter()
-            list(sampler.sample(names))
-            elapsed, peak = time.perf_counter() - start, torch.cuda.max_memory_allocated() / 2**30
-            floor = whole / PICTURES * 25 / matmul_rate(dtype)
-            table.add_row(
-                f"25 pictures of 512x512, batches of {sampler.batch_size}, {dtype}, random weights",
-                f"{elapsed:.1f} s, peak {peak:.2f} GiB",
-                f"floor {floor:.1f} s",
-                f"{floor / elapsed:.0%} of the floor's rate",
-            )
+
+def bench_pictures(table: Table, needed: float) -> None:
+    """25 pictures on a GPU with random weights of v1.4's size; each needs `needed` operations."""
+    from tests.models.sd_v1_random import random_sd_v1
+
+    for dtype in (torch.float16, torch.bfloat16):
+        sampler = random_sd_v1(dtype)
+        names = {f"{i}": "a dog" for i in range(25)}
+        list(sampler.sample(dict(list(names.items())[: sampler.batch_size])))
+        elapsed, peak = seconds_and_gib(partial(_draw, sampler, names))
+        floor = needed * 25 / matmul_rate(dtype)
+        table.add_row(
+            f"25 pictures of 512x512, batches of {sampler.batch_size}, {dtype}, random weights",
+            f"{elapsed:.1f} s, peak {peak:.2f} GiB",
+            f"floor {floor:.1f} s",
+            f"{floor / elapsed:.0%} of the floor's rate",
+        )
+
+
+def _draw(sampler: ConceptSampler, names: dict[str, str]) -> None:
+    """Draw every picture and keep none."""
+    for _ in sampler.sample(names):
+        pass
 
 
 def bench_concepts(table: Table) -> None:

@@ -1,4 +1,4 @@
-"""Problem 1's part of `make bench`: training and sampling, beside their floors and rivals."""
+"""Benchmarks of Problem 1: training and sampling, beside their floors and rivals."""
 
 from __future__ import annotations
 
@@ -14,31 +14,25 @@ import torch
 from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 from grading.judges.classifiers import choose_digit_judge
-from hw2.digits.checkpoint import DigitModel, load_digit_model
+from grading.judges.protocols import DigitJudge
+from hw2.digits.checkpoint import load_digit_model
 from hw2.digits.data import DigitImages, load_digits
 from hw2.digits.network import DigitUNet
 from hw2.digits.sample import DigitSampler, digit_to_u8, official_names
 from hw2.digits.train import BatchSource, Progress, diffusion_loss, preset, train_digits
-from tests.benchmarks.bench import DEVICE, ROOT, matmul_rate, seconds
+from tests.benchmarks.measure import DEVICE, matmul_rate, operations, seconds
+from tests.commands import ROOT
 
 BATCH_SIZE = 512 if DEVICE == "cuda" else 64
 MODEL = ROOT / "hw2" / "models" / "digit_unet.safetensors"
 COMPARED = 2
-"""Digits of each label and data set that are drawn both ways; 1000-step DDPM takes minutes for these."""
-
-
-def operations(network: Callable[..., object], *inputs: Tensor) -> int:
-    """Multiplications and additions of one forward pass for one image."""
-    with FlopCounterMode(display=False) as counter:
-        network(*inputs)
-    return counter.get_total_flops() // len(inputs[0])
+"""Digits of each label and data set that both samplers draw; DDPM with 1000 steps takes minutes for these."""
 
 
 def our_step() -> tuple[Callable[[], None], int]:
-    """(one training step as `hw2 digits train` takes it, operations of one forward pass)."""
+    """(one training step of `hw2 digits train`, operations of one forward pass for one image)."""
     g = torch.Generator().manual_seed(0)
     digits = torch.arange(1000) % 10
     images = torch.randint(256, (1000, 3, 28, 28), dtype=torch.uint8, generator=g)
@@ -48,7 +42,7 @@ def our_step() -> tuple[Callable[[], None], int]:
     network = DigitUNet(config.network).to(DEVICE)
     trained: nn.Module = network
     if DEVICE == "cuda":
-        trained = torch.compile(network.to(memory_format=torch.channels_last))  # type: ignore[assignment,call-overload]
+        trained = torch.compile(network.to(memory_format=torch.channels_last))  # type: ignore[assignment]
     optimizer = torch.optim.AdamW(network.parameters(), fused=True)
     average = [value.clone() for value in network.state_dict().values()]
 
@@ -60,11 +54,12 @@ def our_step() -> tuple[Callable[[], None], int]:
         torch._foreach_lerp_(average, list(network.state_dict().values()), 0.001)
 
     batch = source.batch(0)
-    return step, operations(network, batch.images_pm1, batch.timesteps, batch.digits, batch.datasets)
+    inputs = batch.images_pm1, batch.timesteps, batch.digits, batch.datasets
+    return step, operations(lambda: network(*inputs)) // len(batch.images_pm1)
 
 
 def plain_step(network: nn.Module, loss: Callable[[Tensor], Tensor]) -> Callable[[], None]:
-    """One step of the loop that tutorials show: float32, AdamW."""
+    """One step of the training loop that tutorials show: float32, AdamW."""
     optimizer = torch.optim.AdamW(network.parameters())
     images = torch.rand(BATCH_SIZE, 3, 28, 28, device=DEVICE) * 2 - 1
 
@@ -77,11 +72,11 @@ def plain_step(network: nn.Module, loss: Callable[[Tensor], Tensor]) -> Callable
 
 
 def diffusers_rival(wanted: int) -> tuple[str, Callable[[], None], int]:
-    """diffusers' UNet2DModel, as wide as makes it cost about `wanted` operations."""
+    """diffusers' UNet2DModel, of the width at which it needs about `wanted` operations for an image."""
     from diffusers import UNet2DModel
 
     def build(width: int) -> nn.Module:
-        return UNet2DModel(
+        network: nn.Module = UNet2DModel(
             sample_size=28,
             in_channels=3,
             out_channels=3,
@@ -92,13 +87,14 @@ def diffusers_rival(wanted: int) -> tuple[str, Callable[[], None], int]:
             norm_num_groups=8,
             num_class_embeds=33,
             attention_head_dim=8,
-        ).to(DEVICE)
+        )
+        return network.to(DEVICE)
 
     def labels(count: int) -> tuple[Tensor, Tensor]:
         return torch.randint(1000, (count,), device=DEVICE), torch.randint(33, (count,), device=DEVICE)
 
     def count(network: nn.Module) -> int:
-        return operations(lambda x: network(x, *labels(1)), torch.randn(1, 3, 28, 28, device=DEVICE))
+        return operations(lambda: network(torch.randn(1, 3, 28, 28, device=DEVICE), *labels(1)))
 
     network = min((build(width) for width in (8, 16, 24, 32, 40, 48)), key=lambda n: abs(count(n) - wanted))
 
@@ -110,14 +106,15 @@ def diffusers_rival(wanted: int) -> tuple[str, Callable[[], None], int]:
 
 
 def lucidrains_rival(wanted: int) -> tuple[str, Callable[[], None], int]:
-    """The U-Net and the loss of the package denoising-diffusion-pytorch, likewise."""
+    """The U-Net and the loss of the package denoising-diffusion-pytorch, at about `wanted` operations for an image."""
     from denoising_diffusion_pytorch import GaussianDiffusion, Unet
 
     def build(width: int) -> nn.Module:
-        return Unet(dim=width, dim_mults=(1, 2), channels=3, flash_attn=False).to(DEVICE)
+        network: nn.Module = Unet(dim=width, dim_mults=(1, 2), channels=3, flash_attn=False)
+        return network.to(DEVICE)
 
     def count(network: nn.Module) -> int:
-        return operations(lambda x: network(x, torch.zeros(1, device=DEVICE)), torch.randn(1, 3, 28, 28, device=DEVICE))
+        return operations(lambda: network(torch.randn(1, 3, 28, 28, device=DEVICE), torch.zeros(1, device=DEVICE)))
 
     network = min((build(width) for width in (8, 16, 24, 32, 40, 48)), key=lambda n: abs(count(n) - wanted))
     diffusion = GaussianDiffusion(network, image_size=28, timesteps=1000).to(DEVICE)
@@ -125,13 +122,13 @@ def lucidrains_rival(wanted: int) -> tuple[str, Callable[[], None], int]:
 
 
 def bench_training(table: Table) -> None:
-    """Images per second in training, ours against the rivals at about equal operations for an image."""
+    """Images per second in training: ours and the rivals', at about equal operations for an image."""
     rate = matmul_rate(torch.float32)
     fast = matmul_rate(torch.bfloat16)
     step, ours = our_step()
     rivals = [diffusers_rival(ours), lucidrains_rival(ours)]
     times = seconds(step, *(rival for _, rival, _ in rivals), rounds=10 if DEVICE == "cuda" else 3)
-    achieved = 3 * ours * BATCH_SIZE / times[0]  # the way back costs twice the way there
+    achieved = 3 * ours * BATCH_SIZE / times[0]  # the backward pass costs twice the forward pass
     table.add_row(
         f"DigitUNet training step, batch {BATCH_SIZE}, bfloat16",
         f"{BATCH_SIZE / times[0]:.0f} images/s = {achieved / 1e9:.0f} GFLOP/s ({ours / 1e6:.0f} MFLOP forward)",
@@ -148,26 +145,20 @@ def bench_training(table: Table) -> None:
 
 
 def bench_sampling(table: Table) -> None:
-    """The default sampler against 1000-step DDPM with the same network: network evaluations, time, accuracy."""
+    """The default sampler and DDPM with 1000 steps on the same network: network evaluations, time, accuracy."""
     names = official_names(COMPARED)
     model = load_digit_model(MODEL, device=DEVICE)
-    judges = {dataset: choose_digit_judge(dataset, "embedded") for dataset in ("mnistm", "svhn")}
-    figures = {}
-    for sampler, steps in (("dpm++", None), ("ddpm", 1000)):
-        drawing = DigitSampler(
-            model, sampler, device=DEVICE, **({} if steps is None else {"num_inference_steps": steps})
-        )
-        if steps is None:
-            list(drawing.sample(names[:2]))
+    judges = embedded_judges("cpu")
+    quick = DigitSampler(model, device=DEVICE)
+    slow = DigitSampler(model, "ddpm", device=DEVICE, num_inference_steps=1000)
+    list(quick.sample(names[:2]))  # warm up
+    figures = []
+    for sampler in (quick, slow):
         start = time.perf_counter()
-        drawn = dict(drawing.sample(names))
+        drawn = dict(sampler.sample(names))
         elapsed = time.perf_counter() - start
-        right = [
-            judges[name.split("/")[0]].look([digit_to_u8(digit)]).digits[0] == int(name.split("/")[1][0])
-            for name, digit in drawn.items()
-        ]
-        figures[sampler] = drawing.num_inference_steps, elapsed, sum(right) / len(right)
-    (few, fast_s, fast_right), (many, slow_s, slow_right) = figures["dpm++"], figures["ddpm"]
+        figures.append((sampler.num_inference_steps, elapsed, accuracy(judges, drawn)))
+    (few, fast_s, fast_right), (many, slow_s, slow_right) = figures
     table.add_row(
         f"{len(names)} digits by DPM-Solver++ 2M, {few} steps, float32",
         f"{fast_s:.1f} s, embedded judges {fast_right:.1%}",
@@ -176,26 +167,36 @@ def bench_sampling(table: Table) -> None:
     )
 
 
+def embedded_judges(device: str) -> dict[str, DigitJudge]:
+    """The embedded judge of each data set."""
+    return {dataset: choose_digit_judge(dataset, "embedded", device) for dataset in ("mnistm", "svhn")}
+
+
+def accuracy(judges: dict[str, DigitJudge], drawn: dict[str, Tensor]) -> float:
+    """Share of drawn digits, by official name, that the judge of their data set reads right."""
+    right = [
+        judges[name.split("/")[0]].predict([digit_to_u8(digit)]).digits[0] == int(name.split("/")[1][0])
+        for name, digit in drawn.items()
+    ]
+    return float(sum(right) / len(right))
+
+
 def bench_time_to_accuracy(table: Table, data: Path) -> None:
-    """Training time from scratch until 200 digits of each data set are read at 95 % and 98 % (sampling not counted)."""
+    """Time of a training from scratch until the judges read 95 % and 98 % of 200 digits of each data set.
+
+    Sampling and reading are not counted.
+    """
     reached: dict[float, float] = {}
     state = {"spent": 0.0, "since": time.perf_counter()}
-    judges = {dataset: choose_digit_judge(dataset, "embedded", DEVICE) for dataset in ("mnistm", "svhn")}
-
-    def accuracy(model: DigitModel) -> float:
-        drawn = dict(DigitSampler(model, device=DEVICE).sample(official_names(20)))
-        right = [
-            judges[name.split("/")[0]].look([digit_to_u8(digit)]).digits[0] == int(name.split("/")[1][0])
-            for name, digit in drawn.items()
-        ]
-        return sum(right) / len(right)
+    judges = embedded_judges(DEVICE)
 
     class ReachedError(Exception):
-        pass
+        """Both accuracies are reached; stops the training."""
 
     def watch(progress: Progress) -> None:
         state["spent"] += time.perf_counter() - state["since"]
-        share = accuracy(progress.model())
+        drawn = dict(DigitSampler(progress.model(), device=DEVICE).sample(official_names(20)))
+        share = accuracy(judges, drawn)
         for goal in (0.95, 0.98):
             if share >= goal:
                 reached.setdefault(goal, state["spent"])
@@ -211,7 +212,7 @@ def bench_time_to_accuracy(table: Table, data: Path) -> None:
 
 
 def bench_digits(table: Table) -> None:
-    """All rows of Problem 1. Time to accuracy needs a CUDA device and HW2_DATA, the homework's hw2_data folder."""
+    """All rows of Problem 1. Time to accuracy needs a CUDA device, and HW2_DATA set to the folder hw2_data."""
     bench_training(table)
     with torch.inference_mode():
         bench_sampling(table)

@@ -1,0 +1,94 @@
+"""The options of an assignment on the command line, in a file, or both: the fields of `Assignment`."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from grading.cli.assignment_file import read_assignment_file
+from grading.core.errors import GradingError
+from grading.submission.assignment import OPTIONS, Assignment
+
+FileOption = Annotated[
+    Path | None,
+    typer.Option("--assignment", help="TOML file with these options; options on the command line override it."),
+]
+PublicOnlyOption = Annotated[
+    bool, typer.Option("--public-only", help="Grade no private part, whatever the assignment file says.")
+]
+
+MakeAssignment = Callable[[], Assignment]
+"""Makes the assignment that a command was asked for. Raises GradingError where file and flags make none."""
+
+
+def takes_assignment(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command whose first parameter is a `MakeAssignment` the options of an assignment in its place."""
+    hints = get_type_hints(Assignment, include_extras=True)
+    own = inspect.signature(command, eval_str=True).parameters
+    (maker, *others) = own.values()
+    arguments = [each for each in others if each.default is inspect.Parameter.empty]
+    after = [each for each in others if each.default is not inspect.Parameter.empty]
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    file = [
+        inspect.Parameter("assignment_file", keyword, default=None, annotation=FileOption),
+        inspect.Parameter("public_only", keyword, default=False, annotation=PublicOnlyOption),
+    ]
+    options = [
+        inspect.Parameter(name, keyword, default=_default(name), annotation=_annotation(name, hints[name]))
+        for name in OPTIONS
+    ]
+
+    @functools.wraps(command)
+    def run(context: typer.Context, **values: Any) -> None:
+        flags = {name: values[name] for name in OPTIONS if _is_typed(context, name)}
+        path, public_only = values.pop("assignment_file"), values.pop("public_only")
+        make = functools.partial(make_assignment, path, flags, public_only)
+        command(**{maker.name: make}, **{name: value for name, value in values.items() if name in own})
+
+    context = [inspect.Parameter("context", keyword, annotation=typer.Context)]
+    parameters = [each.replace(kind=keyword) for each in (*context, *arguments, *file, *options, *after)]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    return run
+
+
+def make_assignment(path: Path | None, flags: Mapping[str, Any], public_only: bool = False) -> Assignment:
+    """The assignment of a file, if any, and of the flags that were typed, which override it.
+
+    Raises GradingError if the file is invalid, nothing names the data, or --public-only contradicts --private.
+    """
+    if public_only and "private" in flags:
+        raise GradingError("--public-only and --private contradict each other; remove one of them")
+    said = read_assignment_file(path) if path else {}
+    values = {**said, **flags}
+    if public_only:
+        values["private"] = None
+    if "data" not in values:
+        raise GradingError('no data is named; add --data FOLDER, or --assignment FILE with a line data = "FOLDER"')
+    source = {"file": {key: _plain(value) for key, value in said.items()}} if path else {}
+    source["flags"] = {key: _plain(value) for key, value in flags.items()}
+    return Assignment(**values, source=source)
+
+
+def _is_typed(context: typer.Context, name: str) -> bool:
+    """Whether an option stood on the command line."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
+
+
+def _default(name: str) -> Any:
+    return None if name == "data" else Assignment.__dataclass_fields__[name].default
+
+
+def _annotation(name: str, hint: Any) -> Any:
+    """Data can come from the file, so that no command needs its flag."""
+    return Annotated[Path | None, OPTIONS[name]] if name == "data" else hint
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value

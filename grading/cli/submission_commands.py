@@ -1,0 +1,96 @@
+"""The commands that run and grade whole submissions, one or a class."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from grading.cli.assignment_file import commented_file
+from grading.cli.deliver import deliver_submission, graded, write_text
+from grading.cli.options import MakeAssignment, takes_assignment
+from grading.cli.problem_commands import JsonOption
+from grading.core.errors import GradingError
+from grading.core.results import Check, SubmissionResult
+from grading.core.text import counted, printable
+from grading.points.staff import StaffEntry, read_staff_file
+from grading.reports.terminal import stdout_console
+
+OutputOption = Annotated[Path, typer.Option(help="Folder for outputs, results and reports. Run again to resume.")]
+
+
+@takes_assignment
+def submission(
+    make_assignment: MakeAssignment,
+    submission_dir: Annotated[Path, typer.Argument(help="Folder with hw2_1.sh, hw2_2.sh, hw2_3.sh.")],
+    output: OutputOption,
+    late_days: Annotated[int, typer.Option(help="Days late after the free days.", min=0)] = 0,
+    staff_fixed: Annotated[bool, typer.Option("--staff-fixed", help="Staff had to fix the code.")] = False,
+    json: JsonOption = "",
+) -> None:
+    """A whole submission: run its scripts in a sandbox, score what they make, write the reports."""
+
+    def grade() -> SubmissionResult:
+        from grading.submission.grader import Grader
+
+        assignment = make_assignment()
+        entry = StaffEntry()
+        if assignment.staff:
+            staff = read_staff_file(assignment.staff, assignment.edition)
+            entry = staff.get(submission_dir.resolve().name, entry)
+        if late_days or staff_fixed:
+            entry = StaffEntry(entry.report, late_days or entry.late_days, staff_fixed or entry.staff_fixed)
+        with Console(stderr=True).status("preparing") as status:
+            return Grader(assignment).grade(submission_dir, output, entry, status.update)
+
+    def failed(check: Check) -> SubmissionResult:
+        return SubmissionResult(printable(submission_dir.name), "error", 0, 0, 0, warnings=[check])
+
+    deliver_submission(graded(grade, json, failed), json)
+
+
+@takes_assignment
+def cohort(
+    make_assignment: MakeAssignment,
+    submissions: Annotated[Path, typer.Argument(help="Folder with one folder for each submission.")],
+    output: OutputOption,
+    workers: Annotated[
+        int | None, typer.Option(help="Submissions at a time. (default: one for each GPU, or one)", min=1)
+    ] = None,
+    address: Annotated[
+        str, typer.Option(help="Address of a Ray cluster: auto, or HOST:PORT. (default: this machine)")
+    ] = "",
+) -> None:
+    """A whole class. Exit status: 0 all graded, whatever their points, 2 something could not be checked."""
+
+    def grade() -> list[SubmissionResult]:
+        from grading.cohort.cohort import grade_cohort
+
+        assignment = make_assignment()
+        staff = read_staff_file(assignment.staff, assignment.edition) if assignment.staff else {}
+        return grade_cohort(submissions, assignment, output, staff, workers, address)
+
+    results = graded(grade)
+    counts = Counter(result.status for result in results)
+    unchecked = f"; {counts['error']} could not be checked completely: grade again" if counts["error"] else ""
+    console = stdout_console()
+    console.print(f"{counted(len(results), 'submission')} graded, {counts['pass']} with full points{unchecked}.")
+    console.print(printable(f"{output / 'index.html'} and {output / 'scores.csv'}"))
+    raise typer.Exit(2 if counts["error"] else 0)
+
+
+def init(
+    file: Annotated[Path, typer.Argument(help="TOML file to write.")] = Path("hw2.toml"),
+) -> None:
+    """Write a commented assignment file, for --assignment."""
+
+    def make() -> None:
+        if file.exists() or file.is_symlink():
+            raise GradingError(f"{printable(str(file))} is there already; name another file, or remove it")
+        write_text(file, commented_file())
+
+    graded(make)
+    stdout_console().print(printable(f"{file} is written; set its paths, then use it with --assignment {file}."))

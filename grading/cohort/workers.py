@@ -1,0 +1,189 @@
+"""Workers: each grades one submission at a time, in a process of its own, on this machine or on another."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from grading.cohort.find import Submission
+from grading.cohort.ray_engine import Engine, ray_reason
+from grading.cohort.screen import Running, Screen
+from grading.core.errors import GradingError, failure_sentence
+from grading.core.results import Check, SubmissionResult
+from grading.core.text import counted
+from grading.files.storage import locked
+from grading.points.staff import StaffEntry
+
+MAX_TRIES = 3
+"""Workers that may die over one submission, and in a row before they can begin."""
+
+LOCK_WAIT = 60.0
+"""Seconds to wait for a folder in which a worker of an earlier call, or of a lost machine, is still at work."""
+
+LOOK = 0.5
+"""Seconds between two looks at the workers."""
+
+
+class Grades(Protocol):
+    """What a worker needs; a `Grader` can do it."""
+
+    def grade(self, source: Path, folder: Path, staff: StaffEntry, on_stage: Callable[[str], None]) -> SubmissionResult:
+        """As `Grader.grade`."""
+
+
+class Worker:
+    """Lives in a process of its own, somewhere; its grader, with the judges, is made once."""
+
+    def __init__(self, make_grader: Callable[[], Grades]) -> None:
+        self.make_grader = make_grader
+
+    def prepare(self) -> str:
+        """Why there will be no grader; "" if there is one."""
+        try:
+            self.grader = self.make_grader()
+        except Exception as error:
+            return failure_sentence(error)
+        return ""
+
+    def grade(self, submission: Submission) -> SubmissionResult:
+        """Without the hashes of its files: a class's would not fit into memory, and they are in its folder."""
+        try:
+            with locked(submission.folder, LOCK_WAIT):
+                pass
+            on_stage = functools.partial(_tell_stage, submission.folder)
+            result = self.grader.grade(submission.source, submission.folder, submission.staff, on_stage)
+        except Exception as error:
+            return ungraded(submission.name, failure_sentence(error))
+        finally:
+            with suppress(OSError):
+                _stage_file(submission.folder).unlink(missing_ok=True)
+        stages = [replace(stage, files={}) for stage in result.stages]
+        return replace(result, submission=submission.name, stages=stages)
+
+
+def grade_all(
+    submissions: Sequence[Submission], make_grader: Callable[[], Grades], engine: Engine, screen: Screen
+) -> list[SubmissionResult]:
+    """One result for each submission, in the same order. make_grader: runs in each worker, once.
+
+    Raises GradingError if a worker says that it cannot grade at all, or MAX_TRIES in a row die before they can begin.
+    """
+    shift = _Shift(submissions, make_grader, engine, screen)
+    try:
+        shift.work()
+    finally:
+        shift.end()
+    return [shift.results[submission.name] for submission in submissions]
+
+
+class _Shift:
+    """One call of `grade_all`. Workers are preparing, idle or running; the keys are what Ray will tell of."""
+
+    def __init__(
+        self, submissions: Sequence[Submission], make_grader: Callable[[], Grades], engine: Engine, screen: Screen
+    ) -> None:
+        import ray
+
+        self.ray: Any = ray
+        self.actor: Any = ray.remote(**engine.resources, max_restarts=0, max_task_retries=0)(Worker)
+        self.make_grader, self.screen = make_grader, screen
+        self.wanted = min(engine.workers, len(submissions))
+        self.waiting = deque(submissions)
+        self.workers: list[Any] = []
+        self.preparing: dict[Any, Any] = {}
+        self.idle: list[Any] = []
+        self.running: dict[Any, tuple[Any, Submission, float]] = {}
+        self.deaths = Counter[str]()
+        self.stillborn = 0
+        self.results: dict[str, SubmissionResult] = {}
+
+    def work(self) -> None:
+        for _ in range(self.wanted):
+            self.hire()
+        while self.waiting or self.running:
+            # only to those that have begun: others may wait for a machine for ever
+            while self.waiting and self.idle:
+                worker, submission = self.idle.pop(), self.waiting.popleft()
+                self.running[worker.grade.remote(submission)] = worker, submission, time.monotonic()
+            for told in self.ray.wait([*self.preparing, *self.running], timeout=LOOK)[0]:
+                (self.prepared if told in self.preparing else self.ended)(told)
+            self.screen.workers = len(self.idle) + len(self.running)
+            self.screen.running = [
+                Running(submission.name, began, _stage(submission.folder))
+                for _, submission, began in self.running.values()
+            ]
+
+    def hire(self) -> None:
+        worker = self.actor.remote(self.make_grader)
+        self.workers.append(worker)
+        self.preparing[worker.prepare.remote()] = worker
+
+    def prepared(self, told: Any) -> None:
+        worker = self.preparing.pop(told)
+        try:
+            unfit = self.ray.get(told)
+        except self.ray.exceptions.RayError as error:
+            self.stillborn += 1
+            if self.stillborn >= MAX_TRIES:
+                raise GradingError(f"workers die before they can begin ({ray_reason(error)})") from None
+            self.hire()
+            return
+        if unfit:
+            raise GradingError(f"a worker cannot grade: {unfit.rstrip('.')}")
+        self.stillborn = 0
+        self.idle.append(worker)
+
+    def ended(self, told: Any) -> None:
+        worker, submission, began = self.running.pop(told)
+        try:
+            result = self.ray.get(told)
+        except self.ray.exceptions.RayError as error:
+            self.ray.kill(worker)  # it may only be out of reach
+            self.hire()
+            self.deaths[submission.name] += 1
+            said = f"{submission.name}: its worker died ({ray_reason(error)})"
+            if self.deaths[submission.name] < MAX_TRIES:
+                self.screen.say(f"{said}; it will be tried again.")
+                self.waiting.append(submission)
+                return
+            self.screen.say(f"{said}; it is given up.")
+            sentence = (
+                f"The grader could not do its part: {counted(MAX_TRIES, 'worker')} died while grading this submission."
+            )
+            result = ungraded(submission.name, sentence)
+        else:
+            self.idle.append(worker)
+        self.results[submission.name] = result
+        self.screen.finished(result, time.monotonic() - began)
+
+    def end(self) -> None:
+        """Ray would end them, too, but when it finds time."""
+        for worker in self.workers:
+            self.ray.kill(worker)
+
+
+def ungraded(name: str, sentence: str) -> SubmissionResult:
+    """The result of a submission that we could not grade, which never counts as zero points."""
+    return SubmissionResult(name, "error", 0, 0, 0, warnings=[Check("grading", "error", sentence)])
+
+
+def _stage_file(folder: Path) -> Path:
+    return folder / "stage"
+
+
+def _tell_stage(folder: Path, stage: str) -> None:
+    with suppress(OSError):  # the screen is not worth a grade
+        _stage_file(folder).write_text(stage)
+
+
+def _stage(folder: Path) -> str:
+    try:
+        return _stage_file(folder).read_text()
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -1,0 +1,147 @@
+"""Models of transformers, loaded from a folder or from the hub. No code in them is ever run."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.utils import logging as transformers_logging
+
+from grading.core.errors import GradingError
+from grading.core.text import printable
+
+HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model is loaded from. name: a folder or a hub name. what: the kind of model, for messages."""
+
+    name: str
+    what: str
+
+    @property
+    def folder(self) -> bool:
+        """Whether it is a folder; nothing is downloaded then."""
+        return Path(self.name).is_dir()
+
+    @property
+    def shown(self) -> str:
+        """Its name, safe to print."""
+        return printable(self.name)
+
+    def load(self, model: Any, *parts: Any) -> tuple[Any, ...]:
+        """The model in float32 for inference, and its other parts, of these classes of transformers.
+
+        Raises GradingError if something cannot be had, is missing, has another shape or is not finite.
+        """
+        remedy = "download it again" if self.folder else "check the name and the network, or give a folder"
+        where: dict[str, Any] = {"local_files_only": self.folder}
+        # Of safetensors or tensors unpickled alone; "sdpa" so that no folder can name other code to run.
+        options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "sdpa", "weights_only": True}
+        try:
+            with quiet():
+                loaded, info = model.from_pretrained(
+                    self.name, output_loading_info=True, ignore_mismatched_sizes=True, **options, **where
+                )
+                others = [part.from_pretrained(self.name, **where) for part in parts]
+        except Exception as error:  # the libraries raise nearly everything for files that they did not expect
+            found = reason(error)
+            if "weights_only" in str(error):  # torch advises to switch the protection off
+                found = "its weights are no plain tensors, and nothing else is unpickled"
+            raise GradingError(f"{self.shown} cannot be loaded as a {self.what} ({found}); {remedy}") from None
+        # transformers would go on with random numbers for what is missing.
+        if absent := sorted(info["missing_keys"] | {key for key, *_ in info["mismatched_keys"]}):
+            raise GradingError(f"{self.shown} has no weights of the right shape for {absent[0]}; download it again")
+        for key, value in sorted(loaded.state_dict().items()):
+            if not all(bound.isfinite() for bound in value.aminmax()):  # either is NaN if any number is
+                raise GradingError(f"{self.shown} has weights that are not finite, {key} among them; download it again")
+        loaded.eval().requires_grad_(False)
+        return loaded, *others
+
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        """A first use of what was loaded. Raises GradingError if its parts do not fit together.
+
+        Without a trial, that would look like a bad image.
+        """
+        try:
+            with quiet():
+                yield
+        except GradingError:
+            raise
+        except Exception as error:
+            raise GradingError(
+                f"{self.shown} is a {self.what} whose parts do not fit together ({reason(error)})"
+            ) from None
+
+
+def find_model(name: str, what: str, example: str, shown: str = "") -> Source:
+    """The source of that name. example: a hub name, for the message. shown: what staff typed, if not name.
+
+    Raises GradingError if it is neither a folder with a model nor a hub name.
+    """
+    folder = Path(name)
+    if not (folder / "config.json").is_file() and (folder.exists() or shown or not HUB_NAME.fullmatch(name)):
+        raise GradingError(
+            f"{printable(shown or name)} is no {what}; expected a folder with config.json and model.safetensors, or a "
+            f"hub name such as {example}"
+        )
+    return Source(name, what)
+
+
+def ready(model: Any, device: str) -> None:
+    """Move a model to its device, with all parameters at addresses of the same kind.
+
+    Where a file puts them would decide in which order they are added up.
+    """
+    model.to(device)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
+
+
+def weights_sha256(model: Any) -> str:
+    """SHA-256 of all weights, whatever file they came in."""
+    digest = hashlib.sha256()
+    for key, value in sorted(model.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(value.cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def reason(error: Exception) -> str:
+    """What an error of the libraries says, in one line that is safe to print."""
+    return printable(" ".join(str(error).split())[:200]) or type(error).__name__
+
+
+@contextmanager
+def exact() -> Iterator[None]:
+    """Full float32 and one fixed algorithm: a GPU's TF32 convolutions would change the last digits."""
+    with (
+        torch.inference_mode(),
+        torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False, allow_tf32=False),
+    ):
+        yield
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Work without the libraries' own reports, warnings and progress bars."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+        transformers_logging.enable_progress_bar()

@@ -1,0 +1,79 @@
+"""What a backend of the sandbox is given, and what it must do: the protocol that `run_sandboxed` relies on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from grading.sandbox.channel import Log
+from grading.sandbox.limits import Limit, Limits
+
+SUBMISSION, OUTPUT, HOME = "/submission", "/output", "/home/student"
+"""Paths inside the sandbox: the command's folder, the folder for its output, and its home if one is given."""
+
+UID = 64202
+"""The user that runs the command if the grader is root. It owns nothing. The kernel counts no processes of root."""
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """Staff's choices, the same for all commands.
+
+    gpu: pass the NVIDIA devices. trust: use no sandbox at all, for one's own code. python: the environment whose
+    python3 comes first on the PATH. environment: variables for the command, such as CUDA_VISIBLE_DEVICES; an untrusted
+    command gets none of the grader's own. hidden: files and folders that no command may see; a run that would show one
+    is refused. backend: what protects the grader from untrusted commands, a name in `grading.sandbox.run.BACKENDS`.
+    """
+
+    gpu: bool = False
+    trust: bool = False
+    python: Path = Path(sys.prefix)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    hidden: tuple[Path, ...] = ()
+    backend: str = "bubblewrap"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One command and what it may use.
+
+    folders: {path inside: path outside} of the submission and of everything else that it is given. writable: the paths
+    inside that it may change.
+    """
+
+    command: tuple[str, ...]
+    folders: Mapping[str, Path]
+    writable: frozenset[str]
+    limits: Limits
+    network: bool
+    sandbox: Sandbox
+
+
+class Backend(Protocol):
+    """Runs one job. Made with the job and an ExitStack, which frees all that the backend takes.
+
+    Every method may raise GradingError for a failure that is not the command's.
+    """
+
+    @property
+    def log(self) -> Log:
+        """What the command prints; there from `start` on."""
+
+    @property
+    def output(self) -> int:
+        """A descriptor of the output folder; there from `start` on."""
+
+    def start(self) -> None:
+        """Start the command."""
+
+    def wait(self, seconds: float) -> bool:
+        """Wait at most so long, and return whether the command has ended."""
+
+    def exceeded(self) -> Limit:
+        """The limit, other than time, that the command exceeds now; empty if there is none."""
+
+    def kill(self) -> int:
+        """End all processes that the command started, and return its exit status."""

@@ -1,0 +1,291 @@
+"""The backend bubblewrap: namespaces of its own for an untrusted command, no privileges, and a watch from outside."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from io import FileIO
+from pathlib import Path
+
+from grading.core.errors import GradingError
+from grading.core.text import printable
+from grading.sandbox.backend import HOME, OUTPUT, SUBMISSION, UID, Job, Sandbox
+from grading.sandbox.channel import Log, open_folder, open_pipe
+from grading.sandbox.limits import Limit, Limits, Watch
+
+IN_MEMORY = (OUTPUT, "/tmp", "/dev/shm")  # noqa: S108 - of the sandbox
+"""File systems of the sandbox that are kept in memory, bounded in size, and freed with their last descriptor."""
+
+SYSTEM = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/fonts", "/etc/localtime", "/sys/devices/system/cpu")
+NETWORK = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl", "/etc/ca-certificates", "/etc/pki")
+
+MAKING_SECONDS, KILLING_SECONDS = 30, 10
+"""Seconds that bubblewrap may take to make a sandbox, and the kernel to end all of its processes."""
+
+TRUST_INSTEAD = "or trust the code if it is your own"
+
+START = """
+processes=$1 kibibytes=$2 made=$3 go=$4
+shift 4
+echo 1000 > /proc/self/oom_score_adj  # if memory runs out, the kernel ends this process first
+ulimit -c 0 -u "$processes" -f "$kibibytes"
+echo >&"$made"
+read -r _ <&"$go" || exit 1
+exec {made}>&- {go}<&-
+exec "$@"
+"""
+
+STEP_DOWN = f"""
+while [ "$1" != -- ]; do
+  mount --rbind "$1" "$2" || exit 1
+  shift 2
+done
+shift
+exec setpriv --reuid={UID} --regid={UID} --clear-groups --no-new-privs "$@"
+"""
+
+Bind = tuple[str, Path, str]
+"""bubblewrap's option, the path outside and the path inside."""
+
+
+class Bubblewrap:
+    """An untrusted command in a sandbox of its own, and what can be seen of it from outside."""
+
+    def __init__(self, job: Job, resources: ExitStack) -> None:
+        self.job, self.resources = job, resources
+        self.arguments = _arguments(job, resources)
+
+    def start(self) -> None:
+        """Make the sandbox, open what the watch needs, and only then let the command begin."""
+        reader, writer = open_pipe(self.resources)
+        info, info_writer = open_pipe(self.resources)
+        made, made_writer = open_pipe(self.resources)
+        go_reader, go = open_pipe(self.resources)
+        self.log = Log(reader)
+        passed = [end.fileno() for end in (info_writer, made_writer, go_reader)]
+        numbers = (self.job.limits.processes, self.job.limits.file_bytes // 2**10, *passed[1:])
+        command = ["bash", "-c", START, "bash", *map(str, numbers), *self.job.command]
+        self.process = subprocess.Popen(  # noqa: S603 - running it is what this file is for
+            [*self.arguments, "--info-fd", str(passed[0]), *command],
+            env={},  # bubblewrap's own environment could be read in /proc/1/environ
+            cwd="/", stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, pass_fds=passed, start_new_session=True,
+        )  # fmt: skip
+        self.resources.callback(self.process.wait)
+        self.resources.callback(self.process.kill)
+        for end in (writer, info_writer, made_writer, go_reader):
+            end.close()
+        self._wait_until_made(made)
+        self._observe(int(json.loads(info.read(4096))["child-pid"]))
+        try:
+            go.write(b"go\n")
+        except OSError as error:
+            raise _unobserved(error) from None
+
+    def _wait_until_made(self, made: FileIO) -> None:
+        ready, _, _ = select.select([made], [], [], MAKING_SECONDS)
+        if not ready or not made.read(16):
+            self.process.kill()
+            self.process.wait()
+            self.log.drain()
+            reason = "; ".join(self.log.text().removeprefix("bwrap: ").splitlines()) or "it printed no reason"
+            raise GradingError(
+                f"bubblewrap cannot make a sandbox here ({reason}); allow unprivileged user namespaces (Ubuntu 24.04: "
+                f"sysctl kernel.apparmor_restrict_unprivileged_userns=0), {TRUST_INSTEAD}",
+                option="trust",
+            )
+
+    def _observe(self, init: int) -> None:
+        """init: the sandbox's first process. When it ends, the kernel kills all others in there."""
+        try:
+            self.init = os.pidfd_open(init)
+            self.resources.callback(os.close, self.init)
+            processes = open_folder(f"/proc/{init}/root/proc", self.resources)
+            in_memory = [open_folder(f"/proc/{init}/root{path}", self.resources) for path in IN_MEMORY]
+        except OSError as error:
+            raise _unobserved(error) from None
+        self.output = in_memory[0]
+        disks = [self.job.folders[inside] for inside in self.job.writable]
+        self.watch = Watch(self.job.limits, processes, in_memory, disks)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the sandbox's first process, which ends with the command."""
+        poll = select.poll()
+        poll.register(self.init, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
+    def exceeded(self) -> Limit:
+        """What the watch sees."""
+        return self.watch.exceeded()
+
+    def kill(self) -> int:
+        """End everything inside, and return when it has ended."""
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.init, signal.SIGKILL)
+        if not self.wait(KILLING_SECONDS):
+            raise GradingError(
+                f"the run could not be killed within {KILLING_SECONDS} seconds; look for a process that waits for a "
+                "disk or a device"
+            )
+        return self.process.wait()
+
+
+def _unobserved(error: OSError) -> GradingError:
+    return GradingError(f"the sandbox ended before the run began ({error.strerror}); grade again")
+
+
+def _arguments(job: Job, resources: ExitStack) -> list[str]:
+    """The command that makes the sandbox, without what runs in it.
+
+    Root gives up its privileges first, and no other process stays between the grader and bubblewrap: it could not tell
+    bubblewrap that the grader has died.
+    """
+    bwrap = _find_bubblewrap()
+    python = _python_roots(job.sandbox.python)
+    _check_hidden(job.sandbox.hidden, [Path("/usr"), *python, *job.folders.values()])
+    system = (*SYSTEM, *(NETWORK if job.network else ()), *(["/sys"] if job.sandbox.gpu else ()))
+    binds = [("--ro-bind", path, str(path)) for path in (*map(Path, system), *python) if path.exists()]
+    for inside, path in job.folders.items():
+        binds.append(("--bind" if inside in job.writable else "--ro-bind", path, inside))
+
+    arguments: list[str] = []
+    if os.geteuid() == 0:
+        for inside in job.folders.keys() - job.writable - {SUBMISSION}:
+            _check_readable(job.folders[inside])
+        arguments, binds = _step_down(binds, resources)
+    arguments += [bwrap, "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session"]
+    arguments += ["--cap-drop", "ALL", *(["--share-net"] if job.network else [])]
+    arguments += [*_system_folders(), *_devices(job.sandbox.gpu), *_tmpfs(job.limits)]
+    for how, path, inside in binds:
+        arguments += [how, str(path), inside]
+    for name, value in _environment(job.sandbox, job.folders).items():
+        arguments += ["--setenv", name, value]
+    return [*arguments, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", SUBMISSION]
+
+
+def _step_down(binds: Iterable[Bind], resources: ExitStack) -> tuple[list[str], list[Bind]]:
+    """The command by which root becomes UID, and the binds as UID finds them.
+
+    What lies in folders that are closed to others is mounted where UID can reach it, in a mount namespace that no other
+    process sees.
+    """
+    arguments = ["unshare", "--mount", "--propagation", "private", "sh", "-c", STEP_DOWN, "sh"]
+    reachable: list[Bind] = []
+    for how, path, inside in binds:
+        if _is_closed(path):
+            point = _mount_point(path, resources)
+            arguments += [str(path.resolve()), str(point)]
+            reachable.append((how, point, inside))
+        else:
+            reachable.append((how, path, inside))
+    return [*arguments, "--"], reachable
+
+
+def _system_folders() -> list[str]:
+    arguments = ["--ro-bind", "/usr", "/usr"]
+    for name in ("bin", "sbin", "lib", "lib32", "lib64"):
+        folder = Path("/", name)
+        if folder.is_symlink():
+            arguments += ["--symlink", str(folder.readlink()), str(folder)]
+        elif folder.is_dir():
+            arguments += ["--ro-bind", str(folder), str(folder)]
+    return arguments
+
+
+def _devices(gpu: bool) -> list[str]:
+    arguments = ["--proc", "/proc", "--dev", "/dev"]
+    for device in sorted(Path("/dev").glob("nvidia*")) if gpu else ():
+        arguments += ["--dev-bind", str(device), str(device)]
+    return arguments
+
+
+def _tmpfs(limits: Limits) -> list[str]:
+    arguments: list[str] = []
+    for inside in IN_MEMORY:
+        arguments += ["--size", str(limits.space_bytes), "--tmpfs", inside]
+    return arguments
+
+
+def _environment(sandbox: Sandbox, folders: Mapping[str, Path]) -> dict[str, str]:
+    return {
+        "PATH": f"{sandbox.python.absolute() / 'bin'}:/usr/local/bin:/usr/bin:/bin",
+        "HOME": HOME if HOME in folders else "/tmp",  # noqa: S108 - of the sandbox
+        "USER": "student", "LOGNAME": "student", "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",  # otherwise the last lines of a command that is stopped are lost
+        "MPLCONFIGDIR": "/tmp", "TRITON_CACHE_DIR": "/tmp/triton", "TORCHINDUCTOR_CACHE_DIR": "/tmp/inductor",  # noqa: S108
+        **sandbox.environment,
+    }  # fmt: skip
+
+
+@functools.cache
+def _find_bubblewrap() -> str:
+    path = shutil.which("bwrap")
+    if path is None:
+        raise GradingError(
+            "bubblewrap is not installed, and untrusted code does not run without it; install it (apt-get install "
+            f"bubblewrap), {TRUST_INSTEAD}",
+            option="trust",
+        )
+    found = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603
+    version = re.search(r"(\d+)\.(\d+)", found)
+    if version is None or (int(version[1]), int(version[2])) < (0, 8):
+        shown = printable(found) or "of unknown version"
+        raise GradingError(
+            f"{path} is {shown}; expected bubblewrap 0.8 or newer; install a newer one, {TRUST_INSTEAD}", option="trust"
+        )
+    return path
+
+
+def _python_roots(prefix: Path) -> list[Path]:
+    """The folders of a Python environment and of the Python it is based on, except those that every sandbox has."""
+    roots = [prefix.absolute()]
+    with suppress(OSError):
+        home = re.search(r"^home\s*=\s*(.+)$", (prefix / "pyvenv.cfg").read_text(), re.MULTILINE)
+        if home:
+            roots += [Path(home[1].strip()).parent, Path(home[1].strip()).resolve().parent]
+    return [root for root in dict.fromkeys(roots) if root != Path("/") and not root.is_relative_to("/usr")]
+
+
+def _is_closed(path: Path) -> bool:
+    return any(not parent.stat().st_mode & 0o001 for parent in path.resolve().parents)
+
+
+def _mount_point(path: Path, resources: ExitStack) -> Path:
+    """An empty file or folder that everybody can reach. It is removed as such: never what was mounted there."""
+    folder = Path(tempfile.mkdtemp(prefix=f"hw2-grade-{os.getpid()}-", dir="/tmp"))
+    resources.callback(folder.rmdir)
+    folder.chmod(0o711)
+    point = folder / "mount"
+    if path.is_dir():
+        point.mkdir()
+        resources.callback(point.rmdir)
+    else:
+        point.touch()
+        resources.callback(point.unlink)
+    return point
+
+
+def _check_hidden(hidden: Sequence[Path], visible: Sequence[Path]) -> None:
+    for secret in hidden:
+        for folder in visible:
+            if secret.resolve().is_relative_to(folder.resolve()):
+                shown, where = printable(str(secret)), printable(str(folder))
+                raise GradingError(f"{shown} must stay hidden, but it lies in {where}, which runs can see; move it")
+
+
+def _check_readable(path: Path) -> None:
+    """Refuse inputs that only staff may read: the run would fail, and it would look like the submission's fault."""
+    if path.stat().st_uid == UID:
+        return  # what a download left behind
+    for each in (path, *sorted(path.rglob("*"))):
+        if not each.stat().st_mode & 0o004:
+            shown = printable(str(each))
+            raise GradingError(f"{shown} cannot be read by other users, so no run can read it; run chmod -R a+rX on it")

@@ -1,0 +1,64 @@
+"""Pipes and open folders between the grader and a command, and the bounded log of what the command prints."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from io import FileIO
+
+from grading.core.text import printable
+
+LOG_HEAD, LOG_TAIL, LOG_PER_DRAIN = 4 * 2**10, 12 * 2**10, 2**20
+"""Bytes kept from the beginning and the end of what a command prints, and bytes that one call of `drain` reads."""
+
+
+class Log:
+    """The beginning and the end of a text that may be endless."""
+
+    def __init__(self, pipe: FileIO) -> None:
+        self.pipe = pipe
+        self.head, self.tail, self.length = b"", b"", 0
+        os.set_blocking(pipe.fileno(), False)
+
+    def drain(self) -> None:
+        """Read what has been printed, up to LOG_PER_DRAIN bytes, so that a flood does not delay the next check."""
+        taken = 0
+        while taken < LOG_PER_DRAIN and (piece := self.pipe.read(2**16)):
+            taken += len(piece)
+            self.length += len(piece)
+            room = max(LOG_HEAD - len(self.head), 0)
+            self.head, self.tail = self.head + piece[:room], (self.tail + piece[room:])[-LOG_TAIL:]
+
+    def text(self) -> str:
+        """Lines that are safe to print, as a terminal would show them: a progress bar appears in its last state."""
+        cut = self.length - len(self.head) - len(self.tail)
+        note = f"\n[.. {cut} bytes left out ..]\n".encode() if cut else b""
+        lines = (self.head + note + self.tail).decode(errors="replace").split("\n")
+        return "\n".join(printable(line.rstrip("\r").rsplit("\r", 1)[-1].expandtabs()) for line in lines).strip("\n")
+
+
+def open_pipe(resources: ExitStack) -> tuple[FileIO, FileIO]:
+    """The reading and the writing end of a new pipe."""
+    reader, writer = os.pipe()
+    return resources.enter_context(FileIO(reader, "r")), resources.enter_context(FileIO(writer, "w"))
+
+
+def open_folder(path: str, resources: ExitStack) -> int:
+    """A descriptor of a folder. Raises OSError if it cannot be opened."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    resources.callback(os.close, descriptor)
+    return descriptor
+
+
+def read_start(folder: int, path: str) -> bytes:
+    """The first 4096 bytes of a file below an open folder; empty if the file no longer exists."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+    except OSError:
+        return b""
+    try:
+        return os.read(descriptor, 4096)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)

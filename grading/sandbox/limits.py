@@ -1,0 +1,145 @@
+"""Limits on what a command may use, and the watch that checks its memory, processes and disk space."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from grading.core.errors import GradingError
+from grading.core.text import printable
+from grading.sandbox.channel import read_start
+
+MEMORY_RESERVE, DISK_RESERVE = 256 * 2**20, 2**30
+"""Bytes that must stay free on the machine. With less, the run is given up; that is not the submission's fault."""
+
+DISK_INTERVAL = 1.0
+"""Seconds between two checks of the folders on disk, which take longer than the other checks."""
+
+Limit = Literal["", "seconds", "memory", "processes", "space", "files", "file size"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one command may use.
+
+    memory_bytes: memory of all its processes, and of its files in /output and /tmp, which are kept in memory.
+    processes: processes and threads at the same time. space_bytes, files: in each folder that it may write to.
+    file_bytes: size of one file.
+    """
+
+    seconds: float = 900.0
+    memory_bytes: int = 16 * 2**30
+    processes: int = 1024
+    space_bytes: int = 2**30
+    files: int = 20_000
+    file_bytes: int = 2**30
+
+
+class Watch:
+    """Checks the limits of a command that runs in its own process namespace.
+
+    processes: a descriptor of that namespace's /proc. in_memory: descriptors of the file systems that it keeps in
+    memory; the kernel bounds their size. disks: the folders of the host that it may write to.
+    """
+
+    def __init__(self, limits: Limits, processes: int, in_memory: Sequence[int], disks: Sequence[Path]) -> None:
+        self.limits, self.processes, self.in_memory, self.disks = limits, processes, in_memory, disks
+        self.next_disk_check = 0.0
+
+    def exceeded(self) -> Limit:
+        """The limit that is exceeded now; empty if there is none.
+
+        The kernel enforces those on processes and space; this finds out that it had to. Raises GradingError if the
+        machine itself runs out of memory or disk space.
+        """
+        used_by_files, limit = self._files_in_memory()
+        if limit:
+            return limit
+        tasks, resident = self._tasks()
+        if tasks >= self.limits.processes:
+            return "processes"
+        most = self.limits.memory_bytes
+        if used_by_files + resident > most and self._memory(used_by_files) > most:
+            return "memory"
+        _check_machine_memory()
+        return self._exceeded_on_disk()
+
+    def _files_in_memory(self) -> tuple[int, Limit]:
+        """Bytes that files take in memory, up to the file system that exceeds a limit."""
+        used = 0
+        for space in self.in_memory:
+            system = os.fstatvfs(space)
+            used += (system.f_blocks - system.f_bfree) * system.f_frsize
+            if system.f_bfree == 0:
+                return used, "space"
+            if system.f_files - system.f_ffree > self.limits.files:
+                return used, "files"
+        return used, ""
+
+    def _tasks(self) -> tuple[int, int]:
+        """Number of threads, and the resident bytes of all processes, which count shared memory more than once."""
+        tasks = resident = 0
+        for process in self._pids():
+            fields = read_start(self.processes, f"{process}/stat").rpartition(b")")[2].split()
+            if fields:  # proc(5): 20 num_threads, 24 rss, counted after the name, which is 2
+                tasks += int(fields[17])
+                resident += int(fields[21]) * os.sysconf("SC_PAGESIZE")
+        return tasks, resident
+
+    def _pids(self) -> Iterator[str]:
+        return (name for name in os.listdir(self.processes) if name.isdecimal())  # noqa: PTH208 - of a descriptor
+
+    def _memory(self, used_by_files: int) -> int:
+        """Bytes that the kernel cannot reclaim, with shared ones counted once (slower than adding `rss`)."""
+        private, shared = 0, 0
+        for process in self._pids():
+            for line in read_start(self.processes, f"{process}/smaps_rollup").splitlines():
+                if line.startswith(b"Pss_Anon:"):
+                    private += int(line.split()[1]) * 1024
+                elif line.startswith(b"Pss_Shmem:"):
+                    shared += int(line.split()[1]) * 1024
+        return private + max(shared, used_by_files)
+
+    def _exceeded_on_disk(self) -> Limit:
+        if not self.disks or time.monotonic() < self.next_disk_check:
+            return ""
+        for disk in self.disks:
+            _check_machine_disk(disk)
+            used, files = _usage(disk)
+            if used > self.limits.space_bytes:
+                return "space"
+            if files > self.limits.files:
+                return "files"
+        self.next_disk_check = time.monotonic() + DISK_INTERVAL
+        return ""
+
+
+def _check_machine_memory() -> None:
+    available = re.search(rb"MemAvailable:\s*(\d+)", Path("/proc/meminfo").read_bytes())
+    if available and int(available[1]) * 1024 < MEMORY_RESERVE:
+        raise GradingError("the machine ran out of memory during the run; grade fewer submissions at a time")
+
+
+def _check_machine_disk(folder: Path) -> None:
+    system = os.statvfs(folder)
+    if system.f_bavail * system.f_frsize < DISK_RESERVE:
+        least = f"{DISK_RESERVE / 2**30:g} GiB"
+        shown = printable(str(folder))
+        raise GradingError(f"the disk of {shown} has less than {least} of free space; free some space and grade again")
+
+
+def _usage(folder: Path) -> tuple[int, int]:
+    """Bytes on disk and number of entries of a folder that a command may be writing to, as far as they can be seen."""
+    used = entries = 0
+    for path, folders, files in os.walk(folder):
+        entries += len(folders) + len(files)
+        for name in files:
+            with suppress(OSError):
+                used += Path(path, name).lstat().st_blocks * 512
+    return used, entries

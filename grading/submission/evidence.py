@@ -1,0 +1,90 @@
+"""The pictures of one grading: outputs, what they are compared with, and what the submission came with."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from grading.core.arrays import ImageU8
+from grading.core.errors import GradingError
+from grading.core.results import ProblemResult, StageResult
+from grading.files.decode import read_images
+from grading.files.images import DecodedImages, GradedImage, ImageRefused, read_png
+from grading.problems.problem import Evidence
+from grading.sandbox.run import Sandbox
+from grading.submission.assignment import PlannedRun
+from grading.submission.provenance import data_hashes
+
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
+
+MAX_OWN_PICTURES = 5000
+"""Pictures of a submission that are compared with its outputs."""
+
+
+class Pictures:
+    """Reads pictures below `outputs` and `submission`, all in a sandbox, each once and when first needed."""
+
+    def __init__(self, outputs: Path, submission: Path, runs: Sequence[PlannedRun], sandbox: Sandbox) -> None:
+        self.outputs, self.submission, self.runs, self.sandbox = outputs, submission, runs, sandbox
+
+    @functools.cached_property
+    def decoded(self) -> dict[str, GradedImage | ImageRefused]:
+        """All outputs, read in one sandbox, by path below `outputs`."""
+        names: dict[bool, list[str]] = {True: [], False: []}
+        for run in self.runs:
+            found = sorted((self.outputs / run.folder).rglob("*"))
+            names[run.problem.png_only] += [str(path.relative_to(self.outputs)) for path in found if _is_picture(path)]
+        return read_images(self.outputs, names[True], names[False], self.sandbox)
+
+    @property
+    def reader(self) -> DecodedImages:
+        """Stands in for reading files of `outputs`."""
+        return DecodedImages(self.outputs, self.decoded)
+
+    def output(self, path: str) -> ImageU8 | None:
+        """(H, W, 3) of a picture below `outputs`, None if it is missing or could not be read."""
+        try:
+            return self.reader.read_image(self.outputs, path)
+        except (ImageRefused, GradingError):
+            return None
+
+    def expected(self, result: ProblemResult, path: str) -> ImageU8 | None:
+        """The picture below a part's data that an output is compared with."""
+        root = next(run.root for run in self.runs if run.folder == result.folder)
+        try:
+            return read_png((root / path).parent, Path(path).name).pixels_u8
+        except ImageRefused:
+            return None
+
+    @functools.cached_property
+    def own(self) -> dict[str, ImageU8]:
+        """Pictures that the submission came with, its downloads included."""
+        names = [
+            str(path.relative_to(self.submission))
+            for path in sorted(self.submission.rglob("*"))
+            if _is_picture(path) and not path.is_symlink() and path.name.isprintable()
+        ]
+        decoded = read_images(self.submission, [], names[:MAX_OWN_PICTURES], self.sandbox)
+        return {name: image.pixels_u8 for name, image in decoded.items() if isinstance(image, GradedImage)}
+
+    def evidence(self, run: PlannedRun, stage: StageResult, submitted: Mapping[str, str]) -> Evidence:
+        """What suspicions about one run are looked for in. submitted: SHA-256 of the submission's files."""
+        prefix = f"{run.folder}/"
+        images = {
+            name.removeprefix(prefix): image.pixels_u8
+            for name, image in self.decoded.items()
+            if name.startswith(prefix) and isinstance(image, GradedImage)
+        }
+        return Evidence(run.name, stage.seconds, images, stage.files, submitted, _expected_hashes(run), self.own)
+
+
+def _expected_hashes(run: PlannedRun) -> dict[str, str]:
+    folder = run.expected
+    if folder is None:
+        return {}
+    return data_hashes({f"{folder.name}/{path.name}": path for path in sorted(folder.glob("*.png"))})
+
+
+def _is_picture(path: Path) -> bool:
+    return path.name.lower().endswith(PICTURES) and not path.is_dir()

@@ -1,0 +1,140 @@
+"""An assignment as a file: what it sets, what overrides it, and what is said about mistakes in it."""
+
+import dataclasses
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from grading.cli.app import app
+from grading.cli.assignment_file import commented_file, read_assignment_file
+from grading.cli.options import make_assignment
+from grading.core.errors import GradingError
+from grading.judges import JUDGES
+from grading.sandbox.run import Limits
+from grading.submission.assignment import OPTIONS
+
+WHOLE = """
+data = "public"
+private = "private"
+problems = [3, 1]
+stable_diffusion = "/models/sd.ckpt"
+twice = true
+
+[judges]
+mnistm = "Classifier.pth"
+clip = "openai/clip-vit-base-patch32"
+
+[limits]
+memory_bytes = 1000
+seconds = 2.5
+
+[points]
+late_share_per_day = 0.1
+problem_1 = { simple = 8, strong = 7 }
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    (tmp_path / "Classifier.pth").write_bytes(b"weights")
+    path = tmp_path / "hw2.toml"
+    path.write_text(WHOLE)
+    return path
+
+
+def test_every_value_reaches_the_assignment(file, tmp_path):
+    assignment = make_assignment(file, {})
+    assert (assignment.data, assignment.private) == (tmp_path / "public", tmp_path / "private")
+    assert assignment.stable_diffusion == Path("/models/sd.ckpt")
+    assert [problem.number for problem in assignment.edition.problems] == [1, 3]
+    assert assignment.twice
+    assert assignment.judges["mnistm"] == str(tmp_path / "Classifier.pth")  # it lies beside the file
+    assert assignment.judges["clip"] == "openai/clip-vit-base-patch32"
+    assert assignment.judges["svhn"] == "embedded"
+    assert assignment.run_limits == dataclasses.replace(Limits(), memory_bytes=1000, seconds=2.5)
+    assert assignment.edition.late_share_per_day == 0.1
+    assert assignment.edition.problem(1).points == {"simple": 8, "strong": 7}
+    assert assignment.edition.staff_fixed_share == 0.30
+
+
+def test_flags_override_the_file_and_the_record_keeps_both(file, tmp_path):
+    assignment = make_assignment(file, {"data": Path("elsewhere"), "twice": False})
+    assert (assignment.data, assignment.twice) == (Path("elsewhere"), False)
+    assert assignment.source["flags"] == {"data": "elsewhere", "twice": False}
+    assert assignment.source["file"]["data"] == str(tmp_path / "public")
+    assert make_assignment(file, {}, public_only=True).private is None
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("dta = 1", r"the key dta is invalid .*known keys are .*data, device"),
+        ("twice = 'perhaps'", "the key twice is invalid"),
+        ("[judges]\nmnst = 'x'", "the key judges.mnst is invalid .*known keys are clip, mnistm"),
+        ("[limits]\nmemory_bytes = -1", "the key limits.memory_bytes is invalid"),
+        ("[limits]\ngpus = 1", "the key limits.gpus is invalid .*known keys are file_bytes, files"),
+        ("[points]\nlate_share_per_day = 3", "the key points.late_share_per_day is invalid"),
+        ("[points]\nproblem_1 = { smple = 3 }", "points.problem_1 has smple; expected simple or strong"),
+        ("[points]\nproblem_7 = { simple = 3 }", "points has problem_7; fall2024 has problem_1, problem_2, problem_3"),
+        ("homework = 'fall1999'", "there is no homework fall1999; expected one of fall2024"),
+        ("trust = true", "the key trust is invalid"),
+        ("data = ", "is not a valid TOML file"),
+    ],
+)
+def test_mistakes_are_named_by_their_key(tmp_path, line, said):
+    path = tmp_path / "hw2.toml"
+    path.write_text(line + "\n")
+    with pytest.raises(GradingError, match=said):
+        read_assignment_file(path)
+
+
+def test_an_assignment_needs_data(tmp_path):
+    (tmp_path / "hw2.toml").write_text("twice = true\n")
+    with pytest.raises(GradingError, match="no data is named; add --data"):
+        make_assignment(tmp_path / "hw2.toml", {})
+    with pytest.raises(GradingError, match="contradict each other"):
+        make_assignment(None, {"data": Path("d"), "private": Path("p")}, public_only=True)
+
+
+def test_the_commented_file_has_every_key_and_is_valid_with_and_without_its_comments(tmp_path):
+    text = commented_file()
+    path = tmp_path / "hw2.toml"
+    path.write_text(text)
+    assert read_assignment_file(path) == {"data": tmp_path / "hw2_data", "limits": {}, "points": {}}
+    everything = re.sub(r"(?m)^# (?=\w+ = )", "", text)
+    path.write_text(everything)
+    found = read_assignment_file(path)
+    assert found.keys() == (OPTIONS.keys() - {"trust"}) | {"limits", "points"}
+    assert tomllib.loads(everything)["judges"].keys() == JUDGES.keys()
+    assert tomllib.loads(everything)["limits"] == dataclasses.asdict(Limits())
+    assert make_assignment(path, {}).edition.problem(2).points == {"public": 10, "private": 10}
+
+
+def test_init_writes_it_once(tmp_path, hw2_grade):
+    run = hw2_grade("init", tmp_path / "hw2.toml")
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "hw2.toml").read_text() == commented_file()
+    run = hw2_grade("init", tmp_path / "hw2.toml")
+    assert run.returncode == 2
+    assert "hw2.toml is there already" in run.stderr
+
+
+def test_both_commands_have_every_option_with_one_default_and_one_help():
+    command = typer.main.get_command(app)
+    found = [
+        {option.name: (option.default, option.help) for option in command.commands[name].params}
+        for name in ("submission", "cohort")
+    ]
+    for name, option in OPTIONS.items():
+        assert found[0][name] == found[1][name]
+        assert found[0][name][1] == option.help
+
+
+def test_every_command_says_the_same_of_its_device():
+    command = typer.main.get_command(app)
+    options = [option for each in command.commands.values() for option in each.params if option.name == "device"]
+    assert len(options) == 4
+    assert {(option.default, option.help) for option in options} == {("auto", OPTIONS["device"].help)}

@@ -1,0 +1,104 @@
+import hashlib
+import os
+import socket
+
+import pytest
+
+from grading.core.errors import GradingError
+from grading.files.take import Caps, collect_folder
+
+
+@pytest.fixture
+def source(tmp_path):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    return folder
+
+
+def test_regular_files_are_copied_and_hashed(tmp_path, source):
+    (source / "svhn").mkdir()
+    (source / "svhn" / "0_001.png").write_bytes(b"digit")
+    (source / "a.sh").write_bytes(b"")
+    (source / "a.sh").chmod(0o4777)
+    into = tmp_path / "deep" / "into"
+    taken = collect_folder(source, into)
+    assert taken.files == {
+        "a.sh": hashlib.sha256(b"").hexdigest(),
+        "svhn/0_001.png": hashlib.sha256(b"digit").hexdigest(),
+    }
+    assert taken.refused == []
+    assert (into / "svhn" / "0_001.png").read_bytes() == b"digit"
+    assert (into / "a.sh").stat().st_mode & 0o7777 == 0o755
+    assert collect_folder(into, None) == taken
+
+
+def test_nothing_is_copied_into_a_folder_that_is_there(tmp_path, source):
+    with pytest.raises(GradingError, match="File exists"):
+        collect_folder(source, tmp_path)
+
+
+def test_sockets_are_refused(tmp_path, source):
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(source / "s"))
+        assert collect_folder(source, tmp_path / "into").refused == ["s is a pipe, socket or device; expected a file."]
+
+
+@pytest.mark.parametrize("kind", ["link to a file", "link to a folder", "pipe"])
+def test_what_changes_between_the_look_and_the_opening_is_not_followed(tmp_path, source, monkeypatch, kind):
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "gt.png").write_bytes(b"CANARY")
+    entry = source / "entry"
+    entry.mkdir() if kind == "link to a folder" else entry.write_bytes(b"harmless")
+    look = os.stat
+
+    def then_swap(path, **options):
+        status = look(path, **options)
+        if path == "entry":
+            entry.rmdir() if entry.is_dir() else entry.unlink()
+            if kind == "pipe":
+                os.mkfifo(entry)
+            else:
+                entry.symlink_to(secret if kind == "link to a folder" else secret / "gt.png")
+        return status
+
+    monkeypatch.setattr(os, "stat", then_swap)
+    taken = collect_folder(source, tmp_path / "into")
+    assert taken.files == {}
+    assert len(taken.refused) == 1
+    assert not any(path.is_file() for path in (tmp_path / "into").rglob("*"))
+
+
+def test_too_many_entries_or_bytes_are_refused_as_a_whole(tmp_path, source):
+    for i in range(12):
+        (source / f"{i}.png").write_bytes(bytes(10))
+    taken = collect_folder(source, tmp_path / "a", Caps(entries=11))
+    assert taken.refused == ["There are more than 11 files and folders, which is the limit; none was collected."]
+    taken = collect_folder(source, tmp_path / "b", Caps(total_bytes=119))
+    assert taken.refused == ["The files have more than 119 bytes, which is the limit; none was collected."]
+    assert taken.files == {}
+    assert not any((tmp_path / "b").iterdir())
+    assert len(collect_folder(source, tmp_path / "c", Caps(entries=12, total_bytes=120)).files) == 12
+
+
+def test_a_huge_sparse_file_is_not_read(tmp_path, source):
+    with (source / "huge.png").open("wb") as file:
+        file.truncate(2**40)
+    taken = collect_folder(source, tmp_path / "into")
+    assert taken.refused == ["huge.png has 1099511627776 bytes; at most 16777216 are read."]
+
+
+def test_a_thousand_refusals_take_a_hundred_lines(tmp_path, source):
+    for i in range(1000):
+        (source / f"{i:03d}").symlink_to("/")
+    refused = collect_folder(source, tmp_path / "into").refused
+    assert len(refused) == 101
+    assert refused[-1] == "900 more entries were refused."
+    for i in range(101, 1000):
+        (source / f"{i:03d}").unlink()
+    assert collect_folder(source, tmp_path / "again").refused[-1] == "1 more entry was refused."
+
+
+def test_a_folder_that_cannot_be_opened_is_not_the_submissions_fault(tmp_path, source):
+    with pytest.raises(GradingError, match=r"nowhere cannot be opened \(No such file or directory\); check the path"):
+        collect_folder(source / "nowhere", tmp_path / "into")

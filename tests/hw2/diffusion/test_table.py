@@ -1,0 +1,89 @@
+"""The table of samplers: what follows from a row, and that a new row is enough."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from hw2.concepts.generate import ConceptSampler
+from hw2.diffusion.samplers import ddim_step
+from hw2.diffusion.schedule import homework_schedule
+from hw2.diffusion.table import SAMPLERS, Sampler, latent_steps, pixel_steps
+from hw2.digits.sample import DigitSampler
+from tests.commands import ROOT
+from tests.walks import last_sample
+
+NAMES = ["mnistm/0_001.png", "svhn/7_042.png"]
+
+
+def test_the_defaults_are_those_of_the_readme():
+    assert pixel_steps() == {"ddpm": 1000, "ddim": 50, "dpm++": 15}
+    assert latent_steps() == {"ddim": 50, "dpm++": 25}
+    assert DigitSampler.num_inference_steps == 15
+    assert ConceptSampler.num_inference_steps == 25
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_row_says_whether_its_steps_draw_fresh_noise(name):
+    generator = torch.Generator().manual_seed(0)
+    before = generator.get_state()
+    step = SAMPLERS[name].step("epsilon", 1.0, generator)
+    step(homework_schedule(), torch.zeros(1, 3, 4, 4), 981, 961, torch.ones(1, 3, 4, 4))
+    assert SAMPLERS[name].stochastic != torch.equal(before, generator.get_state())
+
+
+def half(schedule, model_output, timestep, prev_timestep, sample):
+    """A step that nobody would want: DDIM with half of the prediction."""
+    return ddim_step(schedule, model_output / 2, timestep, prev_timestep, sample)
+
+
+HALF = Sampler(lambda *_: half, "half of everything", stochastic=False, pixel_steps=7, latent_steps=9)
+
+
+def test_a_new_row_is_a_sampler_of_digits(monkeypatch, tiny_digit_model):
+    monkeypatch.setitem(SAMPLERS, "half", HALF)
+    new, old = (DigitSampler(tiny_digit_model, name, num_inference_steps=3) for name in ("half", "ddim"))
+    assert not torch.allclose(last_sample(new.states(NAMES)), last_sample(old.states(NAMES)))
+    assert pixel_steps()["half"] == 7
+    assert latent_steps()["half"] == 9
+
+
+PROGRAM = """
+import sys
+from tests.hw2.diffusion.test_table import HALF
+from hw2.diffusion.table import SAMPLERS
+SAMPLERS["half"] = HALF
+from hw2.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("verb", "steps"),
+    [("digits sample", "15 for dpm++, 7 for half"), ("concepts generate", "25 for dpm++, 9 for half")],
+)
+def test_a_new_row_is_a_choice_of_the_commands_with_its_help_and_default(verb, steps):
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *verb.split(), "--help"],
+        cwd=ROOT, env={**os.environ, "COLUMNS": "300"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "dpm++|half>" in run.stdout
+    assert "half: half of everything" in run.stdout
+    assert steps in run.stdout
+
+
+def test_a_command_draws_with_a_new_row_and_its_default_number_of_steps(tmp_path, tiny_digit_model):
+    from hw2.digits.checkpoint import save_digit_model
+
+    save_digit_model(tiny_digit_model, tmp_path / "tiny.safetensors")
+    options = ["--checkpoint", tmp_path / "tiny.safetensors", "--device", "cpu", "--per-digit", 1]
+    options += ["--sampler", "half", "--output", tmp_path / "out"]
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "digits", "sample", *map(str, options)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert " 7/7 " in run.stderr, "one batch, seven steps"
+    assert len(list((tmp_path / "out").glob("*/*.png"))) == 20
