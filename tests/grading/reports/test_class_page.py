@@ -260,3 +260,17 @@ def test_one_submission_is_one_submission():
     assert ">1 submission<" in page
     assert "1 submission not fully checked." in page
     assert ">1 warning<" in page
+
+
+def test_only_scripts_of_problems_have_times():
+    result = submission_result()
+    again = replace(result.stages[3], stage="hw2_1.sh twice", kind="repeat", seconds=9999.0)
+    result = replace(result, stages=[*result.stages, again])
+    (row,) = rows([result])
+    assert [column for column in row if column.startswith("seconds ")] == [
+        f"seconds hw2_{name}" for name in ("1.sh", "2.sh public", "2.sh private", "3.sh public", "3.sh private")
+    ]
+    slowest = class_page([result], FALL2024).split("<h2>Slowest runs</h2>")[1].split("<h2>")[0]
+    assert "hw2_1.sh</bdi>" in slowest
+    assert "twice" not in slowest
+    assert "fetch" not in slowest
