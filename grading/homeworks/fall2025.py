@@ -8,6 +8,7 @@ from dataclasses import replace
 from grading.homeworks.fall2024 import DIGITS as DIGITS_2024
 from grading.homeworks.fall2024 import FACES as FACES_2024
 from grading.homeworks.homework import Homework
+from grading.problems.control import Control
 from grading.problems.digit_scores import DigitsRules
 
 SOURCE = "public solutions of Fall 2025; the time limit is ours, as in Fall 2024"
@@ -21,9 +22,17 @@ DIGITS = replace(
 
 FACES = replace(FACES_2024, threshold=None, points={}, source=SOURCE)  # the same task, noises and network
 
+CONTROL = Control(
+    number=3,
+    arguments=("/data/prompt.json", "/data/source", "/output", "/data/model.ckpt"),  # hw2_3.sh
+    seconds=900.0,  # ours, that of Problem 3 in Fall 2024
+    best=10,  # grade_hw2_3.py of Fall 2025
+    source=SOURCE,
+)
+
 FALL2025 = Homework(
     name="fall2025",
     title="DLCV Fall 2025, homework 2",
-    problems=(DIGITS, FACES),
+    problems=(DIGITS, FACES, CONTROL),
     note="Scores are reported without points: the points and baselines of Fall 2025 are not known.",
 )

@@ -30,10 +30,17 @@ def _clip(choice: str, device: str) -> Any:
     return load_clip(choice, device)
 
 
+def _sam(choice: str, device: str) -> Any:
+    from grading.judges.sam import load_sam
+
+    return load_sam(choice, device)
+
+
 JUDGES: dict[str, JudgeKind] = {
     "mnistm": JudgeKind("mnistm_classifier", _digits("mnistm")),
     "svhn": JudgeKind("svhn_classifier", _digits("svhn")),
     "clip": JudgeKind("clip", _clip),
+    "sam": JudgeKind("sam", _sam),
 }
 
 

@@ -58,3 +58,18 @@ class ClipJudge(Protocol):
 
     def text_features(self, sentences: Sequence[str]) -> Features:
         """Unit vectors (N, D)."""
+
+
+Mask = npt.NDArray[np.bool_]
+"""(H, W)."""
+
+
+class MaskJudge(Protocol):
+    """A model that finds out which pixels belong together."""
+
+    @property
+    def identity(self) -> Judge:
+        """Which judge this is, for the report."""
+
+    def mask(self, image: ImageU8) -> Mask:
+        """(H, W): the pixels of what is in the middle of an image (H, W, 3)."""

@@ -12,12 +12,14 @@ from grading.judges.protocols import Predictions
 from grading.points.explain import explain, explanations
 from grading.points.lines import score_lines, total, verdict
 from grading.points.staff import StaffEntry
+from grading.problems.control import ControlResult, Line
 from grading.problems.digit_scores import grade_digits
 from grading.problems.faces import grade_faces
 
-DIGITS_2024, DIGITS, FACES = FALL2024.problem(1), FALL2025.problem(1), FALL2025.problem(2)
+DIGITS_2024 = FALL2024.problem(1)
+DIGITS, FACES, CONTROL = (FALL2025.problem(number) for number in (1, 2, 3))
 
-FACES_CHECK = Check("data", "error", "The ground truth is missing.")
+UNCHECKED = Check("data", "error", "The ground truth is missing.")
 
 
 class RedJudge:
@@ -133,10 +135,13 @@ def test_faces_have_no_threshold(tmp_path):
 @pytest.fixture
 def results(folder, tmp_path):
     """One result of each problem and part."""
+    control = ControlResult("pass", 0.5, [Line(1, "0.png", "0.png", "a circle", 0.8, 0.625, 0.5)], [1])
     return [
         DIGITS.result(grade_digits(folder, JUDGES, DIGITS.rules)),
         faces(tmp_path / "faces", "out", 101),
-        FACES.unchecked(Part.PRIVATE, FACES_CHECK),
+        FACES.unchecked(Part.PRIVATE, UNCHECKED),
+        CONTROL.result(control, Part.PUBLIC),
+        CONTROL.unchecked(Part.PRIVATE, UNCHECKED),
     ]
 
 
@@ -146,6 +151,8 @@ def test_every_line_has_a_status_and_no_points(results):
         "1 accuracy": (0, 0, "pass"),
         "2 public": (0, 0, "pass"),
         "2 private": (None, 0, "error"),
+        "3 public": (0, 0, "pass"),
+        "3 private": (None, 0, "error"),
     }
     assert total(lines) == (0, 0, 0)
     assert verdict(lines) == "error"

@@ -1,0 +1,69 @@
+"""The SAM2 judge: an image in, the mask of what is in its middle out.
+
+The official script uses the package sam2; transformers has the same network. What differs: an image is resized as 8-bit
+values, as the model's own processor does, where sam2 resizes floats; and everything is computed in float32, where the
+script computes in bfloat16 on a GPU. A mask can differ at its edge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from transformers import Sam2ImageProcessor, Sam2Model, Sam2Processor
+
+from grading.core.arrays import ImageU8
+from grading.core.errors import GradingError
+from grading.core.results import Judge
+from grading.judges.pretrained import exact, find_model, ready, weights_sha256
+from grading.judges.protocols import Mask
+
+SAM_MODEL = "facebook/sam2.1-hiera-large"
+"""The hub model with the weights of sam2.1_hiera_large.pt, which staff use (grade_hw2_3.py of Fall 2025)."""
+
+
+@dataclass(frozen=True)
+class TransformersSam:
+    """A SAM2 of transformers, in float32. Each image is judged alone."""
+
+    model: Any
+    processor: Any
+    identity: Judge
+    device: str = "cpu"
+
+    def mask(self, image: ImageU8) -> Mask:
+        """See `MaskJudge`: one positive point, three masks, of which the one with the best predicted IoU is taken."""
+        height, width = image.shape[:2]
+        with exact():
+            inputs = self.processor(
+                images=Image.fromarray(image),
+                input_points=[[[[width // 2, height // 2]]]],
+                input_labels=[[[1]]],
+                return_tensors="pt",
+            )
+            sizes = inputs.pop("original_sizes")
+            found = self.model(**{name: value.to(self.device) for name, value in inputs.items()}, multimask_output=True)
+            scores = found.iou_scores[0, 0].cpu().numpy()  # (3,)
+            best = int(np.argsort(scores, kind="stable")[-1])
+            chosen = found.pred_masks[:, :, [best]].cpu()  # (1, 1, 1, h, w), positive inside
+            if not (np.isfinite(scores).all() and chosen.isfinite().all()):
+                raise GradingError(f"{self.identity.file} finds masks that are not finite; download it again")
+            mask: Mask = self.processor.post_process_masks(chosen, sizes)[0][0, 0].numpy()
+        return mask
+
+
+def load_sam(name: str, device: str = "cpu") -> TransformersSam:
+    """The SAM2 of a transformers folder, of which nothing is downloaded, or of a hub name.
+
+    Raises GradingError if it cannot be had or is broken; no code in it is ever run.
+    """
+    source = find_model(name, "SAM2 model", SAM_MODEL)
+    model, images = source.load(Sam2Model, Sam2ImageProcessor)
+    ready(model, device)
+    kind: Any = "official" if name == SAM_MODEL and not source.folder else "custom"
+    judge = TransformersSam(model, Sam2Processor(images), Judge("sam", kind, name, weights_sha256(model)), device)
+    with source.trial():
+        judge.mask(np.zeros((2, 3, 3), np.uint8))
+    return judge
