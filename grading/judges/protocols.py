@@ -15,7 +15,7 @@ CLIP_MODEL = "openai/clip-vit-base-patch32"
 """The hub model that scores Problem 3 (clip_image_score.py)."""
 
 SAM_MODEL = "facebook/sam2.1-hiera-large"
-"""The hub model that makes the masks of Fall 2025's Problem 3."""
+"""The hub model with the weights of sam2.1_hiera_large.pt, which staff use (grade_hw2_3.py of Fall 2025)."""
 
 DIGIT_SIZE = 28
 """Both classifiers judge 28x28 pixels; other sizes are resized (digit_classifier.py)."""

@@ -18,10 +18,7 @@ from grading.core.arrays import ImageU8
 from grading.core.errors import GradingError
 from grading.core.results import Judge
 from grading.judges.pretrained import exact, find_model, ready, weights_sha256
-from grading.judges.protocols import Mask
-
-SAM_MODEL = "facebook/sam2.1-hiera-large"
-"""The hub model with the weights of sam2.1_hiera_large.pt, which staff use (grade_hw2_3.py of Fall 2025)."""
+from grading.judges.protocols import SAM_MODEL, Mask
 
 
 @dataclass(frozen=True)

@@ -270,7 +270,7 @@ def test_hostile_outputs_are_refused(world, tmp_path):
         "Line 3: sub2/in/0.png is in a folder that is a link; expected the folder itself.",
         "Line 4: sub3/in/0.png is a link; expected the image itself.",
         "Line 5: 4.png is a pipe, socket or device; expected an image.",
-        "Line 6: 5.png is no PNG, JPEG, BMP or GIF image.",
+        "Line 6: 5.png is not a PNG, JPEG, BMP or GIF image.",
         "Line 7: 6.png is a link; expected the image itself.",
     ]
     assert "Not asked for, and ignored: 0.png, 1.png, 2.png, 3.png." in messages(result, "warning")
