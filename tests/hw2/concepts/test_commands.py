@@ -215,7 +215,7 @@ def test_two_processes_learn_the_same_word(tmp_path, hw2, learning):
     assert torch.allclose(one, two, atol=1e-3)
     odd = run_in_two_processes("hw2", *learning, "--batch-size", 3, "--output", tmp_path / "odd.safetensors")
     assert odd.returncode != 0
-    assert "--batch-size is 3; expected a multiple of 2, for 1 parts on each of 2 processes" in odd.stderr
+    assert "the batch size is 3; expected a multiple of 2, for 2 processes (--batch-size)" in odd.stderr
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_a_pipe_or_a_large_file_is_not_read(tmp_path):
     (tmp_path / "large.json").write_bytes(bytes(2**20 + 1))
     for name, match in (
         ("pipe", "is not a file; expected the homework's input.json"),
-        ("large", "more than 1048576 bytes"),
+        ("large", "larger than 1048576 bytes"),
     ):
         with pytest.raises(InputError, match=match):
             read_prompts(tmp_path / f"{name}.json")
