@@ -134,18 +134,8 @@ def _figures(graded: DigitsResult) -> Iterable[Figure]:
         yield from realism_figures(DATASETS[dataset], realism)
 
 
-def explanations(problem: Digits) -> Iterable[Explanation]:
-    """How the lines and figures of Problem 1 are computed."""
+def _line_explanations(problem: Digits) -> Iterable[Explanation]:
     rules = problem.rules
-    accuracy = {
-        dataset: (
-            "The classifier of the data set judges every image (28x28, values scaled to -1..1); the label is the first "
-            f"character of the file's name. Accuracy = right answers / images. {len(rules.names(dataset))} images are "
-            f"asked for in {dataset}/: {{digit}}_{{001..{rules.per_digit:03d}}}.png for the digits "
-            f"{', '.join(map(str, rules.digits[dataset]))}."
-        )
-        for dataset in DATASETS
-    }
     everything = f"All {rules.total} images must be there and readable, and no more than those."
     for name, threshold in rules.baselines.items():
         points = f"{problem.points[name]:g} {'more ' if name == 'strong' else ''}points" if problem.points else "Passed"
@@ -163,6 +153,21 @@ def explanations(problem: Digits) -> Iterable[Explanation]:
             f"{everything} The accuracy is reported; see accuracy. This homework's points and baselines are not known.",
             f"{problem.source}.",
         )
+
+
+def explanations(problem: Digits) -> Iterable[Explanation]:
+    """How the lines and figures of Problem 1 are computed."""
+    yield from _line_explanations(problem)
+    rules = problem.rules
+    accuracy = {
+        dataset: (
+            "The classifier of the data set judges every image (28x28, values scaled to -1..1); the label is the first "
+            f"character of the file's name. Accuracy = right answers / images. {len(rules.names(dataset))} images are "
+            f"asked for in {dataset}/: {{digit}}_{{001..{rules.per_digit:03d}}}.png for the digits "
+            f"{', '.join(map(str, rules.digits[dataset]))}."
+        )
+        for dataset in DATASETS
+    }
     yield Explanation(
         "accuracy",
         r"(digits )?accuracy",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -60,27 +60,13 @@ def grade_faces(output: Path, ground_truth: Path, threshold: float | None, read:
     except OSError as error:
         raise GradingError(f"{printable(str(output))} cannot be listed ({error.strerror}); check its rights") from None
 
-    checks = []
+    checks: list[Check] = []
     if not output.exists():
         checks.append(Check("folder", "fail", f"The folder {printable(str(output))} does not exist."))
-    errors: dict[str, float] = {}
-    psnrs: dict[str, float | None] = {}
-    ssims: dict[str, float | None] = {}
-    for name in layout.expected:
-        if name in layout.missing:
-            checks.append(Check(name, "fail", f"{printable(name)} is missing."))
-            continue
-        reference = references[name]
-        try:
-            image = read(output, name, size=(reference.shape[1], reference.shape[0]))
-        except ImageRefused as refusal:
-            checks.append(Check(name, "fail", f"{printable(name)} {printable(str(refusal))}."))
-            continue
-        if image.note:
-            checks.append(Check(name, "warning", f"{printable(name)} {image.note}."))
-        errors[name] = mse(image.pixels_u8, reference)
-        psnrs[name] = psnr(image.pixels_u8, reference)
-        ssims[name] = ssim(image.pixels_u8, reference)
+    faces = _read_faces(output, references, layout.found, read, checks)
+    errors = {name: mse(face, references[name]) for name, face in faces.items()}
+    psnrs = {name: psnr(face, references[name]) for name, face in faces.items()}
+    ssims = {name: ssim(face, references[name]) for name, face in faces.items()}
     if layout.unexpected:
         checks.append(Check("unexpected", "warning", f"Not asked for, and ignored: {listed(layout.unexpected)}."))
 
@@ -103,6 +89,26 @@ def grade_faces(output: Path, ground_truth: Path, threshold: float | None, read:
         unexpected=layout.unexpected,
         checks=checks,
     )
+
+
+def _read_faces(
+    output: Path, references: Mapping[str, ImageU8], found: Sequence[str], read: PngReader, checks: list[Check]
+) -> dict[str, ImageU8]:
+    """The faces that can be scored, by name; the reason for every other one goes to checks."""
+    faces: dict[str, ImageU8] = {}
+    for name, reference in references.items():
+        if name not in found:
+            checks.append(Check(name, "fail", f"{printable(name)} is missing."))
+            continue
+        try:
+            image = read(output, name, size=(reference.shape[1], reference.shape[0]))
+        except ImageRefused as refusal:
+            checks.append(Check(name, "fail", f"{printable(name)} {printable(str(refusal))}."))
+            continue
+        if image.note:
+            checks.append(Check(name, "warning", f"{printable(name)} {image.note}."))
+        faces[name] = image.pixels_u8
+    return faces
 
 
 def _score_check(score: float | None, threshold: float | None, scored: int, expected: int) -> Check:
