@@ -95,7 +95,6 @@ class Assignment:
     limits: Mapping[str, Any] = field(default_factory=dict)
     points: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
-    hidden_also: tuple[Path, ...] = ()
     source: Mapping[str, Any] = field(default_factory=dict)
 
     @functools.cached_property
@@ -116,8 +115,7 @@ class Assignment:
     @property
     def sandbox(self) -> Sandbox:
         """The sandbox's settings. Files that scripts must not see are hidden."""
-        hidden = (*self.hidden_also, *self.hidden())
-        return Sandbox(self.gpu, self.trust, self.python, dict(self.environment), hidden)
+        return Sandbox(self.gpu, self.trust, self.python, dict(self.environment), tuple(self.hidden()))
 
     @property
     def run_limits(self) -> Limits:
