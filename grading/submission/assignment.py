@@ -27,8 +27,7 @@ class Assignment:
     """The configuration of a grading. Each annotated field is an option, declared here and nowhere else.
 
     limits, points: changes to the sandbox's limits and to the homework's points, from an assignment file. environment:
-    more variables for the scripts. hidden_also: more paths that no submission may read. source: the values in the
-    assignment file and on the command line, for the record.
+    more variables for the scripts. source: the values in the assignment file and on the command line, for the record.
     """
 
     data: Annotated[Path, typer.Option(help="Folder with the homework's data, hw2_data.")]
