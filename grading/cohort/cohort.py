@@ -1,7 +1,7 @@
-"""A whole class: each submission graded once by some worker, on one machine or on many.
+"""The grading of a whole class: a worker grades each submission once, on one machine or on many.
 
-Finished work lies in the submissions' own folders (see `submission.grader`); nothing else has to be remembered. On a
-cluster all machines must see the same files under the same names, and have this package.
+Finished work is kept in the submissions' own folders (see `submission.grader`); there is no other state. On a cluster,
+all machines need this package, and the same files under the same paths.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ def grade_cohort(
     workers: int | None = None,
     address: str = "",
 ) -> list[SubmissionResult]:
-    """Grade every sub-folder of `submissions`; the results are in the order of their names, without files' hashes.
+    """Grade every sub-folder of `submissions`. The results are in the order of their names, without files' hashes.
 
-    Leaves in `output`: students/NAME/ with all that `Grader.grade` writes, scores.csv and index.html. Run again, it
-    keeps what is finished and resumes with the rest. staff: by name. workers: how many submissions run at a time, by
-    default one for each GPU, or one. address: of a Ray cluster that this machine belongs to, "auto" or HOST:PORT; ""
-    starts Ray here.
-    Raises GradingError if there is nothing to grade, output is in use, Ray or a worker cannot begin, or on Ctrl-C.
+    Writes to `output`: students/NAME/ with all that `Grader.grade` writes, scores.csv and index.html. Run again to
+    resume: finished submissions are kept. staff: entries by submission name. workers: number of submissions graded at
+    the same time; by default one for each GPU, or one. address: "auto" or HOST:PORT of a Ray cluster that this machine
+    belongs to; "" starts Ray here.
+    Raises GradingError if there is nothing to grade, output is in use, Ray or a worker cannot start, or on Ctrl-C.
     """
     from grading.reports.class_page import class_page
     from grading.reports.scores_csv import scores_csv
@@ -64,12 +64,13 @@ def grade_cohort(
             write_whole(output / "index.html", class_page(results, assignment.edition).encode())
     except OSError as error:
         name = printable(str(error.filename or output))
-        raise GradingError(f"{name} cannot be used ({error.strerror}); make room or choose another folder") from None
+        reason = f"({error.strerror}); free some space or choose another folder"
+        raise GradingError(f"{name} cannot be used {reason}") from None
     return results
 
 
 def _grader(assignment: Assignment) -> Grades:
-    """In a worker: a grader whose scripts see the GPU that Ray set aside for it, no other."""
+    """The grader of a worker. Its scripts see only the GPU that Ray reserved for it."""
     from grading.submission.grader import Grader
 
     devices = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -1,4 +1,4 @@
-"""The submissions of a class: which folders there are, and what else was found beside them."""
+"""The submissions of a class: one for each folder, and warnings about other entries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from grading.points.staff import StaffEntry
 
 @dataclass(frozen=True)
 class Submission:
-    """One submission of the class: what was handed in, and the folder of ours for all that becomes of it."""
+    """One submission of the class. source: the folder that was handed in. folder: the grader's, for its results."""
 
     source: Path
     folder: Path
@@ -24,23 +24,23 @@ class Submission:
 
     @property
     def name(self) -> str:
-        """That of its folder, which its result has too, so that pages find it."""
+        """The name of its folder. Its result has the same name, so that pages find the folder."""
         return self.folder.name
 
 
 def find_submissions(
     submissions: Path, output: Path, staff: Mapping[str, StaffEntry]
 ) -> tuple[list[Submission], list[Check]]:
-    """The sub-folders in the order of their names, and warnings of what else is there, or is in `staff` alone.
+    """The sub-folders in the order of their names, and warnings about other entries and names in `staff` alone.
 
-    Raises GradingError if there is none, or output and submissions lie within each other.
+    Raises GradingError if there is no sub-folder, or if one of output and submissions contains the other.
     """
     shown = printable(str(submissions))
     students = output / "students"
     if output.resolve().is_relative_to(submissions.resolve()):
-        raise GradingError(f"the output {printable(str(output))} lies among the submissions; choose another folder")
+        raise GradingError(f"the output {printable(str(output))} is inside the submissions; choose another folder")
     if submissions.resolve().is_relative_to(students.resolve()):
-        raise GradingError(f"the submissions {shown} lie in the output's folder students; choose another output")
+        raise GradingError(f"the submissions {shown} are inside the output's folder students; choose another output")
     found, notes = [], []
     try:
         entries = sorted(os.scandir(submissions), key=lambda entry: os.fsencode(entry.name))
@@ -51,19 +51,20 @@ def find_submissions(
             folder = students / _folder_name(entry.name)
             found.append(Submission(Path(entry.path), folder, staff.get(entry.name, StaffEntry())))
         else:
-            what = "a symbolic link, which is not followed" if entry.is_symlink() else "no folder"
-            notes.append(Check("entry", "warning", f"{printable(entry.name)} is {what}: it is not graded."))
+            what = "a symbolic link" if entry.is_symlink() else "not a folder"
+            notes.append(Check("entry", "warning", f"{printable(entry.name)} was not graded: it is {what}."))
     if not found:
         raise GradingError(f"{shown} has no sub-folders; expected one for each submission")
     if len({submission.name for submission in found}) < len(found):
         raise GradingError(f"two submissions of {shown} would share one folder of the output; rename one of them")
     for name in sorted(staff.keys() - {submission.source.name for submission in found}):
-        notes.append(Check("staff", "warning", f"The staff's file names {printable(name)}, which is not there."))
+        sentence = f"The staff file has a row for {printable(name)}, but there is no such submission."
+        notes.append(Check("staff", "warning", sentence))
     return found, notes
 
 
 def _folder_name(name: str) -> str:
-    """The same for a name that can be printed; else one that can, and is nobody else's."""
+    """The name itself if it can be printed; otherwise a unique name that can be printed."""
     if name.isprintable():
         return name
     return f"{printable(name)[:50]}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"

@@ -1,4 +1,4 @@
-"""The engine that runs workers: a Ray of our own, or a cluster that is there."""
+"""The engine that runs workers: a local Ray, or an existing cluster."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from pathlib import Path
 from typing import Any
 
 from grading.core.errors import GradingError
-from grading.core.text import counted, printable
+from grading.core.text import printable
 
 OBJECT_STORE = 80 * 2**20
-"""Bytes, about Ray's least: results are small."""
+"""Bytes, about the least that Ray accepts. Results are small."""
 
 OWN_RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "token",
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # what makes Ray listen on 127.0.0.1 only
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # makes Ray listen on 127.0.0.1 only
     "RAY_DEDUP_LOGS": "0",
-    "RAY_TQDM_PATCH_PRINT": "0",  # or it replaces builtins.print
-    "RAY_memory_monitor_refresh_ms": "0",  # the sandbox watches memory; a worker must not die for what it runs
+    "RAY_TQDM_PATCH_PRINT": "0",  # otherwise Ray replaces builtins.print
+    "RAY_memory_monitor_refresh_ms": "0",  # the sandbox limits memory; Ray must not kill a worker for it
 }
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A Ray that runs. resources: what one worker takes of it."""
+    """A running Ray. resources: what one worker reserves."""
 
     workers: int
     resources: Mapping[str, Any]
@@ -41,33 +41,34 @@ class Engine:
 def ray_engine(
     address: str = "", workers: int | None = None, wants_gpu: bool = False, must_have_gpu: bool = False
 ) -> Iterator[Engine]:
-    """Ray of our own, or that of `address`; afterwards its workers are gone.
+    """Start a local Ray, or join the cluster at `address`. Its workers end with the context.
 
-    Our own listens on 127.0.0.1 only and serves who knows a secret of this process; it sends no statistics.
-    Raises GradingError if there is no Ray, or no GPU where one is needed.
+    A local Ray listens on 127.0.0.1 only, requires a secret of this process, and sends no statistics.
+    Raises GradingError if Ray is not installed, or if a GPU is needed and there is none.
     """
     if workers is not None and workers < 1:
-        raise GradingError(f"{counted(workers, 'worker')} asked for; expected 1 or more")
+        raise GradingError(f"the number of workers is {workers}; expected 1 or more", option="workers")
     if not address:
-        # Ray reads these once a process, most of them when it is imported
+        # Ray reads these once per process, most of them when it is imported
         os.environ.update(OWN_RAY)
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:
         import ray
     except ImportError:
         raise GradingError(
-            "a class is graded with Ray, which is not installed; install it with pip install 'dlcv-hw2[cohort]'"
+            "grading a class needs Ray, which is not installed; run pip install 'dlcv-hw2[cohort]'"
         ) from None
-    # of our own, since others could replace Ray's sockets; short, since those may have 107 characters
+    # A private folder, so that other users cannot replace Ray's sockets. Its path is short: a socket's path may have
+    # at most 107 characters.
     scratch = Path(tempfile.mkdtemp(prefix="hw2-ray-", dir="/tmp"))
     try:
-        # of workers that die we tell ourselves; Ray would on stdout, at length
+        # The screen reports workers that die. Ray would print long messages about them on stdout.
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123
             try:
                 _start_ray(address, scratch, workers, wants_gpu)
                 gpus = int(ray.cluster_resources().get("GPU", 0)) if wants_gpu else 0
                 if must_have_gpu and not gpus:
-                    raise GradingError("a GPU was asked for and Ray finds none; use the CPU or another machine")
+                    raise GradingError("a GPU is required, but Ray finds none; use the CPU or another machine")
                 yield Engine(workers or gpus or 1, {"num_gpus": 1, "num_cpus": 0} if gpus else {"num_cpus": 1})
             finally:
                 ray.shutdown()
@@ -93,5 +94,5 @@ def _start_ray(address: str, scratch: Path, workers: int | None, wants_gpu: bool
 
 
 def ray_reason(error: Exception) -> str:
-    """The first line of what Ray says."""
+    """The first line of Ray's message."""
     return printable(str(error).strip().partition("\n")[0])

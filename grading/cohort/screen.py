@@ -1,4 +1,4 @@
-"""What staff see while a class is graded: everything on one screen, or a line per submission where there is none."""
+"""The progress of a class, for staff: one live screen on a terminal, otherwise one line per submission."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from rich.table import Table
 from rich.text import Text
 
 from grading.core.results import SubmissionResult
-from grading.core.text import printable
+from grading.core.text import counted, printable
 from grading.reports.terminal import STYLES
 
 REFRESH = 2.0
-"""Screens a second."""
+"""Updates per second."""
 
 
 @dataclass
 class Running:
-    """A submission in work. began: as time.monotonic() has it. stage: "" before the first one."""
+    """A submission that is being graded. began: time.monotonic() at its start. stage: "" before the first stage."""
 
     name: str
     began: float
@@ -32,7 +32,7 @@ class Running:
 
 @dataclass
 class Screen:
-    """Tells how far a class is. To be used in a `with`; without a terminal it prints a line per finished submission."""
+    """Shows the progress of a class; used in a `with`. Without a terminal, it prints a line per finished submission."""
 
     total: int
     console: Console = field(default_factory=lambda: Console(stderr=True, highlight=False, soft_wrap=True))
@@ -52,11 +52,11 @@ class Screen:
         self.live.stop()
 
     def say(self, sentence: str, style: str = "yellow") -> None:
-        """Something that staff should know, above what changes."""
+        """Print a note for staff, above the live screen."""
         self.console.print(sentence, style=style, markup=False)
 
     def finished(self, result: SubmissionResult, seconds: float) -> None:
-        """Count a result. seconds: since the submission was begun."""
+        """Count a result. seconds: time since its grading began."""
         self.outcomes[result.status] += 1
         if not self.console.is_terminal:
             done = f"[{self.outcomes.total():>{len(str(self.total))}}/{self.total}]"
@@ -67,29 +67,29 @@ class Screen:
             )
 
     def counts(self) -> dict[str, int]:
-        """Of submissions, by what has become of them."""
+        """Numbers of submissions by their state."""
         done = {status: self.outcomes[status] for status in ("pass", "fail", "error")}
         waiting = self.total - self.outcomes.total() - len(self.running)
         return {"waiting": waiting, "running": len(self.running), **done}
 
     def remaining(self) -> float | None:
-        """Seconds that the rest will take if it is like what is done; None before anything is."""
+        """Estimated seconds for the rest, at the mean speed so far; None before the first result."""
         done = self.outcomes.total()
         return (time.monotonic() - self.began) / done * (self.total - done) if done else None
 
     def render(self) -> RenderableType:
-        """The screen as it is now."""
+        """The current screen."""
         counts = Text("  ").join(Text(f"{n} {name}", STYLES.get(name, "")) for name, n in self.counts().items())
         remaining = self.remaining()
         clock = f"{_clock(time.monotonic() - self.began)} elapsed"
         if self.outcomes.total() < self.total:
-            clock += f", about {_clock(remaining)} to go" if remaining is not None else ""
-            clock += f", {self.workers} worker{'s' * (self.workers != 1)}" if self.workers else ", no worker yet"
+            clock += f", about {_clock(remaining)} left" if remaining is not None else ""
+            clock += f", {counted(self.workers, 'worker')}" if self.workers else ", no worker yet"
         rows = Table.grid(padding=(0, 2))
         for each in self.running:
             elapsed = _clock(time.monotonic() - each.began)
             rows.add_row(Text(elapsed), Text(printable(each.name)), Text(each.stage or "starting", "dim"))
-        bar = Table.grid()  # alone it would not end its line
+        bar = Table.grid()  # a bar alone would not end its line
         bar.add_row(ProgressBar(total=self.total, completed=self.outcomes.total(), width=60))
         return Group(bar, counts, Text(clock), *([rows] if self.running else []))
 

@@ -1,4 +1,4 @@
-"""Workers: each grades one submission at a time, in a process of its own, on this machine or on another."""
+"""Workers. Each grades one submission at a time, in a process of its own, on this machine or on another."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from grading.files.storage import locked
 from grading.points.staff import StaffEntry
 
 MAX_TRIES = 3
-"""Workers that may die over one submission, and in a row before they can begin."""
+"""Workers that may die on one submission, or in a row before they are ready, until the grader gives up."""
 
 LOCK_WAIT = 60.0
-"""Seconds to wait for a folder in which a worker of an earlier call, or of a lost machine, is still at work."""
+"""Seconds to wait for a folder that a worker of an earlier call, or on a lost machine, still uses."""
 
 LOOK = 0.5
-"""Seconds between two looks at the workers."""
+"""Seconds between two checks of the workers."""
 
 
 class Grades(Protocol):
-    """What a worker needs; a `Grader` can do it."""
+    """The grader of a worker, such as a `Grader`."""
 
     def grade(self, source: Path, folder: Path, staff: StaffEntry, on_stage: Callable[[str], None]) -> SubmissionResult:
         """As `Grader.grade`."""
 
 
 class Worker:
-    """Lives in a process of its own, somewhere; its grader, with the judges, is made once."""
+    """Runs in a process of its own, on any machine. Its grader, with the judges, is made once."""
 
     def __init__(self, make_grader: Callable[[], Grades]) -> None:
         self.make_grader = make_grader
 
     def prepare(self) -> str:
-        """Why there will be no grader; "" if there is one."""
+        """Make the grader, and return why that failed; "" if it did not fail."""
         try:
             self.grader = self.make_grader()
         except Exception as error:
@@ -52,7 +52,7 @@ class Worker:
         return ""
 
     def grade(self, submission: Submission) -> SubmissionResult:
-        """Without the hashes of its files: a class's would not fit into memory, and they are in its folder."""
+        """Grade a submission. The result has no hashes of files: those of a whole class would not fit into memory."""
         try:
             with locked(submission.folder, LOCK_WAIT):
                 pass
@@ -72,7 +72,7 @@ def grade_all(
 ) -> list[SubmissionResult]:
     """One result for each submission, in the same order. make_grader: runs in each worker, once.
 
-    Raises GradingError if a worker says that it cannot grade at all, or MAX_TRIES in a row die before they can begin.
+    Raises GradingError if a worker cannot grade at all, or if MAX_TRIES workers in a row die before they are ready.
     """
     shift = _Shift(submissions, make_grader, engine, screen)
     try:
@@ -83,7 +83,7 @@ def grade_all(
 
 
 class _Shift:
-    """One call of `grade_all`. Workers are preparing, idle or running; the keys are what Ray will tell of."""
+    """One call of `grade_all`. Workers are preparing, idle or running; the keys are Ray's handles of their answers."""
 
     def __init__(
         self, submissions: Sequence[Submission], make_grader: Callable[[], Grades], engine: Engine, screen: Screen
@@ -107,7 +107,7 @@ class _Shift:
         for _ in range(self.wanted):
             self.hire()
         while self.waiting or self.running:
-            # only to those that have begun: others may wait for a machine for ever
+            # only to workers that are ready: others may wait for a machine forever
             while self.waiting and self.idle:
                 worker, submission = self.idle.pop(), self.waiting.popleft()
                 self.running[worker.grade.remote(submission)] = worker, submission, time.monotonic()
@@ -131,7 +131,8 @@ class _Shift:
         except self.ray.exceptions.RayError as error:
             self.stillborn += 1
             if self.stillborn >= MAX_TRIES:
-                raise GradingError(f"workers die before they can begin ({ray_reason(error)})") from None
+                said = f"{counted(MAX_TRIES, 'worker')} in a row died before they were ready ({ray_reason(error)})"
+                raise GradingError(f"{said}; check that the machine has memory left, and grade again") from None
             self.hire()
             return
         if unfit:
@@ -144,17 +145,17 @@ class _Shift:
         try:
             result = self.ray.get(told)
         except self.ray.exceptions.RayError as error:
-            self.ray.kill(worker)  # it may only be out of reach
+            self.ray.kill(worker)  # it may be alive but unreachable
             self.hire()
             self.deaths[submission.name] += 1
             said = f"{submission.name}: its worker died ({ray_reason(error)})"
             if self.deaths[submission.name] < MAX_TRIES:
-                self.screen.say(f"{said}; it will be tried again.")
+                self.screen.say(f"{said}; the submission will be graded again.")
                 self.waiting.append(submission)
                 return
-            self.screen.say(f"{said}; it is given up.")
+            self.screen.say(f"{said} {counted(MAX_TRIES, 'time')}; the submission could not be checked.")
             sentence = (
-                f"The grader could not do its part: {counted(MAX_TRIES, 'worker')} died while grading this submission."
+                f"The grader could not check this: {counted(MAX_TRIES, 'worker')} died while grading this submission."
             )
             result = ungraded(submission.name, sentence)
         else:
@@ -163,13 +164,13 @@ class _Shift:
         self.screen.finished(result, time.monotonic() - began)
 
     def end(self) -> None:
-        """Ray would end them, too, but when it finds time."""
+        """End the workers now; Ray itself would end them later."""
         for worker in self.workers:
             self.ray.kill(worker)
 
 
 def ungraded(name: str, sentence: str) -> SubmissionResult:
-    """The result of a submission that we could not grade, which never counts as zero points."""
+    """The result of a submission that could not be graded; it never counts as zero points."""
     return SubmissionResult(name, "error", 0, 0, 0, warnings=[Check("grading", "error", sentence)])
 
 
@@ -178,7 +179,7 @@ def _stage_file(folder: Path) -> Path:
 
 
 def _tell_stage(folder: Path, stage: str) -> None:
-    with suppress(OSError):  # the screen is not worth a grade
+    with suppress(OSError):  # a grading must not fail because of the screen
         _stage_file(folder).write_text(stage)
 
 

@@ -1,4 +1,4 @@
-"""The arrays that rooms hand to each other."""
+"""Array types that the rooms exchange."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Failures on the grader's side: what a person reads about them, and where their tracebacks are kept."""
+"""Failures of the grader: the sentence that a person reads, and the log that keeps the traceback."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from grading.core.text import printable
 LOG_NAME = "failures.log"
 
 MAX_QUOTED = 300
-"""Characters of an unexpected exception that its sentence quotes; the log has all of them."""
+"""Characters of an unexpected exception that its sentence quotes. The log has the whole text."""
 
 
 class GradingError(Exception):
-    """The call cannot be carried out; the message is one sentence that says what to do. Exit status 2.
+    """The call cannot be carried out. The message is one sentence that says what to do. Exit status 2.
 
-    option: the option that would help, by its name in the code, such as "trust"; empty if there is none. The message
-    names no command line flag; the command line adds the flag of this option.
+    option: the option that helps, by its name in the code, such as "trust"; empty if there is none. The message names
+    no command line flag; the command line adds the flag of this option.
     """
 
     def __init__(self, message: str, *, option: str = "") -> None:
@@ -48,24 +48,24 @@ class Failure:
 def record_failure(error: BaseException, folder: Path | None = None) -> Failure:
     """Describe an exception, and write the traceback of an unexpected one to a log file.
 
-    GradingError and OSError are expected: their sentence says everything, and nothing is written. Any other exception
-    is a defect of the grader. Its traceback is appended to failures.log in `folder`, in the user's state folder
-    ($XDG_STATE_HOME/hw2-grade or ~/.local/state/hw2-grade) or in a new file of the temporary folder, whichever can be
-    written first. Never raises.
+    GradingError and OSError are expected: their sentence is complete, and nothing is written. Any other exception is a
+    defect of the grader. Its traceback is appended to the first file that can be written: failures.log in `folder`,
+    failures.log in the user's state folder ($XDG_STATE_HOME/hw2-grade or ~/.local/state/hw2-grade), or a new file in
+    the temporary folder. Never raises.
     """
     if isinstance(error, GradingError):
-        return Failure(f"The grader could not do its part: {printable(_text(error))}.")
+        return Failure(f"The grader could not check this: {printable(_text(error))}.")
     if isinstance(error, OSError):
         name = printable(os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "a file")
         reason = printable(error.strerror or _text(error) or type(error).__name__)
-        return Failure(f"The grader could not do its part: {name} could not be used: {reason}.")
+        return Failure(f"The grader could not check this: {name} could not be used: {reason}.")
     lines = _traceback(error)
     log = _write_log(lines, folder)
     quoted = printable(f"{type(error).__name__}: {_text(error)}")
     if len(quoted) > MAX_QUOTED:
         quoted = f"{quoted[:MAX_QUOTED]} .."
-    where = f"; the traceback is in {printable(log)}, please send it with your report" if log else ""
-    return Failure(f"The grader itself failed, please report it ({quoted}){where}.", lines, log)
+    where = f" and send the traceback in {printable(log)}" if log else ""
+    return Failure(f"The grader itself failed ({quoted}); please report it{where}.", lines, log)
 
 
 def failure_sentence(error: BaseException, folder: Path | None = None) -> str:
@@ -90,7 +90,7 @@ def _traceback(error: BaseException) -> str:
 
 
 def _write_log(lines: str, folder: Path | None) -> str:
-    """The path of the file that now holds the lines; empty if no place could be written."""
+    """Write the lines to a log file, and return its path; empty if no file could be written."""
     when = time.strftime("%Y-%m-%d %H:%M:%S %z")
     entry = f"{when} process {os.getpid()}\n{lines}\n\n".encode()
     for place in _places(folder):
@@ -117,7 +117,7 @@ def _places(folder: Path | None) -> Iterator[Path]:
 
 
 def _append(path: Path, entry: bytes) -> None:
-    """Append to a file of our own that no other user can read. Raises OSError for a link, a pipe or another's file."""
+    """Append to a file that only this user can read. Raises OSError for a link, a pipe or another user's file."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o600)

@@ -1,4 +1,4 @@
-"""The results of grading as plain data. Reports show all of it without knowing any problem."""
+"""The results of grading as plain data. Reports show all of it and depend on no problem."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Part(StrEnum):
 
 @dataclass(frozen=True)
 class Check:
-    """One question and its answer. message: a sentence for the student; status "warning" costs nothing."""
+    """One check and its result. message: a sentence for the student. A warning deducts no points."""
 
     name: str
     status: Status | Literal["warning"]
@@ -33,10 +33,10 @@ class Check:
 
 @dataclass(frozen=True)
 class Judge:
-    """Which network judged.
+    """The network that judged.
 
     name: as in `grading.judges.JUDGES`. kind: "official" for the course's own weights, "embedded" for those that this
-    project trained and ships, else "custom". sha256: of the weights.
+    project trained and ships, else "custom". sha256: the hash of the weights.
     """
 
     name: str
@@ -49,10 +49,10 @@ class Judge:
 class Figure:
     """One number of a problem's result.
 
-    key: its name for `hw2-grade explain`. value: None where it could not be computed; with unit "%", a share from 0 to
-    1. decimals: how many are shown. baseline: what the homework expects of it, None if nothing. interval: the 95 %
-    confidence interval. informative: gives no points. leaderboard: its title there, empty if it is not shown there.
-    table, row, column: its place, if it is one of many in a table; headline figures have none.
+    key: its name for `hw2-grade explain`. value: None if it could not be computed; with unit "%", a share from 0 to 1.
+    decimals: number of decimals shown. baseline: the value that the homework expects, None if it expects none.
+    interval: the 95 % confidence interval. informative: gives no points. leaderboard: its title on the leaderboard,
+    empty if it is not shown there. table, row, column: its place in a table, empty for headline figures.
     """
 
     key: str
@@ -72,7 +72,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Something that points can be given for: one per line of the score.
+    """One result that can earn points. Each line of the score has one.
 
     key: unique within the result, "" for the only one. title: follows the result's own title. met, unmet: sentences for
     the student, about what was reached and what was not.
@@ -86,18 +86,18 @@ class Outcome:
 
 
 AMPLIFICATION = 8
-"""Differences are multiplied by this, so that one of 32 levels of 255 is as bright as can be."""
+"""Differences are multiplied by this number, so that a difference of 32 of 255 levels has full brightness."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A picture on a page: images in rows, most often a single one.
+    """A picture on a page: images in rows, usually a single image.
 
     source: "output" for images of the submission, "expected" for those that they are compared with, "difference" for
     the distance of both, times AMPLIFICATION. images: rows of paths, below the run's outputs, or for "expected" below
     the part's data. against: for "difference", the path of the expected image. size: longest side of each image in
-    pixels. row_labels: beside each row on the left; row_notes: on the right; low: numbers of the rows whose note is
-    below the baseline.
+    pixels. row_labels: text to the left of each row; row_notes: text to the right; low: numbers of the rows whose note
+    is below the baseline.
     """
 
     alt: str
@@ -113,7 +113,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Card:
-    """Pictures that belong together, with a title and a sentence. status: of what they show, empty if it has none."""
+    """Pictures that belong together, with a title and a sentence. status: the result that they show, empty if none."""
 
     title: str
     note: str = ""
@@ -126,9 +126,9 @@ class Card:
 class ProblemResult:
     """One part of one problem.
 
-    title: of the whole, such as "Problem 2: faces, public noises". ended: how its script ended, a sentence, empty if it
-    ended well. checks: all that was found out. outcomes: what points are given for. cards: the gallery. details: the
-    problem's own result, as its command writes it. traceback: of an unexpected error of the grader.
+    title: the full title, such as "Problem 2: faces, public noises". ended: a sentence on how its script ended, empty
+    if it ended normally. checks: all checks. outcomes: the results that earn points. cards: the gallery. details: the
+    problem's own result, as its command writes it. traceback: that of an unexpected error of the grader.
     """
 
     problem: int
@@ -152,7 +152,7 @@ class ProblemResult:
         return self.part.of(f"problem_{self.problem}").replace(" ", "_")
 
     def figure(self, key: str) -> Figure | None:
-        """The headline figure of that key."""
+        """The headline figure with that key."""
         return next((figure for figure in self.figures if figure.key == key and not figure.table), None)
 
 
@@ -161,9 +161,9 @@ class StageResult:
     """How one stage ended.
 
     kind: "own" for the grader's own work, "script" for a script of the submission, "repeat" for its second run.
-    problem, part: of a script of a problem. message: a sentence for the student. log: beginning and end of what the
-    script printed. status: "error" where the grader could not do its part. files: sha256 by path of what the stage
-    leaves behind. refused: what it does not leave behind, a sentence each. traceback: of an unexpected error.
+    problem, part: those of a problem's script. message: a sentence for the student. log: beginning and end of what the
+    script printed. status: "error" if the grader itself failed. files: SHA-256 by path of the files that the stage
+    recorded. refused: a sentence for each entry that it left out. traceback: that of an unexpected error.
     """
 
     stage: str
@@ -185,11 +185,11 @@ class StageResult:
 class ScoreLine:
     """One line of a submission's score.
 
-    problem: None for what is about the whole submission. kind: "score" comes from a run, "report" from staff who read
-    it, "deduction" only takes points off. key: of its outcome, report or deduction. stages: names of the stages that
-    its points come from. points: None where it could not be checked. max_points: 0 for a deduction, and where the
-    homework has no points. message: what was expected and what was found, for the student.
-    name: unique, for people and for JSON, such as "1 simple" or "3 private 0/1"; no code takes it apart.
+    problem: None for a line about the whole submission. kind: "score" for a run, "report" for the written report that
+    staff read, "deduction" for deducted points. key: that of its outcome, report or deduction. stages: names of the
+    stages that its points come from. points: None if it could not be checked. max_points: 0 for a deduction, and if
+    the homework has no points. message: what was expected and what was found, for the student.
+    name: unique, for people and for JSON, such as "1 simple" or "3 private 0/1"; no code parses it.
     """
 
     problem: int | None
@@ -223,10 +223,10 @@ class SubmissionResult:
     """One whole submission.
 
     status: "pass" if every line of the homework has its full points, "error" if any could not be checked. points: sum
-    over the lines that could be checked, never below 0, of max_points; unchecked: how many of max_points could not be.
-    homework: the edition's name. stages: in the order in which they ran, with the logs of the scripts. results: in the
-    homework's order, those that were graded. warnings: for staff. record: what is needed to get the same again; times
-    are in stages[].seconds and record["times"] alone.
+    over the lines that could be checked, never below 0. max_points: sum over all lines. unchecked: the part of
+    max_points that could not be checked. homework: the edition's name. stages: in the order in which they ran, with the
+    logs of the scripts. results: those that were graded, in the homework's order. warnings: for staff. record: the
+    facts that are needed to reproduce the result. Only stages[].seconds and record["times"] hold times.
     """
 
     submission: str
@@ -242,7 +242,7 @@ class SubmissionResult:
     record: dict[str, Any] = field(default_factory=dict)
 
     def of(self, problem: int, part: Part = Part.WHOLE) -> ProblemResult | None:
-        """The result of one part of one problem, None where it was not graded."""
+        """The result of one part of one problem, None if it was not graded."""
         return next((each for each in self.results if (each.problem, each.part) == (problem, part)), None)
 
     def stages_of(self, line: ScoreLine) -> list[StageResult]:

@@ -1,4 +1,4 @@
-"""What staff grade with. The fields of `Assignment` are the options of both commands that grade submissions."""
+"""The configuration of a grading. The fields of `Assignment` are the options of the commands for submissions."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ from grading.sandbox.run import Limits, Sandbox
 
 @dataclass(frozen=True)
 class Assignment:
-    """What staff grade with: each annotated field is an option, declared here and nowhere else.
+    """The configuration of a grading. Each annotated field is an option, declared here and nowhere else.
 
-    limits, points: changes of the sandbox's limits and of the homework's points, from an assignment file. environment:
-    further variables for the scripts. source: what the assignment file and the flags said, for the record.
+    limits, points: changes to the sandbox's limits and to the homework's points, from an assignment file. environment:
+    more variables for the scripts. hidden_also: more paths that no submission may read. source: the values in the
+    assignment file and on the command line, for the record.
     """
 
-    data: Annotated[Path, typer.Option(help="The homework's hw2_data.")]
+    data: Annotated[Path, typer.Option(help="Folder with the homework's data, hw2_data.")]
     private: Annotated[
         Path | None,
         typer.Option(
-            help="A folder like hw2_data with the private inputs and ground truth. (default: public part only)"
+            help="Folder like hw2_data, with the private inputs and ground truth. (default: public part only)"
         ),
     ] = None
     homework: Annotated[str, typer.Option(help=f"Edition of the homework: {', '.join(homeworks.HOMEWORKS)}.")] = (
@@ -42,29 +43,29 @@ class Assignment:
     )
     problems: Annotated[str, typer.Option(help="Problems to grade, such as 1,3. (default: all)")] = ""
     unet: Annotated[
-        Path | None, typer.Option(help="The file that scripts get as UNet.pt. (default: DATA/face/UNet.pt)")
+        Path | None, typer.Option(help="File that scripts get as UNet.pt. (default: DATA/face/UNet.pt)")
     ] = None
     stable_diffusion: Annotated[
-        Path | None, typer.Option(help="The file or folder that scripts get as model.ckpt. (default: DATA/model.ckpt)")
+        Path | None, typer.Option(help="File or folder that scripts get as model.ckpt. (default: DATA/model.ckpt)")
     ] = None
     mnistm_classifier: Annotated[
         str,
         typer.Option(
-            help="Judge of MNIST-M digits: the course's Classifier.pth, or embedded: ours.", metavar="FILE|embedded"
+            help="Judge of MNIST-M digits: the course's Classifier.pth, or embedded (ours).", metavar="FILE|embedded"
         ),
     ] = "embedded"
     svhn_classifier: Annotated[
         str,
         typer.Option(
-            help="Judge of SVHN digits: pytorch_model.bin of resnet34_svhn, official: the same from the hub, or "
-            "embedded: ours.",
+            help="Judge of SVHN digits: pytorch_model.bin of resnet34_svhn, official (the same file from the hub), or "
+            "embedded (ours).",
             metavar="FILE|embedded|official",
         ),
     ] = "embedded"
     clip: Annotated[
         str,
         typer.Option(
-            help="Judge of pictures: a folder of transformers, a name on the hub, or embedded: ours.",
+            help="Judge of pictures: a folder of transformers, a name on the hub, or embedded (ours).",
             metavar="FOLDER|NAME|embedded",
         ),
     ] = CLIP_MODEL
@@ -78,16 +79,16 @@ class Assignment:
     device: Annotated[
         str, typer.Option(help="Device for the judges: cpu, cuda, cuda:N, or auto (a GPU if there is one).")
     ] = "auto"
-    twice: Annotated[bool, typer.Option("--twice", help="Run each script twice; the files must be the same.")] = False
+    twice: Annotated[bool, typer.Option("--twice", help="Run each script twice and compare the files.")] = False
     gpu: Annotated[bool, typer.Option("--gpu", help="Let scripts use the NVIDIA devices.")] = False
-    trust: Annotated[bool, typer.Option("--trust", help="Run without a sandbox: for your own code only.")] = False
+    trust: Annotated[bool, typer.Option("--trust", help="Run without a sandbox, for your own code only.")] = False
     python: Annotated[
         Path,
         typer.Option(help="Environment whose python3 the scripts use. (default: the grader's own)", show_default=False),
     ] = Path(sys.prefix)
     staff: Annotated[
         Path | None,
-        typer.Option(help="CSV with submission, report_1, report_2, .., late_days, staff_fixed (yes or no)."),
+        typer.Option(help="CSV with columns submission, report_1, report_2, .., late_days, staff_fixed (yes or no)."),
     ] = None
     limits: Mapping[str, Any] = field(default_factory=dict)
     points: Mapping[str, Any] = field(default_factory=dict)
@@ -103,8 +104,8 @@ class Assignment:
         wanted = self.problems.replace(" ", "").split(",") if self.problems else numbers
         if not wanted or not set(wanted) <= set(numbers):
             raise GradingError(
-                f"the problems to grade are {printable(self.problems)}; expected some of {','.join(numbers)} with "
-                "commas between them",
+                f"the problems to grade are {printable(self.problems)}; expected some of {','.join(numbers)}, "
+                "separated by commas",
                 option="problems",
             )
         chosen = tuple(problem for problem in edition.problems if str(problem.number) in wanted)
@@ -112,13 +113,13 @@ class Assignment:
 
     @property
     def sandbox(self) -> Sandbox:
-        """How scripts are run; what they must not see is hidden."""
+        """The sandbox's settings. Files that scripts must not see are hidden."""
         hidden = (*self.hidden_also, *self.hidden())
         return Sandbox(self.gpu, self.trust, self.python, dict(self.environment), hidden)
 
     @property
     def run_limits(self) -> Limits:
-        """What a script may use; its problem's official time holds in any case."""
+        """The limits of each script. The official time limit of its problem always applies as well."""
         return Limits(**self.limits)
 
     @property
@@ -135,12 +136,12 @@ class Assignment:
                     yield PlannedRun(problem, part, root, {i.name: self.place(i, root) for i in problem.inputs})
 
     def place(self, given: Input, root: Path) -> Path:
-        """Where an input lies."""
+        """The path of an input."""
         other: Path | None = getattr(self, given.option) if given.option else None
         return other or (self.data if given.shared else root) / given.path
 
     def hidden(self) -> Iterator[Path]:
-        """What no submission may read: what outputs are compared with, all that is private, and the judges."""
+        """Paths that no submission may read: the expected outputs, the private data, and the judges."""
         for problem in self.edition.problems:
             for root in (self.data, self.private):
                 if root is not None and problem.expected and (root / problem.expected).exists():
@@ -151,7 +152,7 @@ class Assignment:
         yield from (Path(choice) for choice in self.judges.values() if choice not in names and Path(choice).exists())
 
     def absolute(self) -> Assignment:
-        """The same for a process with another current folder."""
+        """The same assignment with absolute paths, for a process with another current folder."""
         changes: dict[str, Any] = {}
         judges = {kind.option for kind in JUDGES.values()}
         for name in OPTIONS:
@@ -169,7 +170,7 @@ class Assignment:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run of a script. root: the part's data. inputs: where they lie, by `Input.name`."""
+    """One run of a script. root: the part's data folder. inputs: their paths, by `Input.name`."""
 
     problem: Problem
     part: Part

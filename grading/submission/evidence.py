@@ -1,4 +1,4 @@
-"""The pictures of one grading: outputs, what they are compared with, and what the submission came with."""
+"""The pictures of one grading: outputs, expected outputs, and the submission's own pictures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_OWN_PICTURES = 5000
 
 
 class Pictures:
-    """Reads pictures below `outputs` and `submission`, all in a sandbox, each once and when first needed."""
+    """Reads pictures below `outputs` and `submission` in a sandbox. Each is read once, when it is first needed."""
 
     def __init__(self, outputs: Path, submission: Path, runs: Sequence[PlannedRun], sandbox: Sandbox) -> None:
         self.outputs, self.submission, self.runs, self.sandbox = outputs, submission, runs, sandbox
@@ -39,7 +39,7 @@ class Pictures:
 
     @property
     def reader(self) -> DecodedImages:
-        """Stands in for reading files of `outputs`."""
+        """An image reader for `outputs` that returns the decoded images."""
         return DecodedImages(self.outputs, self.decoded)
 
     def output(self, path: str) -> ImageU8 | None:
@@ -59,7 +59,7 @@ class Pictures:
 
     @functools.cached_property
     def own(self) -> dict[str, ImageU8]:
-        """Pictures that the submission came with, its downloads included."""
+        """The pictures in the submission, including its downloads."""
         names = [
             str(path.relative_to(self.submission))
             for path in sorted(self.submission.rglob("*"))
@@ -69,7 +69,7 @@ class Pictures:
         return {name: image.pixels_u8 for name, image in decoded.items() if isinstance(image, GradedImage)}
 
     def evidence(self, run: PlannedRun, stage: StageResult, submitted: Mapping[str, str]) -> Evidence:
-        """What suspicions about one run are looked for in. submitted: SHA-256 of the submission's files."""
+        """The evidence of one run, for `Problem.suspicions`. submitted: SHA-256 of the submission's files."""
         prefix = f"{run.folder}/"
         images = {
             name.removeprefix(prefix): image.pixels_u8

@@ -1,6 +1,6 @@
 """The grading of one whole submission, stage by stage, from its scripts to its reports.
 
-Finished stages are in a journal, so a grading that was killed resumes where it stopped.
+A journal keeps the finished stages, so a grading that was killed resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Grader:
     """Grades submissions of one assignment, one after the other. Judges are loaded when first needed, and kept."""
 
     def __init__(self, assignment: Assignment) -> None:
-        """Raises GradingError if something that the assignment names is missing, or no sandbox can be made."""
+        """Raises GradingError if a file that the assignment names is missing, or no sandbox can be made."""
         self.assignment = assignment
         self.homework = assignment.edition
         self.runs = list(assignment.runs())
@@ -77,11 +77,11 @@ class Grader:
         staff: StaffEntry | None = None,
         on_stage: Callable[[str], None] = lambda _name: None,
     ) -> SubmissionResult:
-        """The result of the submission in `source`, with all that belongs to it in `folder`.
+        """Grade the submission in `source`, and write all files about it to `folder`.
 
-        There: journal.jsonl, grade.json, the reports, and outputs/ with what the scripts wrote. Run again, it keeps
-        what is finished, as long as submission and assignment are the same, and tries again what could not be done.
-        on_stage is told the name of each stage when it begins.
+        These are journal.jsonl, grade.json, the reports, and outputs/ with the files that the scripts wrote. Run again
+        to resume: finished stages are kept if submission and assignment are the same, and stages that failed because of
+        the grader are repeated. on_stage: called with the name of each stage when it begins.
         Raises GradingError if source is not a folder, or folder is in use or cannot be written.
         """
         if source.is_symlink() or not source.is_dir():
@@ -92,11 +92,11 @@ class Grader:
                 return _Grading(self, source, folder, staff or StaffEntry(), on_stage).result()
         except OSError as error:
             name = printable(str(error.filename or folder))
-            reason = f"({error.strerror}); make room or choose another folder"
+            reason = f"({error.strerror}); free some space or choose another folder"
             raise GradingError(f"{name} cannot be used {reason}") from None
 
     def record(self) -> dict[str, Any]:
-        """What the numbers depend on, times and judges aside; judges are in the problems' results."""
+        """Everything that the numbers depend on, except times, and judges, which are in the problems' results."""
         asked = self.assignment
         seconds = {str(problem.number): problem.seconds for problem in self.homework.problems}
         return {
@@ -141,7 +141,7 @@ class _Grading:
         return found
 
     def earlier_result(self) -> SubmissionResult | None:
-        """The result of an earlier call, if nothing has changed since and the grader could do all of its part.
+        """The result of an earlier call; None if something has changed since, or could not be checked.
 
         Raises GradingError for a result that another version of the grader wrote.
         """
@@ -173,7 +173,7 @@ class _Grading:
             if again and again.status == "fail":
                 warnings.append(Check(again.stage, "warning", again.message))
         if all(result.status != "error" for result in results):
-            # else it is kept, and the scripts need not run again
+            # otherwise it is kept, so that the scripts need not run again
             shutil.rmtree(self.workplace.path, ignore_errors=True)
         self.record["times"] = {"started": started, "finished": time.time()}
         name, edition = printable(self.source.name), self.homework.name
@@ -184,7 +184,7 @@ class _Grading:
     # --- stages
 
     def stages(self, journal: Journal) -> Iterator[Stage]:
-        """What is to be done, in order. The first three are one: their work lies in one folder."""
+        """All stages, in order. The first three are repeated together, because they share one folder."""
         yield Stage("copy", lambda: copy_submission(self.source, self.workplace), begins_anew=True)
         yield Stage("fetch", lambda: fetch(self.workplace, self.grader.sandbox), begins_anew=True)
         yield Stage("freeze", lambda: freeze(self.workplace), begins_anew=True)
@@ -196,7 +196,7 @@ class _Grading:
                 yield Stage(f"{run.name} twice", again, False, "repeat", number, part)
 
     def run_stages(self, journal: Journal, stages: Iterator[Stage]) -> Iterator[StageResult]:
-        """The results of all stages; what the journal has not yet is done now. Without a copy nothing can run."""
+        """The results of all stages. Those that the journal lacks run now. Without a copy, no script can run."""
         planned: Sequence[Stage] = list(stages)
         undone = [stage for stage in planned if stage.begins_anew and not journal.has(stage.name)]
         if undone or not self.workplace.path.exists():
@@ -260,11 +260,11 @@ RESULT = TypeAdapter(SubmissionResult)
 
 
 def _check_there(path: Path, option: str, replaced: bool = True) -> None:
-    """Raises GradingError if one of staff's files is missing; option: what names its place."""
+    """Raises GradingError if one of staff's files is missing. option: the option that sets its path."""
     if not path.exists():
-        other = "name another place" if replaced else "name its place"
+        other = "set another path" if replaced else "set its path"
         raise GradingError(
-            f"{printable(str(path))} is missing; expected the homework's data there: {other}, or leave the problem out",
+            f"{printable(str(path))} is missing; expected the homework's data there; {other}, or leave the problem out",
             option=option,
         )
 
@@ -274,6 +274,6 @@ def _root_option(run: PlannedRun, shared: bool = False) -> str:
 
 
 def _fingerprint(record: Mapping[str, Any], source: Path) -> str:
-    """The hash of all that a result depends on; the machine aside."""
+    """The hash of everything that a result depends on, except the machine."""
     content = {name: value for name, value in record.items() if name not in NOT_IN_FINGERPRINT}
     return hashlib.sha256(json.dumps([content, listing_hash(source)], sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The journal of a grading: which stages are finished, whatever happens to the process."""
+"""The journal of a grading: its finished stages, which are kept even if the process is killed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STAGE = TypeAdapter(StageResult)
 
 
 class Journal:
-    """Finished stages, one JSON line each after a first one with the fingerprint; a torn line is ignored."""
+    """Finished stages, one JSON line each, after a first line with the fingerprint. An incomplete line is ignored."""
 
     def __init__(self, path: Path, fingerprint: str) -> None:
         self.path, self.fingerprint = path, fingerprint
@@ -35,7 +35,7 @@ class Journal:
         return json.dumps({"fingerprint": self.fingerprint}).encode() + b"\n"
 
     def has(self, stage: str) -> bool:
-        """Whether a stage is finished; what the grader could not do is not."""
+        """Whether a stage is finished. A stage that failed because of the grader is not."""
         done = self.done.get(stage)
         return done is not None and done.status != "error"
 
@@ -45,7 +45,7 @@ class Journal:
         write_whole(self.path, self.first_line())
 
     def add(self, stage: StageResult) -> None:
-        """Once this returns, the stage is never run again."""
+        """Record a finished stage. After this call, the stage is never run again."""
         with self.path.open("ab") as file:
             file.write(_STAGE.dump_json(stage) + b"\n")
             file.flush()

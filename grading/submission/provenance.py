@@ -1,4 +1,4 @@
-"""What is needed to get the same grade again: versions, hashes, hardware."""
+"""The facts that are needed to reproduce a grade: versions, hashes, hardware."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PACKAGES = ("dlcv-hw2", "torch", "torchvision", "transformers", "pillow", "numpy
 
 
 def versions() -> dict[str, str]:
-    """Of everything that has a part in the numbers, and of what holds strangers' code."""
+    """The versions of everything that the numbers depend on, and of the sandbox."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -33,7 +33,7 @@ def versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, str | int]:
-    """Processor, cores that we may use, memory in GiB, GPUs."""
+    """Processor, cores that the grader may use, memory in GiB, GPUs."""
     cpu = re.search(r"^model name\s*:\s*(.+)$", _text("/proc/cpuinfo"), re.MULTILINE)
     memory = re.search(r"^MemTotal:\s*(\d+)", _text("/proc/meminfo"), re.MULTILINE)
     return {
@@ -106,12 +106,12 @@ def _text(path: str) -> str:
 
 @functools.cache
 def _said(command: str, *arguments: str) -> str:
-    """What a command of the system prints; nothing if it is not there or fails."""
+    """The output of a system command; empty if it is not installed or fails."""
     path = shutil.which(command)
     if path is None:
         return ""
     try:
-        done: subprocess.CompletedProcess[Any] = subprocess.run(  # noqa: S603 - of the system
+        done: subprocess.CompletedProcess[Any] = subprocess.run(  # noqa: S603 - a system command
             [path, *arguments], capture_output=True, text=True, check=False, timeout=30
         )
     except (OSError, subprocess.TimeoutExpired):

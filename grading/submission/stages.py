@@ -1,4 +1,4 @@
-"""The stages of one submission: copied, its checkpoints fetched, frozen, each script run, its output collected."""
+"""The stages of one submission: copy it, fetch its checkpoints, freeze it, run each script and collect its output."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from grading.sandbox.run import HOME, SUBMISSION, UID, Limits, RunResult, Sandbo
 FETCH = "hw2_download_ckpt.sh"
 
 FETCH_LIMITS = Limits(seconds=3600.0, space_bytes=20 * 2**30, file_bytes=20 * 2**30, files=200_000)
-"""The limits of a download are ours: the homework names none. Stable Diffusion has 4 GiB."""
+"""The limits of a download. They are our own: the homework sets none. Stable Diffusion has 4 GiB."""
 
 SUBMISSION_CAPS = Caps(entries=200_000, file_bytes=20 * 2**30, total_bytes=40 * 2**30, depth=32, links=True)
 
@@ -28,7 +28,7 @@ SUBMISSION_CAPS = Caps(entries=200_000, file_bytes=20 * 2**30, total_bytes=40 * 
 class Stage:
     """One step of a grading.
 
-    begins_anew: if it has to be done again, so has all that was done before. kind, problem, part: as in `StageResult`.
+    begins_anew: if this stage must run again, all stages must run again. kind, problem, part: as in `StageResult`.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Stage:
     part: Part = Part.WHOLE
 
     def not_run(self, because: StageResult) -> StageResult:
-        """The result where an earlier stage failed for the grader's own reasons."""
+        """The result if an earlier stage failed because of the grader."""
         return StageResult(self.name, "error", because.message, kind=self.kind, problem=self.problem, part=self.part)
 
 
@@ -56,7 +56,7 @@ class Workplace:
 
     @property
     def home(self) -> Path:
-        """The home folder, where downloads may leave something for the scripts."""
+        """The home folder, where downloads may put files for the scripts."""
         return self.path / "home"
 
 
@@ -84,7 +84,7 @@ def fetch(workplace: Workplace, sandbox: Sandbox | None = None, limits: Limits =
 
     def run() -> StageResult:
         if not os.path.lexists(workplace.submission / FETCH):
-            return StageResult("fetch", "pass", f"There is no {FETCH}: nothing had to be downloaded.")
+            return StageResult("fetch", "pass", f"There is no {FETCH}, so nothing was downloaded.")
         writable = {SUBMISSION: workplace.submission, HOME: workplace.home}
         with run_sandboxed(
             ["bash", FETCH], submission=workplace.submission, writable=writable, limits=limits, network=True,
@@ -96,7 +96,7 @@ def fetch(workplace: Workplace, sandbox: Sandbox | None = None, limits: Limits =
 
 
 def freeze(workplace: Workplace) -> StageResult:
-    """Record what is there, which scripts may only read from here on; after the runs, `files` must be the same."""
+    """Record the files. From now on, scripts may only read them; after the runs, `files` must be the same."""
 
     def look() -> StageResult:
         return _told(
@@ -117,8 +117,9 @@ def run_script(
 ) -> StageResult:
     """Run a problem's script with its official arguments and no network, and collect its files into `output`.
 
-    inputs: where the problem's inputs lie, by name. output: a new folder. Files that a script wrote before it failed
-    are collected, too: the official graders look at the files only. limits: the official time holds in any case.
+    inputs: the paths of the problem's inputs, by name. output: a new folder. Files that a script wrote before it failed
+    are collected as well, because the official graders check the files only. limits: the official time limit always
+    applies as well.
     """
     script = problem.script
 
@@ -129,7 +130,8 @@ def run_script(
         allowed = replace(allowed, seconds=min(allowed.seconds, problem.seconds))
         given = {f"{DATA}{name}": path for name, path in inputs.items()}
         if missing := sorted({name for name in problem.arguments if name.startswith(DATA)} - given.keys()):
-            raise GradingError(f"{script} needs {listed(missing)}, but no path is set")
+            names = listed([name.removeprefix(DATA) for name in missing])
+            raise GradingError(f"{script} needs {names}, but no path is set; add it to the inputs")
         with run_sandboxed(
             ["bash", script, *problem.arguments], submission=workplace.submission,
             inputs={**given, HOME: workplace.home}, limits=allowed, sandbox=sandbox,
@@ -142,7 +144,7 @@ def run_script(
 
 
 def compare_runs(first: StageResult, second: StageResult) -> StageResult:
-    """Whether two runs of a script left the same files, byte for byte, as fixed seeds promise."""
+    """Compare the files of two runs of a script, byte for byte. With fixed seeds they are the same."""
     stage = f"{first.stage} twice"
     facts: dict[str, Any] = {"kind": "repeat", "problem": first.problem, "part": first.part}
     for result in (first, second):
@@ -159,13 +161,13 @@ def compare_runs(first: StageResult, second: StageResult) -> StageResult:
         stage,
         "fail",
         f"Two runs of {first.stage} differ in {len(differ)} of {counted(len(names), 'file')} ({listed(differ, 3)}); "
-        "expected the same, as seeds must be fixed.",
+        "expected the same files, because seeds must be fixed.",
         **facts,
     )
 
 
 def _stage(workplace: Workplace, name: str, work: Callable[[], StageResult]) -> StageResult:
-    """The stage's result; a failure of the grader never looks like the submission's."""
+    """The stage's result. A failure of the grader is never reported as a failure of the submission."""
     try:
         return work()
     except Exception as error:
@@ -174,7 +176,7 @@ def _stage(workplace: Workplace, name: str, work: Callable[[], StageResult]) -> 
 
 
 def described_failure(error: Exception, folder: Path) -> Failure:
-    """The failure of a grading into `folder`: its sentence goes to students, so that it names no path of staff's."""
+    """The failure of a grading into `folder`. Students read its sentence, so it does not show staff's paths."""
     failure = record_failure(error, folder)
     return replace(failure, sentence=failure.sentence.replace(f"{folder.absolute()}{os.sep}", ""))
 
@@ -197,7 +199,7 @@ def _ended(stage: str, script: str, run: RunResult, limits: Limits) -> StageResu
     if run.limit:
         message = f"{script} was stopped: {reached[run.limit]}."
     elif run.exit_status:
-        message = f"{script} ended with exit status {run.exit_status}; expected 0. Its last lines may say why."
+        message = f"{script} ended with exit status {run.exit_status}; expected 0. Its last log lines may show why."
     else:
         message = f"{script} ran to its end."
     status: Status = "fail" if run.limit or run.exit_status else "pass"
@@ -213,7 +215,7 @@ def _size(size: int) -> str:
 
 
 def _give_away(folder: Path) -> None:
-    """Give the copy to the user who runs it; of links themselves, not of what they point at."""
+    """Give the copy to the user who runs it. Links are changed themselves, not the files that they point to."""
     os.chown(folder, UID, UID)
     for path, folders, files in os.walk(folder):
         for name in (*folders, *files):

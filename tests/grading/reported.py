@@ -160,7 +160,7 @@ def stage_results() -> list[StageResult]:
         ),
         StageResult("hw2_3.sh public", "fail", ended, log, 12.0, 1, problem=3, **public),
         StageResult(
-            "hw2_3.sh private", "error", "The grader could not do its part: PRIVATE.", problem=3,
+            "hw2_3.sh private", "error", "The grader could not check this: PRIVATE.", problem=3,
             traceback='Traceback (most recent call last):\n  File "run.py"\nOSError: PRIVATE disk is full', **private,
         ),
     ]  # fmt: skip

@@ -45,8 +45,8 @@ def test_an_unexpected_exception_leaves_its_traceback_in_the_file_that_its_sente
     failure = record_failure(caught(divide), tmp_path / "new" / "folder")
     assert failure.log == str(tmp_path / "new" / "folder" / "failures.log")
     assert failure.sentence == (
-        "The grader itself failed, please report it (ZeroDivisionError: division by zero); "
-        f"the traceback is in {failure.log}, please send it with your report."
+        "The grader itself failed (ZeroDivisionError: division by zero); please report it "
+        f"and send the traceback in {failure.log}."
     )
     written = Path(failure.log).read_text()
     assert "return 1 / 0  # the raising line" in written
@@ -122,7 +122,7 @@ def test_no_place_at_all_leaves_the_traceback_in_the_value(tmp_path, monkeypatch
     failure = record_failure(caught(divide), no_folder)
     assert failure.log == ""
     assert "# the raising line" in failure.traceback
-    assert failure.sentence == "The grader itself failed, please report it (ZeroDivisionError: division by zero)."
+    assert failure.sentence == "The grader itself failed (ZeroDivisionError: division by zero); please report it."
 
 
 @pytest.mark.parametrize("kind", ["link", "hard link", "pipe", "folder"])
@@ -137,15 +137,15 @@ def test_a_log_that_is_not_a_plain_file_is_left_alone(tmp_path, state_folder, ki
 
 def test_expected_failures_write_no_log(tmp_path, state_folder):
     for error, sentence in (
-        (GradingError("the disk is full; make room"), "The grader could not do its part: the disk is full; make room."),
+        (GradingError("the disk is full; make room"), "The grader could not check this: the disk is full; make room."),
         (caught(lambda: (tmp_path / "x").read_text()),
-         f"The grader could not do its part: {tmp_path}/x could not be used: No such file or directory."),
+         f"The grader could not check this: {tmp_path}/x could not be used: No such file or directory."),
         (OSError(28, "No space left on device"),
-         "The grader could not do its part: a file could not be used: No space left on device."),
-        (OSError("only words"), "The grader could not do its part: a file could not be used: only words."),
-        (TimeoutError(), "The grader could not do its part: a file could not be used: TimeoutError."),
+         "The grader could not check this: a file could not be used: No space left on device."),
+        (OSError("only words"), "The grader could not check this: a file could not be used: only words."),
+        (TimeoutError(), "The grader could not check this: a file could not be used: TimeoutError."),
         (OSError(13, "Permission denied", b"/a\xff"),
-         "The grader could not do its part: /a\\udcff could not be used: Permission denied."),
+         "The grader could not check this: /a\\udcff could not be used: Permission denied."),
     ):  # fmt: skip
         assert record_failure(error, tmp_path) == Failure(sentence)
     assert list(tmp_path.iterdir()) == []
@@ -175,14 +175,14 @@ class SilentError(Exception):
 
 def test_an_exception_that_cannot_be_shown_is_reported_all_the_same(tmp_path):
     failure = record_failure(caught(lambda: (_ for _ in ()).throw(SilentError())), tmp_path)
-    assert failure.sentence.startswith("The grader itself failed, please report it (SilentError: no message); ")
+    assert failure.sentence.startswith("The grader itself failed (SilentError: no message); please report it and ")
     assert "SilentError" in Path(failure.log).read_text()
 
 
 @given(st.text(), st.sampled_from([ValueError, KeyError, RecursionError, MemoryError, SystemExit]))
 def test_no_sentence_blames_the_submission(text, kind):
     sentence = record_failure(kind(text)).sentence
-    assert sentence.startswith("The grader itself failed, please report it (")
+    assert sentence.startswith("The grader itself failed (")
     assert sentence.isprintable()
 
 

@@ -26,7 +26,7 @@ from grading.submission.stages import (
 from tests.grading.sandboxed import ATTACKS, SMALL, needs_sandbox
 
 TRUSTED = Sandbox(trust=True)
-OURS = "The grader could not do its part"
+OURS = "The grader could not check this"
 
 
 class World:
@@ -286,7 +286,7 @@ def test_what_a_failed_script_wrote_is_collected_all_the_same(tmp_path):
     workplace = at_work(tmp_path, hw2_1='echo x > "$1/a.png"; echo "no weights" >&2; exit 7')
     result = ran(workplace, 1, {}, tmp_path / "out")
     assert (result.status, result.exit_status, list(result.files)) == ("fail", 7, ["a.png"])
-    assert result.message == "hw2_1.sh ended with exit status 7; expected 0. Its last lines may say why."
+    assert result.message == "hw2_1.sh ended with exit status 7; expected 0. Its last log lines may show why."
     assert result.log == "no weights"
 
 
@@ -298,7 +298,7 @@ def test_a_missing_script_is_the_students_failure_and_missing_data_is_ours(tmp_p
     result = ran(workplace, 2, {"noise": tmp_path}, tmp_path / "out", TRUSTED)
     assert (result.status, result.message) == (
         "error",
-        f"{OURS}: hw2_2.sh needs /data/UNet.pt, but no path is set.",
+        f"{OURS}: hw2_2.sh needs UNet.pt, but no path is set; add it to the inputs.",
     )
     nowhere = {"noise": tmp_path, "UNet.pt": tmp_path / "nowhere"}
     result = ran(workplace, 2, nowhere, tmp_path / "out", TRUSTED)
@@ -389,8 +389,7 @@ def test_a_machine_that_runs_out_of_memory_is_our_fault(tmp_path, monkeypatch):
 
 def test_nothing_to_fetch_is_no_failure(tmp_path):
     assert (
-        fetch(at_work(tmp_path, hw2_1="true")).message
-        == "There is no hw2_download_ckpt.sh: nothing had to be downloaded."
+        fetch(at_work(tmp_path, hw2_1="true")).message == "There is no hw2_download_ckpt.sh, so nothing was downloaded."
     )
 
 
@@ -430,7 +429,7 @@ def test_two_runs_must_agree_byte_for_byte(tmp_path):
     assert compare_runs(first, again).status == "pass"
     assert compare_runs(first, other).status == "fail"
     assert compare_runs(first, other).message == (
-        "Two runs of hw2_1.sh differ in 1 of 2 files (1.png); expected the same, as seeds must be fixed."
+        "Two runs of hw2_1.sh differ in 1 of 2 files (1.png); expected the same files, because seeds must be fixed."
     )
     assert "differ in 1 of 3 files (2.png)" in compare_runs(other, more).message
     error = StageResult("hw2_1.sh", "error", "The disk is full.")
