@@ -38,12 +38,12 @@ def _concept(path: str, concept: str, entry: Any) -> Concept:
     if concept in ("", ".", "..") or len(concept.encode()) > 255 or "/" in concept or "\0" in concept:
         raise GradingError(f"{path} has a concept '{shown:.80}'; its name must be that of a folder")
     if not isinstance(entry, dict):
-        raise GradingError(f"{path} has no JSON object for concept {shown}; mend it")
+        raise GradingError(f"{path} has no JSON object for concept {shown}; correct it")
     source, sentences, thresholds = (entry.get(key) for key in ("src_image", "prompt_4_clip_eval", "baseline"))
     if not isinstance(source, str):
-        raise GradingError(f"{path} has no text under src_image for concept {shown}; mend it")
+        raise GradingError(f"{path} has no text under src_image for concept {shown}; correct it")
     if not isinstance(sentences, list) or not sentences or not all(isinstance(s, str) and s for s in sentences):
-        raise GradingError(f"{path} has no list of sentences under prompt_4_clip_eval for concept {shown}; mend it")
+        raise GradingError(f"{path} has no list of sentences under prompt_4_clip_eval for concept {shown}; correct it")
     if not isinstance(thresholds, list) or len(thresholds) < len(sentences):
         found = len(thresholds) if isinstance(thresholds, list) else "no"
         raise GradingError(

@@ -69,7 +69,7 @@ def grade_zero_shot(predictions: Path, labels: dict[str, str]) -> ZeroShotResult
         reader.fieldnames = columns
         rows = [(reader.line_num, row) for row in reader if any(str(value or "").strip() for value in row.values())]
     except csv.Error as error:
-        raise GradingError(f"{shown} is not a CSV file ({error}); mend it") from None
+        raise GradingError(f"{shown} is not a CSV file ({error}); correct it") from None
     if wanting := [column for column in COLUMNS if not rows or columns.count(column) != 1]:
         found = "several columns" if wanting[0] in columns and rows else "no rows with a column"
         raise GradingError(f"{shown} has {found} {wanting[0]}; expected {', '.join(COLUMNS)}, each once")

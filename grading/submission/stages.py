@@ -199,9 +199,7 @@ def _ended(stage: str, script: str, run: RunResult, limits: Limits) -> StageResu
     if run.limit:
         message = f"{script} was stopped: {reached[run.limit]}."
     elif run.exit_status:
-        message = (
-            f"{script} ended with exit status {run.exit_status}; expected 0. The last lines of its log may show why."
-        )
+        message = f"{script} ended with exit status {run.exit_status}; expected 0. Its last log lines may show why."
     else:
         message = f"{script} ran to its end."
     status: Status = "fail" if run.limit or run.exit_status else "pass"

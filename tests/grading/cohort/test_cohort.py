@@ -125,7 +125,7 @@ def test_a_name_made_to_collide_is_refused(handed_in):
         ("in", "in/out", "is inside the submissions"),
         ("in", "in", "is inside the submissions"),
         ("link", "in/out", "is inside the submissions"),
-        ("out/students", "out", "inside the output's folder students"),
+        ("out/students", "out", "are inside the output's folder students"),
         ("empty", "out", "has no sub-folders"),
         ("nowhere", "out", "cannot be read (No such file or directory)"),
         ("in/a/file", "out", "cannot be read (Not a directory)"),
@@ -156,7 +156,7 @@ def test_without_ray_one_sentence_says_how_to_get_it(monkeypatch):
 
 
 def test_no_worker_at_all_is_refused():
-    with pytest.raises(GradingError, match="the number of workers is 0"), ray_engine("", 0):
+    with pytest.raises(GradingError, match="the number of workers is 0; expected 1 or more"), ray_engine("", 0):
         pass
 
 
