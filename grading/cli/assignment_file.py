@@ -32,7 +32,7 @@ from grading.sandbox.run import Limits
 from grading.submission.assignment import OPTIONS, Assignment
 
 NOT_IN_FILE = ("trust",)
-"""Options for the command line only: nobody should run strangers' code unprotected because a file says so."""
+"""Options for the command line only: a file must not turn the sandbox off for strangers' code."""
 
 _JUDGES = {kind.option: name for name, kind in JUDGES.items()}
 
@@ -123,7 +123,7 @@ def _known(place: tuple[int | str, ...]) -> list[str]:
 def commented_file() -> str:
     """An assignment file to begin with: every key with what it does, all but `data` commented out."""
     lines = [
-        "# What submissions are graded with: hw2-grade submission FOLDER --assignment THIS-FILE --output RESULTS",
+        "# How submissions are graded: hw2-grade submission FOLDER --assignment THIS-FILE --output RESULTS",
         "# Options on the command line override this file. Relative paths are relative to the folder of this file.",
     ]
     for name in OPTIONS:
@@ -133,7 +133,7 @@ def commented_file() -> str:
     lines += ["", "[judges]"]
     for option, name in _JUDGES.items():
         lines += [*_comment(OPTIONS[option].help or ""), f"# {name} = {_toml(_default(option))}"]
-    lines += ["", "[limits]", "# What one script may use; a problem's official time holds in any case."]
+    lines += ["", "[limits]", "# Limits of each script. A problem's official time limit always applies as well."]
     lines += [f"# {each.name} = {_toml(each.default)}" for each in dataclasses.fields(Limits)]
     lines += ["", "[points]", *_points_lines()]
     return "\n".join(lines) + "\n"

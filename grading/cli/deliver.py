@@ -1,4 +1,4 @@
-"""What commands share: results on stdout and in files, complaints on stderr, exit statuses, tracebacks."""
+"""Functions that commands share: results on stdout and in files, errors on stderr, exit statuses, tracebacks."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def init(
 
     def make() -> None:
         if file.exists() or file.is_symlink():
-            raise GradingError(f"{printable(str(file))} is there already; name another file, or remove it")
+            raise GradingError(f"{printable(str(file))} exists already; name another file, or remove it")
         write_text(file, commented_file())
 
     graded(make)

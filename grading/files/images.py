@@ -80,7 +80,7 @@ def read_png(folder: Path, name: str, size: tuple[int, int] | None = None) -> Gr
 
 @dataclass(frozen=True)
 class Bounds:
-    """What `read_image` accepts at most. formats: PIL's names; None accepts every format that PIL knows."""
+    """The bounds of `read_image`. formats: PIL's names; None accepts every format that PIL knows."""
 
     file_bytes: int = MAX_FILE_BYTES
     pixels: int = MAX_PIXELS

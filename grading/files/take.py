@@ -21,7 +21,7 @@ MAX_SENTENCES = 100
 
 @dataclass(frozen=True)
 class Caps:
-    """What is taken at most, checked before a file is read.
+    """The bounds of a collection, checked before a file is read.
 
     depth: of folders in folders. links: take links over as links, without following them.
     """
@@ -35,7 +35,7 @@ class Caps:
 
 @dataclass
 class Collected:
-    """What was taken. files: {path: sha256}, in a fixed order. refused: one sentence for each entry not taken."""
+    """The collected files. files: {path: sha256}, in a fixed order. refused: one sentence for each entry not taken."""
 
     files: dict[str, str] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)

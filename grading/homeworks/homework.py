@@ -1,4 +1,4 @@
-"""What a homework is: its problems with their numbers, and its rules about points."""
+"""A homework: its problems with their numbers, and its rules about points."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ class LoadedJudge:
 
 
 def images_to_pm1(images: Sequence[ImageU8]) -> Tensor:
-    """What both official classifiers see: resized to 28x28 by PIL (bilinear, antialiased), scaled to [-1, 1]."""
+    """The input of both official classifiers: resized to 28x28 by PIL (bilinear, antialiased), scaled to [-1, 1]."""
     size = (DIGIT_SIZE, DIGIT_SIZE)
     resized = [
         image if image.shape[:2] == size else np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
@@ -182,7 +182,8 @@ def load_digit_judge(
 
     kind: "embedded" for our own networks, else the official ones; a custom file that is the course's Classifier.pth,
     byte for byte, is reported as official.
-    Raises GradingError, never the submission's fault, if the file is no such thing; nothing in it is ever run.
+    Raises GradingError if the file is not such a state dict, which is never the submission's fault. Nothing in the file
+    is run.
     """
     network: Classifier | SvhnClassifier
     if dataset == "mnistm":

@@ -23,7 +23,7 @@ HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model is loaded from. name: a folder or a hub name. what: the kind of model, for messages."""
+    """The place that a model is loaded from. name: a folder or a hub name. what: the kind of model, for messages."""
 
     name: str
     what: str
@@ -56,7 +56,7 @@ class Source:
         except Exception as error:  # the libraries raise nearly everything for files that they did not expect
             found = reason(error)
             if "weights_only" in str(error):  # torch advises to switch the protection off
-                found = "its weights are no plain tensors, and nothing else is unpickled"
+                found = "its weights are not plain tensors, and nothing else is unpickled"
             raise GradingError(f"{self.shown} cannot be loaded as a {self.what} ({found}); {remedy}") from None
         # transformers would go on with random numbers for what is missing.
         if absent := sorted(info["missing_keys"] | {key for key, *_ in info["mismatched_keys"]}):
@@ -118,7 +118,7 @@ def weights_sha256(model: Any) -> str:
 
 
 def reason(error: Exception) -> str:
-    """What an error of the libraries says, in one line that is safe to print."""
+    """The message of a library's error, in one line that is safe to print."""
     return printable(" ".join(str(error).split())[:200]) or type(error).__name__
 
 

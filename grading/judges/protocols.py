@@ -1,4 +1,4 @@
-"""What problems ask of judges. Nothing here knows a network."""
+"""The protocols of the judges. Nothing here depends on a network."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DIGIT_SIZE = 28
 
 
 class Predictions(NamedTuple):
-    """What a judge finds in N images: digits (N,) 0-9, and features (N, F), all that its last layer decides from."""
+    """A classifier's answers for N images: digits (N,) 0-9, and features (N, F), the input of its last layer."""
 
     digits: npt.NDArray[np.int64]
     features: npt.NDArray[np.float64]

@@ -126,7 +126,7 @@ GRADING = (
     Explanation(
         "could not check",
         r"could not( be)? check(ed)?|unchecked|error",
-        "The grader could not do its part, for example because one of staff's files is missing. Such points do not "
+        "The grader could not check it, for example because one of staff's files is missing. Such points do not "
         "count as zero and are not in the total; staff must grade again.",
         "ours.",
     ),

@@ -64,7 +64,7 @@ def _line_title(part_title: str, outcome: Outcome, part: Part) -> str:
 
 
 def _message(result: ProblemResult, outcome: Outcome) -> str:
-    """What was found, for the student; of a failed outcome also how its script ended, and the first reasons."""
+    """A sentence for the student: the result, and for a failed outcome how its script ended and the first reasons."""
     if result.status == "error":
         reasons = [check.message for check in result.checks if check.status == "error"]
         return " ".join(["Could not be checked.", *reasons[:SHOWN]])

@@ -1,4 +1,4 @@
-"""What staff decide about a submission: points of the report, late days, fixed code."""
+"""Decisions of staff about a submission: points of the report, late days, fixed code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def staff_columns(homework: Homework) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class StaffEntry:
-    """What people decide about a submission.
+    """Decisions of staff about one submission.
 
     report: points of the written report by problem. late_days: after the free days. staff_fixed: whether staff had
     to fix the code.

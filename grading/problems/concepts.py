@@ -43,7 +43,7 @@ class Concepts(Problem):
         return self.result(graded, run.part)
 
     def result(self, graded: ConceptsResult, part: Part) -> ProblemResult:
-        """What reports show of a result."""
+        """The result for reports."""
         summary = ""
         if graded.prompts:
             reach = "reaches" if graded.total == 1 else "reach"

@@ -108,8 +108,8 @@ def _line(where: str, number: int, entry: Any) -> Line:
     for key in ("source", "target"):
         if not _stays_below(texts[key]):
             raise GradingError(
-                f"{where} has the {key} '{printable(texts[key]):.80}', which is no path below its folder; expected one "
-                "such as 0.png"
+                f"{where} has the {key} '{printable(texts[key]):.80}', which is not a path below its folder; expected "
+                "one such as 0.png"
             )
     return Line(number, texts["source"], texts["target"], texts["prompt"])
 
@@ -295,7 +295,7 @@ class Control(Problem):
         return self.result(graded, run.part)
 
     def result(self, graded: ControlResult, part: Part) -> ProblemResult:
-        """What reports show of a result."""
+        """The result for reports."""
         checks, by_number = graded.checks, {line.number: line for line in graded.lines}
         outcome = Outcome("", "lines", graded.status == "pass", messages(checks, "pass"), messages(checks, "fail"))
         summary = ""

@@ -118,7 +118,7 @@ def grade_digits(
     are named; only a complete folder can pass, and it passes at the simple baseline.
     real: a folder with real images of both data sets in the homework's layout, to compare with, for information.
     show_neighbours: given a picture of the images that are most similar to real ones. read: what reads images.
-    Raises GradingError if output is no folder or real is not such a folder.
+    Raises GradingError if output is not a folder, or real is not such a folder.
     """
     if output.exists() and not output.is_dir():
         raise GradingError(f"{printable(str(output))} is a file; expected the folder with mnistm/ and svhn/")

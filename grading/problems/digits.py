@@ -39,7 +39,7 @@ class Digits(Problem):
         return self.result(grade_digits(run.output, run.judges, self.rules, read=run.images.read_png), run.part)
 
     def result(self, graded: DigitsResult, part: Part = Part.WHOLE) -> ProblemResult:
-        """What reports show of a result."""
+        """The result for reports."""
         return ProblemResult(
             self.number, part, self.name, self.title(part), graded.status,
             summary=_summary(graded), figures=list(_figures(graded)), outcomes=self.outcomes(graded),

@@ -167,7 +167,7 @@ class Faces(Problem):
         return self.result(grade_faces(run.output, truth, self.threshold, read=run.images.read_png), run.part)
 
     def result(self, graded: FacesResult, part: Part) -> ProblemResult:
-        """What reports show of a result."""
+        """The result for reports."""
         outcome = Outcome(
             "", "", graded.status == "pass", messages(graded.checks, "pass"), messages(graded.checks, "fail")
         )

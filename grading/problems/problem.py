@@ -1,4 +1,4 @@
-"""What a problem of a homework is: its script, its inputs, its points, and how its outputs are scored."""
+"""A problem of a homework: its script, its inputs, its points, and the scoring of its outputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from grading.files.images import GradedImage
 from grading.problems import suspicions
 
 OUTPUT, DATA = "/output", "/data/"
-"""What a script sees: the folder that it writes, and the place of its inputs."""
+"""Paths inside the sandbox: the folder that a script writes, and the place of its inputs."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What suspicions are looked for in.
+    """The material in which suspicions are searched.
 
     where: the stage's name. images: outputs by name. files, submitted, expected: SHA-256 by name of the outputs, of the
     submission's own files, and of what outputs are compared with. own_pictures: pictures in the submission.
@@ -126,7 +126,7 @@ class Problem(ABC):
         return f"Problem {self.number}: {self.name}{self.part_title(part)}"
 
     def part_title(self, part: Part) -> str:
-        """What the part adds to the title."""
+        """The part's addition to the title."""
         return "" if part is Part.WHOLE else f", {part} {self.inputs[0].name}"
 
     @abstractmethod
@@ -163,7 +163,7 @@ class Problem(ABC):
         return found
 
     def explanations(self) -> Iterable[Explanation]:
-        """Of its lines, figures and script."""
+        """Explanations of its lines and figures."""
         return ()
 
 

@@ -152,7 +152,7 @@ def score_prompt(
 
 
 def official_lines(result: ConceptsResult) -> str:
-    """What grade_hw2_3.py prints for the same folders, without its rulers of equal signs."""
+    """The lines that grade_hw2_3.py prints for the same folders, without its rulers of equal signs."""
     lines = []
     for score in result.prompts.values():
         lines.append(f'Image source: "{printable(score.src_image)}", text prompt: {printable(score.prompt)}')
@@ -227,7 +227,7 @@ def _listed(output_dir: Path, key: str, rules: ConceptsRules, checks: list[Check
     folder, shown = output_dir / key, printable(key)
     if not folder.is_dir() or any((output_dir / part).is_symlink() for part in (key, key.split("/")[0])):
         found = "is a link" if folder.is_symlink() or folder.parent.is_symlink() else "is missing"
-        found = "is no folder" if found == "is missing" and folder.exists() else found
+        found = "is not a folder" if found == "is missing" and folder.exists() else found
         missing.append(f"{key}/")
         checks.append(
             Check(f"{key} folder", "fail", f"{shown}/ {found}; expected a folder with {rules.images} images in it.")

@@ -1,4 +1,4 @@
-"""What the homework asks for in Problem 3: the concepts and prompts of its input.json."""
+"""The concepts and prompts that the homework's input.json asks for (Problem 3)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Concept:
 def read_concepts(path: Path) -> dict[str, Concept]:
     """Concept -> what is asked of its pictures, from the homework's input.json, in its order.
 
-    Raises GradingError for a file that is no such JSON, or in which something is missing.
+    Raises GradingError for a file that is not such JSON, or that lacks something.
     """
     content = read_object(path, "the homework's input.json")
     return {concept: _concept(printable(str(path)), concept, entry) for concept, entry in content.items()}

@@ -74,7 +74,7 @@ def load_real_digits(folder: Path) -> RealDigits:
             f"{shown} cannot be read ({error.strerror}); expected the homework's digits folder"
         ) from None
     except (KeyError, TypeError, ValueError, csv.Error):
-        raise GradingError(f"{shown} is no table of image_name,label; expected the homework's train.csv") from None
+        raise GradingError(f"{shown} is not a table of image_name,label; expected the homework's train.csv") from None
     if len(labels) < 2 or not set(labels.values()) <= set(range(10)):
         raise GradingError(f"{shown} does not list two images or more with labels 0 to 9")
     pixels = []

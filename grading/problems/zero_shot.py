@@ -59,7 +59,7 @@ def grade_zero_shot(predictions: Path, labels: dict[str, str]) -> ZeroShotResult
     """Accuracy of a CSV with the columns image_name and predicted_id; further columns are not looked at.
 
     A row whose image or predicted class does not exist, or whose image came before, counts as wrong and fails.
-    Raises GradingError if the file is no such CSV.
+    Raises GradingError if the file is not such a CSV.
     """
     text = read_bytes(predictions, "predictions as CSV").decode("utf-8-sig", errors="replace")
     shown = printable(str(predictions))
@@ -82,7 +82,7 @@ def grade_zero_shot(predictions: Path, labels: dict[str, str]) -> ZeroShotResult
         image, predicted = (str(row[column] or "").strip() for column in COLUMNS)
         match = IMAGE_NAME.fullmatch(image)
         if match is None or match[2] not in labels:
-            _fail(wrong, number, f"{image!r:.80} is no image of a class in the labels; expected e.g. 0_450.png")
+            _fail(wrong, number, f"{image!r:.80} is not an image of a class in the labels; expected e.g. 0_450.png")
             continue
         if match[1].lower() in seen:
             _fail(wrong, number, f"{image!r:.80} came before; expected each image once")
@@ -92,7 +92,7 @@ def grade_zero_shot(predictions: Path, labels: dict[str, str]) -> ZeroShotResult
         if predicted in labels:
             confusion[place[match[2]], place[predicted]] += 1
         else:
-            _fail(wrong, number, f"{predicted!r:.80} is no class id of the labels")
+            _fail(wrong, number, f"{predicted!r:.80} is not a class id of the labels")
     correct, total = int(np.trace(confusion)), len(rows)
     checks = wrong[:SHOWN]
     if len(wrong) > SHOWN:
@@ -127,7 +127,7 @@ def _fail(checks: list[Check], number: int, sentence: str) -> None:
 
 
 def zero_shot_result(graded: ZeroShotResult) -> ProblemResult:
-    """What reports show of a result; it belongs to Problem 3's written report and gives no points of its own."""
+    """The result for reports; it belongs to Problem 3's written report and gives no points of its own."""
     figures = [Figure("zero-shot", "accuracy", graded.accuracy, "%", interval=graded.wilson_95)]
     figures += [
         Figure("zero-shot", name, share, "%", 0, informative=True, table="class", row=name, column="accuracy")

@@ -12,7 +12,7 @@ from grading.reports.submission_page import environment
 from grading.reports.visibility import has_points, has_private, log_tail, passed_lines
 
 SHOWN = 10
-"""Of the slowest runs."""
+"""Number of slowest runs on the page."""
 
 
 def class_page(results: Sequence[SubmissionResult], homework: Homework) -> str:
@@ -41,6 +41,6 @@ def class_page(results: Sequence[SubmissionResult], homework: Homework) -> str:
 
 
 def report_link(result: SubmissionResult) -> str:
-    """Where a submission's page lies, as a relative URL."""
+    """The relative URL of a submission's page."""
     # surrogateescape: the bytes of a folder's name that are not UTF-8
     return f"students/{quote(result.submission.encode(errors='surrogateescape'), safe='')}/report.html"

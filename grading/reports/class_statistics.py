@@ -150,7 +150,7 @@ def outliers(results: Sequence[SubmissionResult]) -> list[Outlier]:
 
 
 def _numbers(result: SubmissionResult) -> Iterator[tuple[str, float]]:
-    """What is compared within a class: points, headline figures that can give points, and times of scripts."""
+    """The numbers compared within a class: points, headline figures that can give points, and times of scripts."""
     if not result.unchecked:
         yield "points", result.points
     for each in result.results:

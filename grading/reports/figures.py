@@ -64,7 +64,7 @@ def shown_limit(figure: Figure) -> str:
 
 
 def shown_baseline(figure: Figure) -> str:
-    """What is expected, such as "at least 90%" or "below 20"; empty if nothing is."""
+    """The expectation, such as "at least 90%" or "below 20"; empty if nothing is."""
     limit = shown_limit(figure)
     return limit and f"{'at least' if figure.higher_is_better else 'below'} {limit}"
 

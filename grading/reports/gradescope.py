@@ -29,7 +29,7 @@ def gradescope_json(result: SubmissionResult) -> str:
 
 
 def gradescope_results(result: SubmissionResult) -> dict[str, Any]:
-    """What Gradescope expects in results.json, as a JSON object without NaN.
+    """The content of results.json, as a JSON object without NaN.
 
     Private lines are shown once grades are published, warnings to staff alone. The leaderboard, which classmates see,
     is about public inputs only. A line without points, or one that could not be checked, has neither score nor status,
@@ -58,7 +58,7 @@ def gradescope_results(result: SubmissionResult) -> dict[str, Any]:
 
 
 def _summary(result: SubmissionResult) -> Iterator[str]:
-    """What students read first; it says nothing private."""
+    """The text that students read first; nothing in it is private."""
     unchecked = unchecked_sentence(result)
     if not has_points(result):
         yield NO_POINTS

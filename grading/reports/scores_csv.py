@@ -15,7 +15,7 @@ from grading.reports.visibility import has_points, is_deduction
 UNKNOWN = "not known"
 
 KINDS = ("line", "figure", "seconds")
-"""Of columns, in their order."""
+"""The columns, in their order."""
 
 Cell = str | float
 

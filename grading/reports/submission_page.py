@@ -33,7 +33,7 @@ from grading.reports.visibility import (
 MARKS = {"pass": "✓", "fail": "✗", "error": "?", "warning": "!"}
 
 ORDER = {"error": 0, "fail": 1, "pass": 2, "warning": 3}
-"""What people should read first."""
+"""The order in which people should read checks."""
 
 ACROSS = 3
 """Pictures of a card that stand in one row; a card with more takes the width of the page."""

@@ -149,7 +149,7 @@ def _sentence(line: ScoreLine) -> Text:
 
 
 def _stage(stage: StageResult) -> Iterator[Text]:
-    """What a stage says, and the last lines that its script printed."""
+    """The message of a stage, and the last lines that its script printed."""
     took = f" ({shown_seconds(stage.seconds)})" if stage.seconds else ""
     yield _line(Check(stage.stage, stage.status, f"{stage.stage}{took}: {stage.message}"))
     for line in log_tail(stage.log, STAGE_LINES):
@@ -157,7 +157,7 @@ def _stage(stage: StageResult) -> Iterator[Text]:
 
 
 def _traceback(where: str, traceback: str) -> Iterator[Text]:
-    """What was raised, and where; the whole traceback is in the JSON and on staff's page."""
+    """The exception and its place; the whole traceback is in the JSON and on staff's page."""
     for reason in log_tail(traceback, 1):
         yield _line(Check("traceback", "error", f"{where}: {reason} (the JSON has the traceback)"))
 

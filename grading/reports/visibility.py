@@ -1,4 +1,4 @@
-"""What of a submission's result is shown to whom, how much of a log, and how points and times are written."""
+"""The visibility of a submission's result, the length of a log, and the format of points and times."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def tells_private(line: ScoreLine, result: SubmissionResult) -> bool:
 
 
 def public_part(result: SubmissionResult) -> SubmissionResult:
-    """What a student may see before grades are published, with totals over what is left.
+    """The part that a student may see before grades are published, with totals over that part.
 
     Left out are private lines, stages and results, warnings, tracebacks, and the problems' own results. Of the record
     only versions stay, as hashes and options are about private inputs too.
@@ -98,7 +98,7 @@ def shown_seconds(seconds: float) -> str:
 
 
 def unchecked_sentence(result: SubmissionResult) -> str:
-    """What people must know before they believe the total; empty if everything could be checked."""
+    """A warning beside the total: the points that could not be checked; empty if there are none."""
     names = [line.title for line in result.lines if line.points is None]
     if not names:
         return ""

@@ -1,4 +1,4 @@
-"""What a backend of the sandbox is given, and what it must do: the protocol that `run_sandboxed` relies on."""
+"""The job of a backend, and the protocol that every backend follows; `run_sandboxed` relies on it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Backend(Protocol):
 
     @property
     def log(self) -> Log:
-        """What the command prints; there from `start` on."""
+        """The output of the command, available after `start`."""
 
     @property
     def output(self) -> int:

@@ -123,7 +123,7 @@ class Bubblewrap:
         return bool(poll.poll(seconds * 1000))
 
     def exceeded(self) -> Limit:
-        """What the watch sees."""
+        """The processes that the watch counts."""
         return self.watch.exceeded()
 
     def kill(self) -> int:

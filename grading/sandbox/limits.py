@@ -26,7 +26,7 @@ Limit = Literal["", "seconds", "memory", "processes", "space", "files", "file si
 
 @dataclass(frozen=True)
 class Limits:
-    """What one command may use.
+    """The limits of one command.
 
     memory_bytes: memory of all its processes, and of its files in /output and /tmp, which are kept in memory.
     processes: processes and threads at the same time. space_bytes, files: in each folder that it may write to.

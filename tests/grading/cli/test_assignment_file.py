@@ -119,7 +119,7 @@ def test_init_writes_it_once(tmp_path, hw2_grade):
     assert (tmp_path / "hw2.toml").read_text() == commented_file()
     run = hw2_grade("init", tmp_path / "hw2.toml")
     assert run.returncode == 2
-    assert "hw2.toml is there already" in run.stderr
+    assert "hw2.toml exists already" in run.stderr
 
 
 def test_both_commands_have_every_option_with_one_default_and_one_help():

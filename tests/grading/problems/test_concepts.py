@@ -226,7 +226,7 @@ def test_files_in_place_of_folders_fail_their_prompts(world, clip_folder):
     (world / "out" / "style").write_text("")
     result = grade(world, clip_folder)
     assert (result.status, result.passed, result.missing) == ("fail", 0, ["0/0/", "0/1/", "style/0/"])
-    assert result.checks[0].message == "0/0/ is no folder; expected a folder with 25 images in it."
+    assert result.checks[0].message == "0/0/ is not a folder; expected a folder with 25 images in it."
 
 
 def test_an_output_folder_that_is_not_there_fails(world, clip_folder):

@@ -306,7 +306,9 @@ def test_a_picture_that_is_its_control_image_is_said(world):
 def test_a_path_that_leaves_its_folder_is_refused_in_a_sentence(world, key, path):
     world.lines[7][key] = path
     world.write()
-    with pytest.raises(GradingError, match=rf"line 8, has the {key} .*, which is no path below its folder") as caught:
+    with pytest.raises(
+        GradingError, match=rf"line 8, has the {key} .*, which is not a path below its folder"
+    ) as caught:
         world.grade()
     assert str(caught.value).isprintable()
 

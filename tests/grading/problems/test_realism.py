@@ -116,8 +116,8 @@ def test_real_images_change_no_score(complete, real):
     ("table", "sentence"),
     [
         (None, "cannot be read"),
-        ("a,b\n1,2\n", "is no table of image_name,label"),
-        ("image_name,label\nx.png,y\n", "is no table"),
+        ("a,b\n1,2\n", "is not a table of image_name,label"),
+        ("image_name,label\nx.png,y\n", "is not a table"),
         ("image_name,label\n00000.png,0\n", "does not list two images"),
         ("image_name,label\n00000.png,0\n00001.png,10\n", "labels 0 to 9"),
         ("image_name,label\n00000.png,0\n../x.png,1\n", "names '../x.png'"),

@@ -44,10 +44,10 @@ def test_other_columns_and_orders_are_not_looked_at(files):
 @pytest.mark.parametrize(
     ("row", "sentence"),
     [
-        ("7_450.png,0", "Line 6: '7_450.png' is no image of a class in the labels"),
-        ("cat.png,0", "Line 6: 'cat.png' is no image of a class"),
-        ("0_452.png,99", "Line 6: '99' is no class id"),
-        ("0_452.png", "Line 6: '' is no class id"),
+        ("7_450.png,0", "Line 6: '7_450.png' is not an image of a class in the labels"),
+        ("cat.png,0", "Line 6: 'cat.png' is not an image of a class"),
+        ("0_452.png,99", "Line 6: '99' is not a class id"),
+        ("0_452.png", "Line 6: '' is not a class id"),
         ("0_450.png,0", "Line 6: '0_450.png' came before"),
     ],
 )
@@ -71,7 +71,7 @@ def test_lines_are_counted_as_an_editor_does(files):
     rows = ["image_name,predicted_id,note", "", '0_450.png,0,"two\nlines"', " ", "1_450.png,77,", ""]
     result = grade(files, rows)
     assert (result.correct, result.total) == (1, 2)
-    assert result.checks[0].message.startswith("Line 6: '77' is no class id")
+    assert result.checks[0].message.startswith("Line 6: '77' is not a class id")
 
 
 def test_images_may_be_named_with_their_folder_and_in_capitals(files):
