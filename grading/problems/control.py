@@ -4,8 +4,8 @@ The data are those of fill50k in the homework's hw2_data: `fill50k/testing/promp
 source, target and prompt, and the control images in `fill50k/testing/source/`. The scripts of public solutions name
 both.
 
-Where the official script goes on, this one says so: it skips lines whose target is missing, cannot be read or has
-another size than its source, and averages the rest. The judges' modules say how their networks are run.
+The official script skips lines whose target is missing, cannot be read or has another size than its source, and
+averages the rest in silence. This one names such lines. The judges' modules describe how their networks are run.
 """
 
 from __future__ import annotations
