@@ -159,13 +159,30 @@ class ProblemResult:
 
 
 @dataclass(frozen=True)
+class Cause:
+    """Why a stage failed, and whose doing that was.
+
+    whose: "submission", or "machine" for the grading machine: its network, its packages, its devices. rule: the rule
+    that found it (`submission.causes.RULES`). subject: what is missing, such as a package. evidence: a sentence with
+    what the log said and what the grader's own probe found. remedy: what staff do about it, empty if nothing.
+    """
+
+    whose: Literal["submission", "machine"]
+    rule: str
+    subject: str
+    evidence: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
 class StageResult:
     """How one stage ended.
 
     kind: "own" for the grader's own work, "script" for a script of the submission, "repeat" for its second run.
     problem, part: those of a problem's script. message: a sentence for the student. log: beginning and end of what the
     script printed. status: "error" if the grader itself failed. files: SHA-256 by path of the files that the stage
-    recorded. refused: a sentence for each entry that it left out. traceback: that of an unexpected error.
+    recorded. refused: a sentence for each entry that it left out. traceback: that of an unexpected error. cause: why
+    it failed, None if it did not fail or no rule applies.
     """
 
     stage: str
@@ -181,6 +198,7 @@ class StageResult:
     problem: int | None = None
     part: Part = Part.WHOLE
     traceback: str = ""
+    cause: Cause | None = None
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,13 @@ class Assignment:
         Path,
         typer.Option(help="Environment whose python3 the scripts use. (default: the grader's own)", show_default=False),
     ] = Path(sys.prefix)
+    hub_cache: Annotated[
+        Path | None,
+        typer.Option(help="Hugging Face cache that scripts may read, made by `hw2-grade hub-cache`. (default: none)"),
+    ] = None
+    time_scale: Annotated[
+        float, typer.Option(help="Factor of the official time limits, for a machine slower than the course's.")
+    ] = 1.0
     staff: Annotated[
         Path | None,
         typer.Option(
