@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import ExitStack
 from io import FileIO
 
@@ -10,6 +11,12 @@ from grading.core.text import printable
 
 LOG_HEAD, LOG_TAIL, LOG_PER_DRAIN = 4 * 2**10, 12 * 2**10, 2**20
 """Bytes kept from the beginning and the end of what a command prints, and bytes that one call of `drain` reads."""
+
+PROGRESS = re.compile(r"\d\s?%|\d/\d|it/s|s/it|[█#=.>]{5}|\d\s?[KMGkmg]i?B?/s")
+"""The marks of a progress bar."""
+
+MOST_RETURNS = 8
+"""Carriage returns in one line that are shown; a line with more is a progress bar of some kind."""
 
 
 class Log:
@@ -30,11 +37,17 @@ class Log:
             self.head, self.tail = self.head + piece[:room], (self.tail + piece[room:])[-LOG_TAIL:]
 
     def text(self) -> str:
-        """Lines that are safe to print, as a terminal would show them: a progress bar appears in its last state."""
+        """Lines that are safe to print. A progress bar appears in its last state, as on a terminal."""
         cut = self.length - len(self.head) - len(self.tail)
         note = f"\n[.. {cut} bytes left out ..]\n".encode() if cut else b""
         lines = (self.head + note + self.tail).decode(errors="replace").split("\n")
-        return "\n".join(printable(line.rstrip("\r").rsplit("\r", 1)[-1].expandtabs()) for line in lines).strip("\n")
+        return "\n".join(printable(_last_state(line.rstrip("\r")).expandtabs()) for line in lines).strip("\n")
+
+
+def _last_state(line: str) -> str:
+    """A line without a progress bar's earlier states. Any other carriage return stays, since it may be the fault."""
+    states = [state for state in line.split("\r") if state]
+    return states[-1] if len(states) > MOST_RETURNS or any(map(PROGRESS.search, states)) else line
 
 
 def open_pipe(resources: ExitStack) -> tuple[FileIO, FileIO]:
