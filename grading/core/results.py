@@ -129,8 +129,9 @@ class ProblemResult:
     """One part of one problem.
 
     title: the full title, such as "Problem 2: faces, public noises". ended: a sentence on how its script ended, empty
-    if it ended normally. checks: all checks. outcomes: the results that earn points. cards: the gallery. details: the
-    problem's own result, as its command writes it. traceback: that of an unexpected error of the grader.
+    if nothing was amiss. complete: whether every output was there and could be read. checks: all checks. outcomes: the
+    results that earn points. cards: the gallery. details: the problem's own result, as its command writes it.
+    traceback: that of an unexpected error of the grader.
     """
 
     problem: int
@@ -139,6 +140,7 @@ class ProblemResult:
     title: str
     status: Status
     ended: str = ""
+    complete: bool = True
     summary: str = ""
     figures: list[Figure] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)

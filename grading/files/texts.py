@@ -11,7 +11,7 @@ MAX_TEXTS, MAX_TEXT_BYTES = 500, 2**20
 
 
 def read_texts(folder: Path, suffixes: tuple[str, ...]) -> dict[str, str]:
-    """{path: text} of the files with one of the suffixes, in a fixed order, at most MAX_TEXTS. What is not UTF-8 is replaced."""
+    """{path: text} of at most MAX_TEXTS files with one of the suffixes, in a fixed order. Invalid UTF-8 is replaced."""
     found: dict[str, str] = {}
     for path in _paths(folder, suffixes):
         if len(found) == MAX_TEXTS:

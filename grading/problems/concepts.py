@@ -55,6 +55,7 @@ class Concepts(Problem):
             outcomes=[_outcome(graded, key, score) for key, score in graded.prompts.items()],
             cards=[_card(key, score) for key, score in graded.prompts.items()], checks=graded.checks,
             judges=[graded.judge] if graded.judge else [], details=plain(graded),
+            complete=not any(each.status == "fail" and not each.name.endswith(" score") for each in graded.checks),
         )  # fmt: skip
 
     def explanations(self) -> Iterable[Explanation]:

@@ -306,7 +306,7 @@ class Control(Problem):
             self.number, part, self.name, self.title(part), graded.status, summary=summary,
             figures=list(_figures(graded)), outcomes=[outcome],
             cards=[_card(by_number[number]) for number in graded.best], checks=checks, judges=graded.judges,
-            details=plain(graded),
+            details=plain(graded), complete=not any(line.failure for line in graded.lines),
         )  # fmt: skip
 
     def explanations(self) -> Iterable[Explanation]:

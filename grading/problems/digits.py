@@ -15,6 +15,9 @@ from grading.problems.realism import (
     realism_figures,
 )
 
+BASELINE = " baseline"
+"""The ending of the names of checks on accuracy."""
+
 GRID_COLUMNS = 10
 """Images of each digit in the gallery."""
 
@@ -45,13 +48,13 @@ class Digits(Problem):
             summary=_summary(graded), figures=list(_figures(graded)), outcomes=self.outcomes(graded),
             cards=[self.card(graded, dataset) for dataset in DATASETS], checks=graded.checks,
             judges=list(graded.judges.values()), details=plain(graded),
+            complete=not _amiss(graded),
         )  # fmt: skip
 
     def outcomes(self, graded: DigitsResult) -> list[Outcome]:
         """One for each baseline; none can pass where the folders are not complete."""
-        names = {f"{name} baseline" for name in self.rules.baselines}
-        others = [check for check in graded.checks if check.name not in names]
-        unmet = messages(others, "fail")
+        unmet = messages(_amiss(graded), "fail")
+        others = [check for check in graded.checks if not check.name.endswith(BASELINE)]
         found = []
         for key, title in self.unknown:
             own = [check for check in graded.checks if check.name == f"{key} baseline"]
@@ -107,6 +110,11 @@ class Digits(Problem):
     def explanations(self) -> Iterable[Explanation]:
         """See `Problem`."""
         return explanations(self)
+
+
+def _amiss(graded: DigitsResult) -> list[Check]:
+    """What is wrong with the images themselves, whatever they show."""
+    return [check for check in graded.checks if check.status == "fail" and not check.name.endswith(BASELINE)]
 
 
 def _summary(graded: DigitsResult) -> str:

@@ -179,6 +179,7 @@ class Faces(Problem):
             self.number, part, self.name, self.title(part), graded.status, summary=summary,
             figures=list(_figures(graded)), outcomes=[outcome],
             cards=[_card(graded, name) for name in graded.expected], checks=graded.checks, details=plain(graded),
+            complete=len(graded.mse_per_image) == len(graded.expected),
         )  # fmt: skip
 
     def explanations(self) -> Iterable[Explanation]:

@@ -158,7 +158,7 @@ def _stage(stage: StageResult) -> Iterator[Text]:
 
 def _traceback(where: str, traceback: str) -> Iterator[Text]:
     """The exception and its place; the whole traceback is in the JSON and on staff's page."""
-    for reason in log_tail(traceback, 1):
+    for reason in map(printable, traceback.splitlines()[-1:]):
         yield _line(Check("traceback", "error", f"{where}: {reason} (the JSON has the traceback)"))
 
 

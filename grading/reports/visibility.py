@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from grading.core.pythonlog import excerpt
 from grading.core.results import Part, ProblemResult, ScoreLine, SubmissionResult
 from grading.core.text import counted, listed, printable
 from grading.points.lines import counted_points, total, verdict
@@ -18,8 +19,8 @@ NO_POINTS = "The points of this homework are not known, so only scores are shown
 
 
 def log_tail(log: str, lines: int = TAIL_LINES) -> list[str]:
-    """The last lines of what a script printed, each safe to print."""
-    return [printable(line.rstrip()) for line in log.rstrip().split("\n")[-lines:]] if log.strip() else []
+    """Lines of what a script printed, each safe to print: around its last exception, else the last ones."""
+    return [printable(line.rstrip()) for line in excerpt(log, lines)]
 
 
 def is_deduction(line: ScoreLine) -> bool:

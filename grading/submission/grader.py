@@ -17,9 +17,13 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from grading.causes.downloads import download_failed
+from grading.causes.rule import Scene
+from grading.causes.table import blamed, find_cause
 from grading.core.errors import GradingError
 from grading.core.results import Check, Part, ProblemResult, StageResult, SubmissionResult
 from grading.core.text import printable
+from grading.environment.probes import Probes
 from grading.files.storage import locked, write_whole
 from grading.judges import Judges
 from grading.points.lines import score_lines, total, verdict
@@ -33,6 +37,7 @@ from grading.submission.evidence import Pictures
 from grading.submission.journal import Journal
 from grading.submission.provenance import data_hashes, hardware, listing_hash, versions
 from grading.submission.stages import (
+    FETCH,
     Stage,
     Workplace,
     compare_runs,
@@ -68,6 +73,7 @@ class Grader:
                 _check_there(run.expected, _root_option(run))
                 named[f"{run.folder}/expected"] = run.expected
         run_sandboxed(["true"], submission=Path("/usr"), sandbox=replace(self.sandbox, hidden=())).close()
+        self.probes = Probes(self.sandbox)
         self.hashes = data_hashes(named)
 
     def grade(
@@ -167,7 +173,7 @@ class _Grading:
         results, warnings = [], []
         for run in self.grader.runs:
             self.on_stage(f"score {run.name}")
-            results.append(self.scored(run, stages[run.name]))
+            results.append(self.explained(run, self.scored(run, stages[run.name]), stages, journal))
             warnings += self.suspicions(run, stages[run.name], stages["freeze"].files)
             again = stages.get(f"{run.name} twice")
             if again and again.status == "fail":
@@ -186,7 +192,7 @@ class _Grading:
     def stages(self, journal: Journal) -> Iterator[Stage]:
         """All stages, in order. The first three are repeated together, because they share one folder."""
         yield Stage("copy", lambda: copy_submission(self.source, self.workplace), begins_anew=True)
-        yield Stage("fetch", lambda: fetch(self.workplace, self.grader.sandbox), begins_anew=True)
+        yield Stage("fetch", functools.partial(self.fetch, journal), begins_anew=True)
         yield Stage("freeze", lambda: freeze(self.workplace), begins_anew=True)
         for run in self.grader.runs:
             number, part = run.problem.number, run.part
@@ -211,6 +217,20 @@ class _Grading:
                 later = planned[planned.index(stage) + 1 :]
                 yield from (each.not_run(done) for each in later if each.kind != "repeat")
                 return
+
+    def fetch(self, journal: Journal) -> StageResult:
+        """The download. Where it failed although its links can be reached now, it is tried once more."""
+        done = fetch(self.workplace, self.grader.sandbox)
+        submitted = journal.done["copy"].files
+        for _ in range(2):
+            scene = self.scene(done, submitted)
+            if not download_failed(scene):
+                return done
+            if cause := find_cause(scene, download=True):
+                return blamed(done, cause)
+            copy_submission(self.source, self.workplace)
+            done = fetch(self.workplace, self.grader.sandbox)
+        return done
 
     def run(self, run: PlannedRun, folder: str) -> StageResult:
         output = self.outputs / folder
@@ -244,8 +264,40 @@ class _Grading:
             failure = described_failure(error, self.folder)
             return problem.unchecked(part, Check("score", "error", failure.sentence), failure.traceback)
         refused = [Check("collect", "warning", sentence) for sentence in stage.refused]
-        ended = stage.message if stage.status == "fail" else ""
+        ended = stage.message if stage.status == "fail" or not result.complete else ""
         return replace(result, ended=ended, checks=[*result.checks, *refused])
+
+    def explained(
+        self, run: PlannedRun, result: ProblemResult, stages: dict[str, StageResult], journal: Journal
+    ) -> ProblemResult:
+        """The same result, unless outputs are missing because of the machine: then it could not be checked.
+
+        The stage at fault is then an error in `stages` and in the journal, so that it runs again the next time.
+        """
+        if result.status == "error" or result.complete:
+            return result
+        fetched, stage = stages["fetch"], stages[run.name]
+        try:
+            at_fault = fetched if fetched.cause and fetched.cause.whose == "machine" else stage
+            cause = at_fault.cause or find_cause(self.scene(stage, stages["copy"].files))
+        except Exception as error:
+            failure = described_failure(error, self.folder)
+            return run.problem.unchecked(run.part, Check("cause", "error", failure.sentence), failure.traceback)
+        if cause is None:
+            return result
+        done = replace(blamed(at_fault, cause), status="error" if cause.whose == "machine" else at_fault.status)
+        stages[done.stage] = done
+        journal.add(done)
+        if cause.whose == "machine":
+            return run.problem.unchecked(run.part, Check("cause", "error", cause.evidence))
+        return replace(result, ended=done.message)
+
+    def scene(self, stage: StageResult, submitted: Mapping[str, str]) -> Scene:
+        """What the rules on causes are given."""
+        asked, place = self.grader.assignment, self.workplace
+        return Scene(
+            stage, place.submission, place.home, submitted, self.grader.probes, FETCH, asked.hub_cache, asked.gpu
+        )
 
     def suspicions(self, run: PlannedRun, stage: StageResult, submitted: Mapping[str, str]) -> list[Check]:
         """Warnings for staff."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from grading.core.errors import Failure, GradingError, record_failure
+from grading.core.pythonlog import MAX_TEXT, find_error
 from grading.core.results import Part, StageResult, Status
 from grading.core.text import counted, listed, printable
 from grading.files.take import Caps, Collected, collect_folder
@@ -40,7 +41,10 @@ class Stage:
 
     def not_run(self, because: StageResult) -> StageResult:
         """The result if an earlier stage failed because of the grader."""
-        return StageResult(self.name, "error", because.message, kind=self.kind, problem=self.problem, part=self.part)
+        message = because.cause.evidence if because.cause else because.message
+        return StageResult(
+            self.name, "error", message, kind=self.kind, problem=self.problem, part=self.part, cause=because.cause
+        )
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ def fetch(workplace: Workplace, sandbox: Sandbox | None = None, limits: Limits =
             ["bash", FETCH], submission=workplace.submission, writable=writable, limits=limits, network=True,
             sandbox=sandbox,
         ) as ended:  # fmt: skip
-            return replace(_ended("fetch", FETCH, ended, limits), kind="script")
+            return replace(_ended("fetch", FETCH, ended, limits, workplace.submission), kind="script")
 
     return _stage(workplace, "fetch", run)
 
@@ -137,7 +141,8 @@ def run_script(
             inputs={**given, HOME: workplace.home}, limits=allowed, sandbox=sandbox,
         ) as ended:  # fmt: skip
             taken = collect_folder(ended.output, output)
-            return replace(_ended(script, script, ended, allowed), files=taken.files, refused=taken.refused)
+            done = _ended(script, script, ended, allowed, workplace.submission)
+            return replace(done, files=taken.files, refused=taken.refused)
 
     done = _stage(workplace, script, run)
     return replace(done, stage=part.of(script), kind="script", problem=problem.number, part=part)
@@ -187,7 +192,8 @@ def _told(stage: str, taken: Collected, done: str) -> StageResult:
     return StageResult(stage, "pass", done, files=taken.files, refused=taken.refused)
 
 
-def _ended(stage: str, script: str, run: RunResult, limits: Limits) -> StageResult:
+def _ended(stage: str, script: str, run: RunResult, limits: Limits, submission: Path) -> StageResult:
+    roots = (SUBMISSION, str(submission.resolve()))
     reached = {
         "seconds": f"it ran longer than {_time(limits.seconds)}",
         "memory": f"it used more than {_size(limits.memory_bytes)} of memory",
@@ -199,11 +205,22 @@ def _ended(stage: str, script: str, run: RunResult, limits: Limits) -> StageResu
     if run.limit:
         message = f"{script} was stopped: {reached[run.limit]}."
     elif run.exit_status:
-        message = f"{script} ended with exit status {run.exit_status}; expected 0. Its last log lines may show why."
+        message = f"{script} ended with exit status {run.exit_status}{_last_words(run.log, roots)}."
     else:
-        message = f"{script} ran to its end."
+        error = find_error(run.log, roots)
+        message = f"{script} ran to its end{f', but printed {error}' if error else ''}."
     status: Status = "fail" if run.limit or run.exit_status else "pass"
     return StageResult(stage, status, message, run.log, run.seconds, run.exit_status, run.limit)
+
+
+def _last_words(log: str, roots: Sequence[str]) -> str:
+    """The exception that a script printed, or else its last line."""
+    if error := find_error(log, roots):
+        return f": {error}"
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    if not lines:
+        return " and printed nothing"
+    return f"; its last line is: {lines[-1] if len(lines[-1]) <= MAX_TEXT else lines[-1][:MAX_TEXT] + ' ..'}"
 
 
 def _time(seconds: float) -> str:

@@ -1,0 +1,38 @@
+"""A GPU that a script needs and does not have."""
+
+from __future__ import annotations
+
+import re
+
+from grading.causes.rule import Scene
+from grading.core.results import Cause
+
+_NO_GPU = re.compile(
+    r"Found no NVIDIA driver|No CUDA GPUs are available|not compiled with CUDA|CUDA driver version is insufficient|"
+    r"torch\.cuda\.is_available\(\) is False|CUDA-capable device|no NVIDIA GPU|CUDA is not available|"
+    r"CUDA_ERROR_NO_DEVICE|No CUDA runtime|Unexpected error from cudaGetDeviceCount|CUDA initialization",
+)
+_CUDA_CODE = r"\bcuda\b"
+
+
+def no_gpu(scene: Scene) -> Cause | None:
+    """The script needs a GPU, and scripts have none."""
+    if not _NO_GPU.search(scene.log) or not scene.in_code(_CUDA_CODE):
+        return None
+    reason = scene.probes.cuda()
+    if not reason:
+        return None
+    evidence = "The script needs a GPU, and the grading gave it none."
+    if scene.gpu:
+        evidence = f"The script needs a GPU, and no CUDA operation runs in the sandbox ({reason})."
+    return Cause("machine", "gpu", "a GPU", evidence, "grade on a machine with a GPU, with the option gpu")
+
+
+def slow_without_gpu(scene: Scene) -> Cause | None:
+    """The script reached its time limit on the CPU, and its code would use a GPU."""
+    if scene.stage.limit != "seconds" or not scene.in_code(_CUDA_CODE) or not scene.probes.cuda():
+        return None
+    evidence = (
+        "The script reached its time limit without a GPU; the course's machine has one, and its code would use it."
+    )
+    return Cause("machine", "gpu", "a GPU", evidence, "grade on a machine with a GPU, with the option gpu")
