@@ -41,7 +41,9 @@ def faces(
     json: JsonOption = "",
     threshold: Annotated[
         float | None,
-        typer.Option(help="Limit of the mean squared error, exclusive. (default: the homework's)", show_default=False),
+        typer.Option(
+            help="The mean squared error must be below this limit. (default: the homework's)", show_default=False
+        ),
     ] = None,
     homework: HomeworkOption = DEFAULT,
 ) -> None:

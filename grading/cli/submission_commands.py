@@ -64,7 +64,7 @@ def cohort(
         str, typer.Option(help="Address of a Ray cluster: auto, or HOST:PORT. (default: this machine)")
     ] = "",
 ) -> None:
-    """Grade a whole class. Exit status: 0 all graded, whatever their points, 2 something could not be checked."""
+    """Grade a whole class. Exit status: 0 if all were graded, whatever their points; 2 if something was not checked."""
 
     def grade() -> list[SubmissionResult]:
         from grading.cohort.cohort import grade_cohort
@@ -75,7 +75,7 @@ def cohort(
 
     results = graded(grade)
     counts = Counter(result.status for result in results)
-    unchecked = f"; {counts['error']} could not be checked completely, grade again" if counts["error"] else ""
+    unchecked = f". {counts['error']} could not be checked completely; grade again" if counts["error"] else ""
     console = stdout_console()
     console.print(f"{counted(len(results), 'submission')} graded, {counts['pass']} with full points{unchecked}.")
     console.print(printable(f"{output / 'index.html'} and {output / 'scores.csv'}"))

@@ -21,7 +21,7 @@ from grading.files.storage import locked
 from grading.points.staff import StaffEntry
 
 MAX_TRIES = 3
-"""Workers that may die on one submission, or in a row before they are ready. Then the grader gives up."""
+"""Number of workers that die on one submission, or in a row before they are ready, until the grader gives up."""
 
 LOCK_WAIT = 60.0
 """Seconds to wait for a folder that a worker of an earlier call, or on a lost machine, still uses."""

@@ -25,7 +25,7 @@ MAX_RATIO = 200
 """Our limit on the ratio of the sides. CLIP enlarges the shorter side to 224 pixels, so 60000x1 would need 12 GB."""
 
 MAX_SCANS = 64
-"""Our limit on the scans of a JPEG, each over the whole image. Usual are about ten; 16 MiB can hold half a million."""
+"""Our limit on the scans of a JPEG, each over the whole image. About ten are usual; 16 MiB can hold half a million."""
 
 
 class ImageRefused(Exception):  # noqa: N818 - a verdict on the file, not an error of ours

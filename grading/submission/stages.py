@@ -61,7 +61,7 @@ class Workplace:
 
 
 def copy_submission(source: Path, workplace: Workplace) -> StageResult:
-    """Copy a submission as it is, except for pipes, sockets and devices. Replaces an earlier copy."""
+    """Copy a submission unchanged, without pipes, sockets and devices. Replaces an earlier copy."""
 
     def copy() -> StageResult:
         if not source.is_dir():
