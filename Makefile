@@ -16,9 +16,9 @@ setup: .venv/.ready ## create .venv and install everything into it (a few minute
 	+@echo "Installing into .venv; torch is large, so the first time takes a few minutes ..." >&2
 	+@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]' && touch $@ || exit 2
 
-# make turns every failure into exit status 2. In question mode (-q) a recipe line marked '+' still runs, and its
-# exit status 1 stays 1: so `make grade` alone passes the grader's verdict on as 0 (pass), 1 (fail) or 2 (error),
-# and the other lines turn every failure of theirs into 2.
+# make normally turns every failure into exit status 2. In question mode (-q), a recipe line marked '+' still runs and
+# keeps its exit status 1. So `make grade`, as the only goal, ends with the grader's verdict: 0 (pass), 1 (fail) or
+# 2 (error). Every other line ends with 2 if it fails.
 ifeq ($(MAKECMDGOALS),grade)
 MAKEFLAGS += -q
 endif
@@ -29,33 +29,33 @@ grade: .venv/.ready ## run the reference submission on the embedded default, gra
 	+@$(BIN)/hw2 digits grid --output $(GRADE)/digits_grid.png || exit 2
 	+@$(BIN)/hw2 digits reverse --output $(GRADE)/digits_reverse.png || exit 2
 	+@$(BIN)/hw2 concepts zero-shot $(ZERO_SHOT) --output $(GRADE)/zero_shot || exit 2
-	+@echo "The reference submission is our own code: it runs without a sandbox (--trust)." >&2
+	+@echo "The reference submission is our own code, so it runs without a sandbox (--trust)." >&2
 	+@$(BIN)/hw2-grade submission fixtures/submissions/reference --data fixtures/hw2_data --clip embedded --trust \
 	  --unet hw2/models/face_unet.safetensors --stable-diffusion hw2/models/small_sd \
 	  --output $(GRADE)/reference
 
-# Threads that wait asleep: several processes at a time are tested, and spinning ones take the cores from each other.
+# Idle threads sleep. The tests run several processes at a time, and spinning threads would take cores from each other.
 test gpu-test: export OMP_WAIT_POLICY = PASSIVE
-test: lint ## lint, types, import contracts and the whole test suite
+test: lint ## check style, types and import contracts, and run the whole test suite
 	@$(BIN)/pytest
 
-lint: .venv/.ready ## ruff, mypy and the import contracts
+lint: .venv/.ready ## check style, types and import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-format: .venv/.ready ## rewrite the code in the house style
+format: .venv/.ready ## format the code
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-gpu-test: .venv/.ready ## the tests that need a CUDA device
+gpu-test: .venv/.ready ## run the tests that need a CUDA device
 	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else "no CUDA device here")'
 	@$(BIN)/pytest -m gpu
 
 fixtures: .venv/.ready ## train the bundled models and make the ground truth again
 	@$(BIN)/python -m fixtures.making.regenerate
 
-bench: .venv/.ready ## speed and memory, each beside its floor
+bench: .venv/.ready ## measure speed and memory, each compared with its lower bound
 	@$(BIN)/python -m tests.benchmarks
 
-clean: ## remove everything that was built, the environment too
+clean: ## remove everything that was built, including .venv
 	@rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .tox

@@ -38,7 +38,7 @@ def main() -> None:
     except SystemExit as done:
         try:
             sys.stdout.flush()
-        except OSError as error:  # a full disk or a closed pipe behind stdout: the verdict did not get out
+        except OSError as error:  # stdout is a full disk or a closed pipe: nothing was printed
             _not_printed(error)
         sys.exit(done.code)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""An assignment as a TOML file: read with every key checked, and a commented one to begin with."""
+"""Reads an assignment from a TOML file, checking every key, and makes a commented file to start from."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from grading.sandbox.run import Limits
 from grading.submission.assignment import OPTIONS, Assignment
 
 NOT_IN_FILE = ("trust",)
-"""Options for the command line only: a file must not turn the sandbox off for strangers' code."""
+"""Options for the command line only. A file must not turn off the sandbox for untrusted code."""
 
 _JUDGES = {kind.option: name for name, kind in JUDGES.items()}
 
@@ -40,7 +40,7 @@ _JUDGES = {kind.option: name for name, kind in JUDGES.items()}
 def read_assignment_file(path: Path) -> dict[str, Any]:
     """Values for `Assignment`, by its fields. Relative paths are relative to the file's folder.
 
-    Raises GradingError, naming the key, for an unknown key or a value of another kind.
+    Raises GradingError, which names the key, for an unknown key or a value of the wrong type.
     """
     shown = printable(str(path))
     try:
@@ -65,23 +65,23 @@ def read_assignment_file(path: Path) -> dict[str, Any]:
 
 
 def _beside(path: Path, choice: str) -> str:
-    """A judge's file or folder beside the assignment file; else the name as it is."""
+    """The path of a judge's file or folder beside the assignment file; the name unchanged if there is none."""
     return str(path.parent / choice) if (path.parent / choice).exists() else choice
 
 
 def _numbers(value: Any) -> Any:
-    """The problems to grade: "1,3", or a list of numbers."""
+    """The problems to grade, such as "1,3". A list of numbers is converted."""
     return ",".join(map(str, value)) if isinstance(value, list) else value
 
 
 class _Closed(BaseModel):
-    """A table without unknown keys."""
+    """A table that allows no unknown keys."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class _Points(BaseModel):
-    """Points of the homework that are changed."""
+    """Changes to the points of the homework."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, dict[str, NonNegativeFloat]] = Field(init=False)
@@ -104,7 +104,7 @@ def _model() -> type[BaseModel]:
 
 
 def _table(name: str, kinds: Mapping[str, Any]) -> type[BaseModel]:
-    """A table whose keys are all optional, and no other keys."""
+    """A table whose keys are all optional. It allows no other keys."""
     fields: dict[str, Any] = {key: (kind, None) for key, kind in kinds.items()}
     return create_model(name, __base__=_Closed, **fields)
 
@@ -121,9 +121,9 @@ def _known(place: tuple[int | str, ...]) -> list[str]:
 
 
 def commented_file() -> str:
-    """An assignment file to begin with: every key with what it does, all but `data` commented out."""
+    """An assignment file to start from. Every key is explained, and all keys but `data` are commented out."""
     lines = [
-        "# How submissions are graded: hw2-grade submission FOLDER --assignment THIS-FILE --output RESULTS",
+        "# Configuration of a grading. Use: hw2-grade submission FOLDER --assignment THIS-FILE --output RESULTS",
         "# Options on the command line override this file. Relative paths are relative to the folder of this file.",
     ]
     for name in OPTIONS:
@@ -142,7 +142,7 @@ def commented_file() -> str:
 def _points_lines() -> list[str]:
     homework = chosen_homework(DEFAULT)
     lines = [
-        f"# Points other than those of {homework.name}.",
+        f"# Changes to the points of {homework.name}.",
         f"# late_share_per_day = {homework.late_share_per_day}",
         f"# staff_fixed_share = {homework.staff_fixed_share}",
         f"# report = {max(homework.report.values()):g}",

@@ -1,4 +1,4 @@
-"""Functions that commands share: results on stdout and in files, errors on stderr, exit statuses, tracebacks."""
+"""Functions that commands share. They print or write results, errors and tracebacks, and set the exit status."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ DEBUG = {"on": False}
 
 
 def graded(grade: Callable[[], Result], json: str = "", failed: Callable[[Check], Any] | None = None) -> Result:
-    """The result of a command's work; leaves with exit status 2 and one sentence if it cannot be done.
+    """Return the result of a command's work. If the work fails, print one sentence and exit with status 2.
 
-    json, failed: where the result would be written, and a function that makes one of an error, which is written there.
+    json: the file for the result. failed: makes a result from an error; it is written to that file.
     """
     try:
         return grade()
@@ -50,13 +50,13 @@ def graded(grade: Callable[[], Result], json: str = "", failed: Callable[[Check]
 
 
 def sentence(error: GradingError) -> str:
-    """The error's message, with the option that helps, as it is typed."""
+    """The error's message, with the option that solves it, written as on the command line."""
     option = f" (option --{error.option.replace('_', '-')})" if error.option else ""
     return f"{error}{option}."
 
 
 def deliver(result: ProblemResult, details: Any, json: str, lines: str | None = None) -> None:
-    """Write a problem's result where it was asked for and leave with its exit status.
+    """Print a problem's result, write it to the JSON file, and exit with its status.
 
     details: the problem's own result, which is written as JSON. lines: printed instead of the table.
     """
@@ -64,7 +64,7 @@ def deliver(result: ProblemResult, details: Any, json: str, lines: str | None = 
 
 
 def deliver_submission(result: SubmissionResult, json: str) -> None:
-    """The same for a whole submission."""
+    """Print a submission's result, write it to the JSON file, and exit with its status."""
     if DEBUG["on"]:
         tracebacks = [stage.traceback for stage in result.stages] + [each.traceback for each in result.results]
         for text in filter(None, tracebacks):
@@ -81,7 +81,7 @@ def _deliver(table: RenderableType, details: Any, status: str, json: str) -> Non
 
 
 def write_json(path: str, details: Any) -> None:
-    """Write a result as JSON to a file, or to stdout for "-"; leaves with exit status 2 if that cannot be done."""
+    """Write a result as JSON to a file, or to stdout for "-". Exit with status 2 if the file cannot be written."""
     if path == "-":
         sys.stdout.write(to_json(details))
         return
@@ -105,7 +105,7 @@ def saver(path: Path) -> Callable[[Image], None]:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; a pipe or device is written to, never replaced."""
+    """Write a file whole or not at all. A pipe or device is written to, never replaced."""
     if path.exists() and not path.is_file():
         path.write_bytes(content)
         return
@@ -123,5 +123,5 @@ def complain(message: str) -> None:
 
 
 def show_traceback(text: str) -> None:
-    """Print a traceback on stderr, as it is."""
+    """Print a traceback on stderr, unchanged."""
     Console(stderr=True, soft_wrap=True, highlight=False).print(text, style="dim", markup=False)

@@ -1,4 +1,4 @@
-"""The options of an assignment on the command line, in a file, or both: the fields of `Assignment`."""
+"""Reads the options of an assignment, the fields of `Assignment`, from the command line and from a file."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ FileOption = Annotated[
     typer.Option("--assignment", help="TOML file with these options; options on the command line override it."),
 ]
 PublicOnlyOption = Annotated[
-    bool, typer.Option("--public-only", help="Grade no private part, whatever the assignment file says.")
+    bool, typer.Option("--public-only", help="Grade no private part, even if the assignment file sets private data.")
 ]
 
 MakeAssignment = Callable[[], Assignment]
-"""Makes the assignment that a command was asked for. Raises GradingError where file and flags make none."""
+"""Makes a command's assignment from file and flags. Raises GradingError if these are invalid."""
 
 
 def takes_assignment(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command whose first parameter is a `MakeAssignment` the options of an assignment in its place."""
+    """Replace a command's first parameter, a `MakeAssignment`, by the options of an assignment."""
     hints = get_type_hints(Assignment, include_extras=True)
     own = inspect.signature(command, eval_str=True).parameters
     (maker, *others) = own.values()
@@ -58,9 +58,9 @@ def takes_assignment(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def make_assignment(path: Path | None, flags: Mapping[str, Any], public_only: bool = False) -> Assignment:
-    """The assignment of a file, if any, and of the flags that were typed, which override it.
+    """Make an assignment from a file, if any, and from the typed flags, which override the file.
 
-    Raises GradingError if the file is invalid, nothing names the data, or --public-only contradicts --private.
+    Raises GradingError if the file is invalid, no data folder is set, or --public-only contradicts --private.
     """
     if public_only and "private" in flags:
         raise GradingError("--public-only and --private contradict each other; remove one of them")
@@ -69,14 +69,14 @@ def make_assignment(path: Path | None, flags: Mapping[str, Any], public_only: bo
     if public_only:
         values["private"] = None
     if "data" not in values:
-        raise GradingError('no data is named; add --data FOLDER, or --assignment FILE with a line data = "FOLDER"')
+        raise GradingError('no data folder is set; add --data FOLDER, or --assignment FILE with a line data = "FOLDER"')
     source = {"file": {key: _plain(value) for key, value in said.items()}} if path else {}
     source["flags"] = {key: _plain(value) for key, value in flags.items()}
     return Assignment(**values, source=source)
 
 
 def _is_typed(context: typer.Context, name: str) -> bool:
-    """Whether an option stood on the command line."""
+    """Whether an option was typed on the command line."""
     source = context.get_parameter_source(name)
     return source is not None and source.name != "DEFAULT"
 
@@ -86,7 +86,7 @@ def _default(name: str) -> Any:
 
 
 def _annotation(name: str, hint: Any) -> Any:
-    """Data can come from the file, so that no command needs its flag."""
+    """The option's annotation. `data` is optional, because the file can set it."""
     return Annotated[Path | None, OPTIONS[name]] if name == "data" else hint
 
 

@@ -18,7 +18,7 @@ from grading.submission.assignment import OPTIONS
 
 P = TypeVar("P", bound=Problem)
 
-JsonOption = Annotated[str, typer.Option(help="Also write the result as JSON to this file; - for stdout alone.")]
+JsonOption = Annotated[str, typer.Option(help="Also write the result as JSON to this file. With -, print only JSON.")]
 HomeworkOption = Annotated[str, OPTIONS["homework"]]
 MnistmOption = Annotated[str, OPTIONS["mnistm_classifier"]]
 SvhnOption = Annotated[str, OPTIONS["svhn_classifier"]]
@@ -27,7 +27,7 @@ DeviceOption = Annotated[str, OPTIONS["device"]]
 
 
 def problem_of(homework: str, kind: type[P]) -> P:
-    """The problem of that kind in an edition. Raises GradingError if it has none."""
+    """The problem of one kind in an edition. Raises GradingError if the edition has none."""
     edition = chosen_homework(homework)
     for problem in edition.problems:
         if isinstance(problem, kind):
@@ -41,7 +41,9 @@ def faces(
     json: JsonOption = "",
     threshold: Annotated[
         float | None,
-        typer.Option(help="The mean squared error must be below it. (default: the homework's)", show_default=False),
+        typer.Option(
+            help="The mean squared error must be below this limit. (default: the homework's)", show_default=False
+        ),
     ] = None,
     homework: HomeworkOption = DEFAULT,
 ) -> None:
@@ -60,15 +62,16 @@ def faces(
 
 
 def digits(
-    output_dir: Annotated[Path, typer.Argument(help="Folder with mnistm/ and svhn/, each 500 images 0_001.png ..")],
+    output_dir: Annotated[Path, typer.Argument(help="Folder with 500 images 0_001.png .. in each of mnistm/, svhn/.")],
     mnistm_classifier: MnistmOption = "embedded",
     svhn_classifier: SvhnOption = "embedded",
     json: JsonOption = "",
     real: Annotated[
-        Path | None, typer.Option(help="Real images to compare with, for information: the homework's digits folder.")
+        Path | None,
+        typer.Option(help="The homework's digits folder. Its real images are compared with, for information only."),
     ] = None,
     neighbours: Annotated[
-        Path | None, typer.Option(help="PNG to write: the images most similar to real ones; needs --real.")
+        Path | None, typer.Option(help="PNG to write, with the images most similar to real ones. Needs --real.")
     ] = None,
     device: DeviceOption = "auto",
     homework: HomeworkOption = DEFAULT,
@@ -82,7 +85,7 @@ def digits(
 
     def grade() -> DigitsResult:
         if neighbours and not real:
-            raise GradingError("--neighbours needs real images to look among; add --real FOLDER")
+            raise GradingError("--neighbours needs real images to compare with; add --real FOLDER")
         judges = Judges({"mnistm": mnistm_classifier, "svhn": svhn_classifier}, device)
         loaded = {name: judges[name] for name in judges}
         return grade_digits(output_dir, loaded, problem.rules, real, saver(neighbours) if neighbours else None)
@@ -92,9 +95,9 @@ def digits(
 
 
 def concepts(
-    output_dir: Annotated[Path, typer.Argument(help="Folder with 0/0/, 0/1/, .., each 25 images.")],
+    output_dir: Annotated[Path, typer.Argument(help="Folder with 0/0/, 0/1/, .., each with 25 images.")],
     prompts: Annotated[Path, typer.Option(help="The homework's input.json.")],
-    references: Annotated[Path, typer.Option(help="The homework's textual_inversion, with 0/, 1/ ..")],
+    references: Annotated[Path, typer.Option(help="The homework's folder textual_inversion, with 0/, 1/, ..")],
     clip: ClipOption = CLIP_MODEL,
     json: JsonOption = "",
     style: Annotated[
@@ -148,10 +151,10 @@ def zero_shot(
 
 
 def explain_command(
-    check: Annotated[str, typer.Argument(help="A line, figure or stage, such as '1 simple' or mse; else all.")] = "",
+    check: Annotated[str, typer.Argument(help="Line, figure or stage, such as '1 simple' or mse. (default: all)")] = "",
     homework: HomeworkOption = DEFAULT,
 ) -> None:
-    """How a number is computed and where its rule comes from."""
+    """Explain how a number is computed and where its rule comes from."""
     from grading.points.explain import explain, explanations
     from grading.reports.terminal import stdout_console
 

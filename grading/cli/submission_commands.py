@@ -28,10 +28,10 @@ def submission(
     submission_dir: Annotated[Path, typer.Argument(help="Folder with hw2_1.sh, hw2_2.sh, hw2_3.sh.")],
     output: OutputOption,
     late_days: Annotated[int, typer.Option(help="Days late after the free days.", min=0)] = 0,
-    staff_fixed: Annotated[bool, typer.Option("--staff-fixed", help="Staff had to fix the code.")] = False,
+    staff_fixed: Annotated[bool, typer.Option("--staff-fixed", help="Staff fixed the code.")] = False,
     json: JsonOption = "",
 ) -> None:
-    """A whole submission: run its scripts in a sandbox, score what they make, write the reports."""
+    """Run a submission's scripts in a sandbox, score their outputs and write the reports."""
 
     def grade() -> SubmissionResult:
         from grading.submission.grader import Grader
@@ -58,13 +58,13 @@ def cohort(
     submissions: Annotated[Path, typer.Argument(help="Folder with one folder for each submission.")],
     output: OutputOption,
     workers: Annotated[
-        int | None, typer.Option(help="Submissions at a time. (default: one for each GPU, or one)", min=1)
+        int | None, typer.Option(help="Submissions graded at the same time. (default: one for each GPU, or one)", min=1)
     ] = None,
     address: Annotated[
         str, typer.Option(help="Address of a Ray cluster: auto, or HOST:PORT. (default: this machine)")
     ] = "",
 ) -> None:
-    """A whole class. Exit status: 0 all graded, whatever their points, 2 something could not be checked."""
+    """Grade a whole class. Exit status: 0 if all were graded, whatever their points; 2 if something was not checked."""
 
     def grade() -> list[SubmissionResult]:
         from grading.cohort.cohort import grade_cohort
@@ -75,7 +75,7 @@ def cohort(
 
     results = graded(grade)
     counts = Counter(result.status for result in results)
-    unchecked = f"; {counts['error']} could not be checked completely: grade again" if counts["error"] else ""
+    unchecked = f". {counts['error']} could not be checked completely; grade again" if counts["error"] else ""
     console = stdout_console()
     console.print(f"{counted(len(results), 'submission')} graded, {counts['pass']} with full points{unchecked}.")
     console.print(printable(f"{output / 'index.html'} and {output / 'scores.csv'}"))
@@ -85,7 +85,7 @@ def cohort(
 def init(
     file: Annotated[Path, typer.Argument(help="TOML file to write.")] = Path("hw2.toml"),
 ) -> None:
-    """Write a commented assignment file, for --assignment."""
+    """Write a commented assignment file to use with --assignment."""
 
     def make() -> None:
         if file.exists() or file.is_symlink():

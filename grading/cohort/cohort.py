@@ -1,4 +1,4 @@
-"""The grading of a whole class: a worker grades each submission once, on one machine or on many.
+"""Grades a whole class. A worker grades each submission once, on one machine or on many.
 
 Finished work is kept in the submissions' own folders (see `submission.grader`); there is no other state. On a cluster,
 all machines need this package, and the same files under the same paths.

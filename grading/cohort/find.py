@@ -1,4 +1,4 @@
-"""The submissions of a class: one for each folder, and warnings about other entries."""
+"""Finds the submissions of a class, one for each folder, and warns about other entries."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Submission:
 def find_submissions(
     submissions: Path, output: Path, staff: Mapping[str, StaffEntry]
 ) -> tuple[list[Submission], list[Check]]:
-    """The sub-folders in the order of their names, and warnings about other entries and names in `staff` alone.
+    """The sub-folders in the order of their names, and warnings about other entries and unknown names in `staff`.
 
     Raises GradingError if there is no sub-folder, or if one of output and submissions contains the other.
     """

@@ -1,4 +1,4 @@
-"""The progress of a class, for staff: one live screen on a terminal, otherwise one line per submission."""
+"""Shows staff the progress of a class, on a live screen or, without a terminal, as a line per submission."""
 
 from __future__ import annotations
 

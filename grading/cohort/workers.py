@@ -1,4 +1,4 @@
-"""Workers. Each grades one submission at a time, in a process of its own, on this machine or on another."""
+"""Workers that each grade one submission at a time, in their own process, on this machine or another."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from grading.files.storage import locked
 from grading.points.staff import StaffEntry
 
 MAX_TRIES = 3
-"""Workers that may die on one submission, or in a row before they are ready, until the grader gives up."""
+"""Number of workers that die on one submission, or in a row before they are ready, until the grader gives up."""
 
 LOCK_WAIT = 60.0
 """Seconds to wait for a folder that a worker of an earlier call, or on a lost machine, still uses."""
@@ -34,7 +34,7 @@ class Grades(Protocol):
     """The grader of a worker, such as a `Grader`."""
 
     def grade(self, source: Path, folder: Path, staff: StaffEntry, on_stage: Callable[[str], None]) -> SubmissionResult:
-        """As `Grader.grade`."""
+        """See `Grader.grade`."""
 
 
 class Worker:
@@ -44,7 +44,7 @@ class Worker:
         self.make_grader = make_grader
 
     def prepare(self) -> str:
-        """Make the grader, and return why that failed; "" if it did not fail."""
+        """Make the grader. Return the reason if that fails, otherwise ""."""
         try:
             self.grader = self.make_grader()
         except Exception as error:
@@ -52,7 +52,7 @@ class Worker:
         return ""
 
     def grade(self, submission: Submission) -> SubmissionResult:
-        """Grade a submission. The result has no hashes of files: those of a whole class would not fit into memory."""
+        """Grade a submission. The result has no hashes of files, because those of a class would not fit into memory."""
         try:
             with locked(submission.folder, LOCK_WAIT):
                 pass
@@ -83,7 +83,7 @@ def grade_all(
 
 
 class _Shift:
-    """One call of `grade_all`. Workers are preparing, idle or running; the keys are Ray's handles of their answers."""
+    """One call of `grade_all`. Workers are preparing, idle or running. The keys are Ray's handles of their results."""
 
     def __init__(
         self, submissions: Sequence[Submission], make_grader: Callable[[], Grades], engine: Engine, screen: Screen
@@ -107,7 +107,7 @@ class _Shift:
         for _ in range(self.wanted):
             self.hire()
         while self.waiting or self.running:
-            # only to workers that are ready: others may wait for a machine forever
+            # only ready workers get a submission; others may wait for a machine forever
             while self.waiting and self.idle:
                 worker, submission = self.idle.pop(), self.waiting.popleft()
                 self.running[worker.grade.remote(submission)] = worker, submission, time.monotonic()
@@ -164,7 +164,7 @@ class _Shift:
         self.screen.finished(result, time.monotonic() - began)
 
     def end(self) -> None:
-        """End the workers now; Ray itself would end them later."""
+        """End the workers now. Ray itself would end them later."""
         for worker in self.workers:
             self.ray.kill(worker)
 

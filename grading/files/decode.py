@@ -1,4 +1,4 @@
-"""Has a submission's images decoded in a sandbox, where an image that takes the decoder over does no harm."""
+"""Decodes a submission's images in a sandbox, where an image that attacks the decoder does no harm."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ decode(*sys.argv[2:])
 """
 
 MAX_CRASHES = 5
-"""Images of one folder that may crash the image reader; with more, the reader itself must be at fault."""
+"""Images of one folder that may crash the image reader. With more, the reader itself is at fault."""
 
 MAX_DECODED_BYTES = 768 * 2**20
-"""Bytes of pixels of one folder's images. The homework's own have 75 MiB; the sandbox's memory has room for more."""
+"""Limit on the pixel bytes of one folder's images. The homework's have 75 MiB; the sandbox's memory fits more."""
 
 MAX_MESSAGE = 200
-"""Characters taken from each message of the image reader, which may have been taken over."""
+"""Characters kept of each message of the image reader, which an attacker may control."""
 
 
 def read_images(
@@ -87,7 +87,7 @@ def _size(image: GradedImage | ImageRefused) -> int:
 
 
 def decode(folder: str, request: str, output: str) -> None:
-    """The part of `read_images` that runs in the sandbox: writes all pixels to one file and a line per image."""
+    """Run in the sandbox for `read_images`. Write all pixels to one file, and one line for each image to another."""
     asked = json.loads(Path(request).read_text())
     taken, others = int(asked["taken"]), set(asked["others"])
     with Path(output, "pixels").open("wb") as pixels, Path(output, "index").open("w", buffering=1) as index:
@@ -96,8 +96,8 @@ def decode(folder: str, request: str, output: str) -> None:
             try:
                 if taken > MAX_DECODED_BYTES:
                     raise ImageRefused(
-                        f"was not read: the images before it have {taken} bytes of pixels, and {MAX_DECODED_BYTES} is "
-                        "the limit"
+                        f"was not read, because the images before it have {taken} bytes of pixels; the limit is "
+                        f"{MAX_DECODED_BYTES}"
                     )
                 where = Path(folder)
                 image = GradedImage(read_image(where, name)) if name in others else read_png(where, name)
@@ -112,7 +112,7 @@ def decode(folder: str, request: str, output: str) -> None:
 
 
 def _decoded(run: RunResult, names: Sequence[str]) -> dict[str, GradedImage | ImageRefused]:
-    """The results of the first names, all or some of them. The reader may have been taken over, so all is checked."""
+    """The results of all names, or of the first ones. An attacker may control the reader, so all data is checked."""
     results: dict[str, GradedImage | ImageRefused] = {}
     try:
         index, pixels, position = _read(run.output, "index"), _read(run.output, "pixels"), 0

@@ -1,4 +1,4 @@
-"""The only image reader. Files come from untrusted sources: every property is checked before it is relied on."""
+"""The only image reader. Files are untrusted, so every property is checked before it is used."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE, JPEG_SCAN = b"\xff\xd8", b"\xff\xda"
 
 MAX_RATIO = 200
-"""Our limit on the ratio of the sides: CLIP enlarges the shorter one to 224 pixels; 60000x1 would need 12 GB."""
+"""Our limit on the ratio of the sides. CLIP enlarges the shorter side to 224 pixels, so 60000x1 would need 12 GB."""
 
 MAX_SCANS = 64
-"""Our limit: a progressive JPEG has about ten. Each passes over the whole image; 16 MiB could hold half a million."""
+"""Our limit on the scans of a JPEG, each over the whole image. About ten are usual; 16 MiB can hold half a million."""
 
 
 class ImageRefused(Exception):  # noqa: N818 - a verdict on the file, not an error of ours
-    """The file cannot be graded; the message continues the sentence "NAME ..."."""
+    """The file cannot be graded. The message continues the sentence "NAME ..."."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,15 @@ class PngReader(Protocol):
     """`read_png`, or a replacement such as `DecodedImages.read_png`."""
 
     def __call__(self, folder: Path, name: str, size: tuple[int, int] | None = None) -> GradedImage:
-        """As `read_png`."""
+        """See `read_png`."""
 
 
 def read_png(folder: Path, name: str, size: tuple[int, int] | None = None) -> GradedImage:
     """Read one PNG of a folder as 8-bit RGB. size: the (width, height) it must have, if known.
 
-    Greyscale, palette and opaque alpha images are converted, which loses nothing, and the note says so. Nothing is
+    Greyscale, palette and opaque alpha images are converted without loss, and the note says so. Nothing is
     decoded before the header is known to be harmless. Raises ImageRefused for links, folders, pipes, devices, files
-    that exceed 16 MiB or change while they are read, transparent pixels, and anything but a whole PNG with a single
+    that exceed 16 MiB or change while they are read, transparent pixels, and anything but a complete PNG with a single
     picture of the right size and at most 8 bits per channel.
     """
     content = _read_regular_file(folder, name)
@@ -64,7 +64,7 @@ def read_png(folder: Path, name: str, size: tuple[int, int] | None = None) -> Gr
         raise ImageRefused(f"has {bit_depth} bits per channel; expected 8")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PIL warns about odd files; what matters is checked here
+            warnings.simplefilter("ignore")  # PIL warns about unusual files; all that matters is checked here
             with Image.open(BytesIO(content), formats=("PNG",)) as image:
                 if image.size != (width, height):
                     raise ImageRefused("is broken and cannot be decoded (it has two headers)")
@@ -80,7 +80,7 @@ def read_png(folder: Path, name: str, size: tuple[int, int] | None = None) -> Gr
 
 @dataclass(frozen=True)
 class Bounds:
-    """The bounds of `read_image`. formats: PIL's names; None accepts every format that PIL knows."""
+    """The bounds of `read_image`. formats: PIL's names; None accepts every format that PIL supports."""
 
     file_bytes: int = MAX_FILE_BYTES
     pixels: int = MAX_PIXELS
@@ -131,7 +131,7 @@ class DecodedImages:
         self.root, self.decoded = root, decoded
 
     def read_png(self, folder: Path, name: str, size: tuple[int, int] | None = None) -> GradedImage:
-        """As `read_png`. Raises ImageRefused for an image that it would refuse or that was not decoded."""
+        """See `read_png`. Raises ImageRefused for an image that was refused or not decoded."""
         path = str((folder / name).relative_to(self.root))
         found = self.decoded.get(path, ImageRefused("was not collected; expected a plain file"))
         if isinstance(found, ImageRefused):
@@ -141,7 +141,7 @@ class DecodedImages:
         return found
 
     def read_image(self, folder: Path, name: str) -> npt.NDArray[np.uint8]:
-        """As `read_image`. Raises ImageRefused for an image that it would refuse or that was not decoded."""
+        """See `read_image`. Raises ImageRefused for an image that was refused or not decoded."""
         pixels_u8 = self.read_png(folder, name).pixels_u8
         _check_ratio(pixels_u8.shape[1], pixels_u8.shape[0])
         return pixels_u8

@@ -1,4 +1,4 @@
-"""The caller's own small text files: prompts, labels, predictions."""
+"""Reads staff's small text files, such as prompts, labels and predictions."""
 
 from __future__ import annotations
 

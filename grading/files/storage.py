@@ -1,4 +1,4 @@
-"""Folders that several processes use: a lock for the one that writes, and files written whole or not at all."""
+"""Lets several processes use a folder. Only one may write at a time, and a file is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOOK = 0.2
 
 @contextmanager
 def locked(folder: Path, wait: float = 0.0) -> Iterator[None]:
-    """Make a folder, and keep other processes from grading into it. The lock ends with its process, however that ends.
+    """Make a folder and lock it against other gradings. The lock ends with its process, even if that is killed.
 
     wait: seconds to wait for another process's lock. Raises GradingError if it is still held then.
     """

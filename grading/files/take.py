@@ -1,4 +1,4 @@
-"""Takes files over from a folder that may be hostile: regular files only, bounded in number, size and depth."""
+"""Copies files from an untrusted folder: only regular files, limited in number, size and depth."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from grading.core.errors import GradingError
 from grading.core.text import counted, printable
 
 MAX_SENTENCES = 100
-"""Refused entries that get a sentence each; the rest share one."""
+"""Refused entries that get a sentence each. The others share one."""
 
 
 @dataclass(frozen=True)
 class Caps:
     """The bounds of a collection, checked before a file is read.
 
-    depth: of folders in folders. links: take links over as links, without following them.
+    depth: of nested folders. links: copy links as links, without following them.
     """
 
     entries: int = 20_000
@@ -44,7 +44,7 @@ class Collected:
 def collect_folder(source: int | Path, into: Path | None, caps: Caps | None = None) -> Collected:
     """Copy the regular files below a folder (a path or a descriptor) into a new one; if `into` is None, only hash them.
 
-    Nothing may be running in the source any more. Each of these is refused with a sentence: links, pipes, sockets,
+    No process may run in the source any more. Each of these is refused with a sentence: links, pipes, sockets,
     devices, files with several names, names that cannot be shown, and what is larger or deeper than `caps`. A folder
     with too many entries or bytes is refused as a whole. Raises GradingError if the copies cannot be written.
     """
@@ -78,7 +78,7 @@ def collect_folder(source: int | Path, into: Path | None, caps: Caps | None = No
 
 
 class _TooMuchError(Exception):
-    """The folder is refused as a whole; the message is the whole sentence."""
+    """The folder is refused as a whole. The message is a complete sentence."""
 
 
 class _Refused(Exception):  # noqa: N818 - a verdict on the entry, not an error of ours

@@ -1,4 +1,4 @@
-"""The job of a backend, and the protocol that every backend follows; `run_sandboxed` relies on it."""
+"""The job that a backend runs, and the protocol of all backends, which `run_sandboxed` calls."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ SUBMISSION, OUTPUT, HOME = "/submission", "/output", "/home/student"
 """Paths inside the sandbox: the command's folder, the folder for its output, and its home if one is given."""
 
 UID = 64202
-"""The user that runs the command if the grader is root. It owns nothing. The kernel counts no processes of root."""
+"""The user that runs the command if the grader is root. It owns nothing. The kernel does not limit root's processes."""
 
 
 @dataclass(frozen=True)
 class Sandbox:
-    """Staff's choices, the same for all commands.
+    """Settings chosen by staff, the same for all commands.
 
-    gpu: pass the NVIDIA devices. trust: use no sandbox at all, for one's own code. python: the environment whose
+    gpu: pass the NVIDIA devices. trust: use no sandbox, for your own code only. python: the environment whose
     python3 comes first on the PATH. environment: variables for the command, such as CUDA_VISIBLE_DEVICES; an untrusted
     command gets none of the grader's own. hidden: files and folders that no command may see; a run that would show one
     is refused. backend: what protects the grader from untrusted commands, a name in `grading.sandbox.run.BACKENDS`.
@@ -40,8 +40,8 @@ class Sandbox:
 class Job:
     """One command and what it may use.
 
-    folders: {path inside: path outside} of the submission and of everything else that it is given. writable: the paths
-    inside that it may change.
+    folders: {path inside: path outside} of the submission and of all else that it gets. writable: the paths inside that
+    it may change.
     """
 
     command: tuple[str, ...]
@@ -53,9 +53,9 @@ class Job:
 
 
 class Backend(Protocol):
-    """Runs one job. Made with the job and an ExitStack, which frees all that the backend takes.
+    """Runs one job. It is made from the job and an ExitStack, which releases all resources of the backend.
 
-    Every method may raise GradingError for a failure that is not the command's.
+    Every method may raise GradingError if something other than the command fails.
     """
 
     @property
@@ -64,13 +64,13 @@ class Backend(Protocol):
 
     @property
     def output(self) -> int:
-        """A descriptor of the output folder; there from `start` on."""
+        """A descriptor of the output folder, available after `start`."""
 
     def start(self) -> None:
         """Start the command."""
 
     def wait(self, seconds: float) -> bool:
-        """Wait at most so long, and return whether the command has ended."""
+        """Wait up to `seconds`, and return whether the command has ended."""
 
     def exceeded(self) -> Limit:
         """The limit, other than time, that the command exceeds now; empty if there is none."""

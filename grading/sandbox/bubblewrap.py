@@ -1,4 +1,4 @@
-"""The backend bubblewrap: namespaces of its own for an untrusted command, no privileges, and a watch from outside."""
+"""The backend bubblewrap. It isolates an untrusted command by namespaces, without privileges, and watches it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SYSTEM = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/fonts", "/etc/localtime
 NETWORK = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl", "/etc/ca-certificates", "/etc/pki")
 
 MAKING_SECONDS, KILLING_SECONDS = 30, 10
-"""Seconds that bubblewrap may take to make a sandbox, and the kernel to end all of its processes."""
+"""Seconds allowed for bubblewrap to make a sandbox, and for the kernel to end all of its processes."""
 
 TRUST_INSTEAD = "or trust the code if it is your own"
 
@@ -58,14 +58,14 @@ Bind = tuple[str, Path, str]
 
 
 class Bubblewrap:
-    """An untrusted command in a sandbox of its own, and what can be seen of it from outside."""
+    """Runs an untrusted command in its own sandbox, and watches it from outside."""
 
     def __init__(self, job: Job, resources: ExitStack) -> None:
         self.job, self.resources = job, resources
         self.arguments = _arguments(job, resources)
 
     def start(self) -> None:
-        """Make the sandbox, open what the watch needs, and only then let the command begin."""
+        """Make the sandbox, open what the watch needs, and only then start the command."""
         reader, writer = open_pipe(self.resources)
         info, info_writer = open_pipe(self.resources)
         made, made_writer = open_pipe(self.resources)
@@ -104,7 +104,7 @@ class Bubblewrap:
             )
 
     def _observe(self, init: int) -> None:
-        """init: the sandbox's first process. When it ends, the kernel kills all others in there."""
+        """Open what the watch needs. init: the sandbox's first process; when it ends, the kernel kills all others."""
         try:
             self.init = os.pidfd_open(init)
             self.resources.callback(os.close, self.init)
@@ -123,11 +123,11 @@ class Bubblewrap:
         return bool(poll.poll(seconds * 1000))
 
     def exceeded(self) -> Limit:
-        """The processes that the watch counts."""
+        """The limit that the watch finds exceeded; empty if there is none."""
         return self.watch.exceeded()
 
     def kill(self) -> int:
-        """End everything inside, and return when it has ended."""
+        """End all processes inside, wait for their end, and return the command's exit status."""
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.init, signal.SIGKILL)
         if not self.wait(KILLING_SECONDS):
@@ -145,8 +145,8 @@ def _unobserved(error: OSError) -> GradingError:
 def _arguments(job: Job, resources: ExitStack) -> list[str]:
     """The command that makes the sandbox, without what runs in it.
 
-    Root gives up its privileges first, and no other process stays between the grader and bubblewrap: it could not tell
-    bubblewrap that the grader has died.
+    Root gives up its privileges first. No other process may stay between the grader and bubblewrap, because bubblewrap
+    would then not notice the grader's death.
     """
     bwrap = _find_bubblewrap()
     python = _python_roots(job.sandbox.python)
@@ -172,10 +172,10 @@ def _arguments(job: Job, resources: ExitStack) -> list[str]:
 
 
 def _step_down(binds: Iterable[Bind], resources: ExitStack) -> tuple[list[str], list[Bind]]:
-    """The command by which root becomes UID, and the binds as UID finds them.
+    """The command that turns root into UID, and the binds with paths that UID can reach.
 
-    What lies in folders that are closed to others is mounted where UID can reach it, in a mount namespace that no other
-    process sees.
+    Files in folders that are closed to other users are mounted at a path that UID can reach, in a mount namespace that
+    no other process sees.
     """
     arguments = ["unshare", "--mount", "--propagation", "private", "sh", "-c", STEP_DOWN, "sh"]
     reachable: list[Bind] = []
@@ -259,7 +259,7 @@ def _is_closed(path: Path) -> bool:
 
 
 def _mount_point(path: Path, resources: ExitStack) -> Path:
-    """An empty file or folder that everybody can reach. It is removed as such: never what was mounted there."""
+    """An empty file or folder that every user can reach. Cleanup removes only this, never what was mounted on it."""
     folder = Path(tempfile.mkdtemp(prefix=f"hw2-grade-{os.getpid()}-", dir="/tmp"))
     resources.callback(folder.rmdir)
     folder.chmod(0o711)
@@ -278,11 +278,11 @@ def _check_hidden(hidden: Sequence[Path], visible: Sequence[Path]) -> None:
         for folder in visible:
             if secret.resolve().is_relative_to(folder.resolve()):
                 shown, where = printable(str(secret)), printable(str(folder))
-                raise GradingError(f"{shown} must stay hidden, but it lies in {where}, which runs can see; move it")
+                raise GradingError(f"{shown} must stay hidden, but it is in {where}, which runs can see; move it")
 
 
 def _check_readable(path: Path) -> None:
-    """Refuse inputs that only staff may read: the run would fail, and it would look like the submission's fault."""
+    """Refuse inputs that only staff may read. The run would fail, and the submission would be blamed for it."""
     if path.stat().st_uid == UID:
         return  # what a download left behind
     for each in (path, *sorted(path.rglob("*"))):

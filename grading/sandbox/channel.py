@@ -28,7 +28,7 @@ class Log:
         os.set_blocking(pipe.fileno(), False)
 
     def drain(self) -> None:
-        """Read what has been printed, up to LOG_PER_DRAIN bytes, so that a flood does not delay the next check."""
+        """Read what has been printed, up to LOG_PER_DRAIN bytes, so that much output does not delay the next check."""
         taken = 0
         while taken < LOG_PER_DRAIN and (piece := self.pipe.read(2**16)):
             taken += len(piece)
@@ -37,7 +37,7 @@ class Log:
             self.head, self.tail = self.head + piece[:room], (self.tail + piece[room:])[-LOG_TAIL:]
 
     def text(self) -> str:
-        """Lines that are safe to print. A progress bar appears in its last state, as on a terminal."""
+        """The text, safe to print, as a terminal would show it. A progress bar appears in its last state."""
         cut = self.length - len(self.head) - len(self.tail)
         note = f"\n[.. {cut} bytes left out ..]\n".encode() if cut else b""
         lines = (self.head + note + self.tail).decode(errors="replace").split("\n")

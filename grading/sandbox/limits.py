@@ -16,7 +16,7 @@ from grading.core.text import printable
 from grading.sandbox.channel import read_start
 
 MEMORY_RESERVE, DISK_RESERVE = 256 * 2**20, 2**30
-"""Bytes that must stay free on the machine. With less, the run is given up; that is not the submission's fault."""
+"""Bytes that must stay free on the machine. With less, the run stops; the submission is not blamed."""
 
 DISK_INTERVAL = 1.0
 """Seconds between two checks of the folders on disk, which take longer than the other checks."""
@@ -55,8 +55,8 @@ class Watch:
     def exceeded(self) -> Limit:
         """The limit that is exceeded now; empty if there is none.
 
-        The kernel enforces those on processes and space; this finds out that it had to. Raises GradingError if the
-        machine itself runs out of memory or disk space.
+        The kernel enforces the limits on processes and space; this detects that they are reached. Raises GradingError
+        if the machine itself runs out of memory or disk space.
         """
         used_by_files, limit = self._files_in_memory()
         if limit:
@@ -71,7 +71,7 @@ class Watch:
         return self._exceeded_on_disk()
 
     def _files_in_memory(self) -> tuple[int, Limit]:
-        """Bytes that files take in memory, up to the file system that exceeds a limit."""
+        """Bytes of the files in memory, and the limit that they exceed. It stops at the first excess."""
         used = 0
         for space in self.in_memory:
             system = os.fstatvfs(space)

@@ -1,8 +1,8 @@
-"""Runs an untrusted command without risk to the grader: without privileges, and with limits on what it uses.
+"""Runs an untrusted command without privileges and with limits on what it uses, so that the grader is safe.
 
 The command sees /submission, its inputs, /output, /tmp, the system's /usr and one Python. It has no network, sees
 nothing else of the host, and gets an environment that the grader chooses. When it ends or exceeds a limit, all that it
-started is killed. Never tested on a GPU: the devices are passed as other projects pass them.
+started is killed. Passing a GPU was never tested; the devices are passed as in other projects.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ BACKENDS: dict[str, Callable[[Job, ExitStack], Backend]] = {"bubblewrap": Bubble
 
 @dataclass
 class RunResult:
-    """How a command ended; to be used in a `with`.
+    """The result of a command. Use it in a `with`.
 
     exit_status: negative or over 128 for a signal. limit: the limit that it exceeded; empty if there is none. log: the
-    beginning and the end of what it printed. output: a descriptor of its output folder, valid until `close`; nothing
-    runs in there any more.
+    beginning and the end of what it printed. output: a descriptor of its output folder, valid until `close`; no
+    process uses it any more.
     """
 
     exit_status: int
@@ -73,15 +73,17 @@ def run_sandboxed(
     """Run `command` in `submission`, which it sees as /submission, until it ends or exceeds a limit.
 
     inputs: what it may read, writable: folders of the host that it may change; both as {path inside: path outside}.
-    A trusted command runs outside: paths inside become paths outside in its arguments, and only `seconds` holds.
-    Raises GradingError if the sandbox cannot be made or the machine itself runs short.
+    A trusted command runs outside. Paths inside become paths outside in its arguments, and only `seconds` applies.
+    Raises GradingError if the sandbox cannot be made, or the machine runs out of memory or disk space.
     """
     limits, sandbox = limits or Limits(), sandbox or Sandbox()
     given = {SUBMISSION: submission, **(inputs or {}), **(writable or {})}
     folders = {inside: path.absolute() for inside, path in given.items()}
     for inside, path in folders.items():
         if not path.exists():
-            raise GradingError(f"{printable(str(path))} does not exist; the run needs it as {inside}; check the path")
+            raise GradingError(
+                f"{printable(str(path))} does not exist, but the run needs it as {inside}; check the path"
+            )
     job = Job(tuple(command), folders, frozenset(writable or ()), limits, network, sandbox)
     cleanup = ExitStack()
     try:

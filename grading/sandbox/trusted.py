@@ -1,4 +1,4 @@
-"""The backend without protection: runs one's own code as it is, and ends its process group afterwards."""
+"""The backend without protection. It runs trusted code directly, and ends its process group afterwards."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from grading.sandbox.limits import Limit
 
 
 class Trusted:
-    """A trusted command. Paths inside become paths outside in its arguments; only the time limit holds."""
+    """Runs a trusted command. Paths inside become paths outside in its arguments. Only the time limit applies."""
 
     def __init__(self, job: Job, resources: ExitStack) -> None:
         self.command, self.resources, self.killed = job.command, resources, False
@@ -42,17 +42,17 @@ class Trusted:
         return argument
 
     def wait(self, seconds: float) -> bool:
-        """Wait for the command's own process; processes that it leaves behind are not waited for."""
+        """Wait for the command's own process, but not for processes that it leaves behind."""
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(seconds)
         return self.process.returncode is not None
 
     def exceeded(self) -> Limit:
-        """Nothing: a trusted command may use what it likes."""
+        """Return no limit. A trusted command may use as much as it needs."""
         return ""
 
     def kill(self) -> int:
-        """End the process group, once: its number may belong to another group later."""
+        """End the process group. Do so only once, because its number may belong to another group later."""
         if not self.killed:
             self.killed = True
             with suppress(ProcessLookupError):

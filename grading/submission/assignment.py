@@ -95,7 +95,7 @@ class Assignment:
     staff: Annotated[
         Path | None,
         typer.Option(
-            help="CSV with the columns submission, report_1, report_2, .., late_days, staff_fixed (yes or no)."
+            help="CSV file with the columns submission, report_1, report_2, .., late_days, staff_fixed (yes or no)."
         ),
     ] = None
     limits: Mapping[str, Any] = field(default_factory=dict)
@@ -168,7 +168,7 @@ class Assignment:
         return replace(self, **changes)
 
     def record(self) -> dict[str, Any]:
-        """The options that a result depends on; files are in the record as hashes, not as paths."""
+        """The options that a result depends on, without paths. The grader records hashes of the files instead."""
         values = {name: getattr(self, name) for name in OPTIONS}
         found = {name: value for name, value in values.items() if not isinstance(value, Path | None)}
         return found | {"private": self.private is not None, "limits": dict(self.limits), "points": dict(self.points)}

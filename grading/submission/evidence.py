@@ -19,7 +19,7 @@ from grading.submission.provenance import data_hashes
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 
 MAX_OWN_PICTURES = 5000
-"""Pictures of a submission that are compared with its outputs."""
+"""Limit on the pictures of a submission that are compared with its outputs."""
 
 
 class Pictures:

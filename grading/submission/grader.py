@@ -102,7 +102,7 @@ class Grader:
             raise GradingError(f"{name} cannot be used {reason}") from None
 
     def record(self) -> dict[str, Any]:
-        """Everything that the numbers depend on, except times, and judges, which are in the problems' results."""
+        """Everything that the numbers depend on, except times and judges. The problems' results name the judges."""
         asked = self.assignment
         seconds = {str(problem.number): problem.seconds for problem in self.homework.problems}
         return {
@@ -179,7 +179,7 @@ class _Grading:
             if again and again.status == "fail":
                 warnings.append(Check(again.stage, "warning", again.message))
         if all(result.status != "error" for result in results):
-            # otherwise it is kept, so that the scripts need not run again
+            # after an error the copy is kept, so that the scripts need not run again
             shutil.rmtree(self.workplace.path, ignore_errors=True)
         self.record["times"] = {"started": started, "finished": time.time()}
         name, edition = printable(self.source.name), self.homework.name
@@ -202,7 +202,7 @@ class _Grading:
                 yield Stage(f"{run.name} twice", again, False, "repeat", number, part)
 
     def run_stages(self, journal: Journal, stages: Iterator[Stage]) -> Iterator[StageResult]:
-        """The results of all stages. Those that the journal lacks run now. Without a copy, no script can run."""
+        """The results of all stages. Stages that are not in the journal run now. Without a copy, no script can run."""
         planned: Sequence[Stage] = list(stages)
         undone = [stage for stage in planned if stage.begins_anew and not journal.has(stage.name)]
         if undone or not self.workplace.path.exists():
@@ -316,7 +316,8 @@ def _check_there(path: Path, option: str, replaced: bool = True) -> None:
     if not path.exists():
         other = "set another path" if replaced else "set its path"
         raise GradingError(
-            f"{printable(str(path))} is missing; expected the homework's data there; {other}, or leave the problem out",
+            f"{printable(str(path))} is missing, but the homework's data must be there; {other}, or leave the problem "
+            "out",
             option=option,
         )
 

@@ -1,4 +1,4 @@
-"""The journal of a grading: its finished stages, which are kept even if the process is killed."""
+"""The journal of a grading. It keeps finished stages, even if the process is killed."""
 
 from __future__ import annotations
 

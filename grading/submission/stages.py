@@ -20,7 +20,7 @@ from grading.sandbox.run import HOME, SUBMISSION, UID, Limits, RunResult, Sandbo
 FETCH = "hw2_download_ckpt.sh"
 
 FETCH_LIMITS = Limits(seconds=3600.0, space_bytes=20 * 2**30, file_bytes=20 * 2**30, files=200_000)
-"""The limits of a download. They are our own: the homework sets none. Stable Diffusion has 4 GiB."""
+"""The limits of a download. We chose them, because the homework sets none. Stable Diffusion has 4 GiB."""
 
 SUBMISSION_CAPS = Caps(entries=200_000, file_bytes=20 * 2**30, total_bytes=40 * 2**30, depth=32, links=True)
 
@@ -65,7 +65,7 @@ class Workplace:
 
 
 def copy_submission(source: Path, workplace: Workplace) -> StageResult:
-    """Copy a submission as it is, except for pipes, sockets and devices. Replaces an earlier copy."""
+    """Copy a submission unchanged, without pipes, sockets and devices. Replaces an earlier copy."""
 
     def copy() -> StageResult:
         if not source.is_dir():
@@ -84,7 +84,7 @@ def copy_submission(source: Path, workplace: Workplace) -> StageResult:
 
 
 def fetch(workplace: Workplace, sandbox: Sandbox | None = None, limits: Limits = FETCH_LIMITS) -> StageResult:
-    """Run hw2_download_ckpt.sh, if there is one, with network; it may write to the copy and to its home."""
+    """Run hw2_download_ckpt.sh, if there is one, with network. It may write to the copy and to the home folder."""
 
     def run() -> StageResult:
         if not os.path.lexists(workplace.submission / FETCH):
@@ -100,7 +100,7 @@ def fetch(workplace: Workplace, sandbox: Sandbox | None = None, limits: Limits =
 
 
 def freeze(workplace: Workplace) -> StageResult:
-    """Record the files. From now on, scripts may only read them; after the runs, `files` must be the same."""
+    """Record the files. From now on, scripts may only read them. After the runs, `files` must be the same."""
 
     def look() -> StageResult:
         return _told(
@@ -232,7 +232,7 @@ def _size(size: int) -> str:
 
 
 def _give_away(folder: Path) -> None:
-    """Give the copy to the user who runs it. Links are changed themselves, not the files that they point to."""
+    """Give the copy to the user who runs it. A link's own owner changes, not that of its target."""
     os.chown(folder, UID, UID)
     for path, folders, files in os.walk(folder):
         for name in (*folders, *files):

@@ -93,7 +93,7 @@ def test_mistakes_are_named_by_their_key(tmp_path, line, said):
 
 def test_an_assignment_needs_data(tmp_path):
     (tmp_path / "hw2.toml").write_text("twice = true\n")
-    with pytest.raises(GradingError, match="no data is named; add --data"):
+    with pytest.raises(GradingError, match="no data folder is set; add --data"):
         make_assignment(tmp_path / "hw2.toml", {})
     with pytest.raises(GradingError, match="contradict each other"):
         make_assignment(None, {"data": Path("d"), "private": Path("p")}, public_only=True)

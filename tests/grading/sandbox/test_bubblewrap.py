@@ -134,7 +134,7 @@ def test_the_graders_python_runs_with_its_packages(folder):
 def test_a_run_that_would_show_what_must_stay_hidden_is_refused(folder, place):
     secret = folder.parent / place
     sandbox = Sandbox(hidden=(secret,))
-    with pytest.raises(GradingError, match=r"gt must stay hidden, but it lies in .*, which runs can see; move it"):
+    with pytest.raises(GradingError, match=r"gt must stay hidden, but it is in .*, which runs can see; move it"):
         run("true", folder, inputs={"/data": folder.parent}, sandbox=sandbox)
     if place == "data/gt":
         assert run("true", folder, sandbox=sandbox).exit_status == 0

@@ -34,7 +34,7 @@ def test_the_output_folder_lives_until_it_is_let_go(folder, sandbox):
 
 
 def test_what_does_not_exist_cannot_be_given(folder):
-    with pytest.raises(GradingError, match=r"nowhere does not exist; .* as /data; check the path"):
+    with pytest.raises(GradingError, match=r"nowhere does not exist, .* as /data; check the path"):
         run("true", folder, inputs={"/data": folder / "nowhere"})
 
 

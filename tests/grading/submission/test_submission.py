@@ -247,10 +247,10 @@ def test_a_link_in_place_of_a_submission_is_refused(tmp_path, assignment, studen
 
 def test_missing_data_are_said_before_any_work(tmp_path, assignment, course):
     for change, said in (
-        ({"data": tmp_path}, "face/noise is missing; .* or leave the problem out"),
-        ({"private": tmp_path / "none"}, "none/face/noise is missing; "),
-        ({"unet": tmp_path / "face.pt"}, "face.pt is missing; .* set another path"),
-        ({"stable_diffusion": tmp_path / "sd"}, "sd is missing; .* set another path"),
+        ({"data": tmp_path}, "face/noise is missing, .* or leave the problem out"),
+        ({"private": tmp_path / "none"}, "none/face/noise is missing, "),
+        ({"unet": tmp_path / "face.pt"}, "face.pt is missing, .* set another path"),
+        ({"stable_diffusion": tmp_path / "sd"}, "sd is missing, .* set another path"),
     ):
         with pytest.raises(GradingError, match=said) as raised:
             Grader(replace(assignment, **change))
