@@ -44,7 +44,7 @@ def _web_pages(scene: Scene) -> Iterator[str]:
 _QUOTA = re.compile(r"quota exceeded|too many users have (?:viewed|downloaded)", re.IGNORECASE)
 _REFUSED = re.compile(r"Cannot retrieve the public link|Failed to retrieve file url|Access denied")
 _LOGIN = re.compile(r"//accounts\.google\.com|//login\.|ServiceLogin")
-_DRIVE = re.compile(r"(?:--id[= ]|\bid=|/d/|gdown\s+(?:-\S+\s+)*)[\"']?(?P<id>[\w-]{25,})")
+_DRIVE = re.compile(r"(?:gdown|drive\.(?:\w+\.)?google).*?\b(?P<id>(?:1|0B)[\w-]{24,})")
 
 
 def download_failed(scene: Scene) -> bool:
@@ -107,7 +107,7 @@ def _links(scene: Scene) -> Iterator[str]:
             found = True
             yield f"https://drive.google.com/uc?id={match['id']}"
         for match in LINK.finditer(text):
-            if "drive.google" not in match["host"]:
+            if not _DRIVE.search(f"gdown {match[0]}"):
                 found = True
                 yield match[0].rstrip(".,;&")
     if not found:

@@ -9,7 +9,7 @@ NO_NETWORK = re.compile(
     r"Max retries exceeded|Failed to establish a new connection|urlopen error|Connection (?:refused|timed out|reset)|"
     r"timed out|No route to host|HTTP Error (?:429|5\d\d)|(?:429|50[0234]) [A-Z]",
 )
-LINK = re.compile(r"https?://(?P<host>[A-Za-z0-9][A-Za-z0-9.-]*\.[A-Za-z]{2,})[^\s\"'`)<>\\]*")
+LINK = re.compile(r"https?://(?P<host>[A-Za-z0-9][A-Za-z0-9-]*(?:\.[A-Za-z0-9-]+)+)[^\s\"'`)<>\\]*")
 
 CALLS = {
     r"\bgdown\b": "drive.google.com",
