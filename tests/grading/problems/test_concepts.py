@@ -408,7 +408,7 @@ def test_the_command_prints_scores_json_and_the_official_lines(world, clip_folde
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"--clip": "none"}, "none is no CLIP model; expected a folder"),
+        ({"--clip": "none"}, "none is not a CLIP model; expected a folder"),
         ({"--prompts": "none.json"}, "none.json is not a file; expected the homework's input.json"),
         ({"--references": "none"}, "none/0 has no images"),
         ({"--device": "tpu"}, "the device for the judges is tpu; expected cpu, cuda, cuda:N or auto (option --device)"),
