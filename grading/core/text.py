@@ -18,6 +18,11 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
+def ignored(names: Sequence[str]) -> str:
+    """A sentence about entries that the homework does not ask for."""
+    return f"The grader ignored {counted(len(names), 'unexpected entry', 'unexpected entries')}: {listed(names)}."
+
+
 def listed(names: Sequence[str], shown: int = SHOWN) -> str:
     """The first names of a list, safe to print, and how many more there are: "a, b and 3 more"."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""

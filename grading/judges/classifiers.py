@@ -39,7 +39,7 @@ Kind = Literal["official", "embedded", "custom"]
 
 
 class Classifier(nn.Module, ABC):
-    """A network whose last layer is linear: (B, 3, 28, 28) in [-1, 1] -> (B, 10)."""
+    """A network with a linear last layer. It maps (B, 3, 28, 28) in [-1, 1] to (B, 10)."""
 
     last: str
     """Name of that layer."""
