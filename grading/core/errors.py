@@ -1,4 +1,4 @@
-"""Failures of the grader: the sentence that a person reads, and the log that keeps the traceback."""
+"""Failures of the grader. Each has a sentence for people and, if it was unexpected, a traceback in a log file."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ MAX_QUOTED = 300
 
 
 class GradingError(Exception):
-    """The call cannot be carried out. The message is one sentence that says what to do. Exit status 2.
+    """The call cannot be carried out. The message is one sentence that says what to do. The exit status is 2.
 
-    option: the option that helps, by its name in the code, such as "trust"; empty if there is none. The message names
-    no command line flag; the command line adds the flag of this option.
+    option: the name in the code of the option that helps, such as "trust"; empty if there is none. The message names no
+    command line flag, because the command line adds the flag of this option.
     """
 
     def __init__(self, message: str, *, option: str = "") -> None:
@@ -58,7 +58,7 @@ def record_failure(error: BaseException, folder: Path | None = None) -> Failure:
     if isinstance(error, OSError):
         name = printable(os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "a file")
         reason = printable(error.strerror or _text(error) or type(error).__name__)
-        return Failure(f"The grader could not check this: {name} could not be used: {reason}.")
+        return Failure(f"The grader could not check this, because it could not use {name} ({reason}).")
     lines = _traceback(error)
     log = _write_log(lines, folder)
     quoted = printable(f"{type(error).__name__}: {_text(error)}")

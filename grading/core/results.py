@@ -11,7 +11,7 @@ Status = Literal["pass", "fail", "error"]
 
 
 class Part(StrEnum):
-    """The inputs that a script runs on. WHOLE: a problem without inputs, which has one part only."""
+    """The inputs that a script runs on. WHOLE: the only part of a problem without inputs."""
 
     WHOLE = "whole"
     PUBLIC = "public"
@@ -33,10 +33,10 @@ class Check:
 
 @dataclass(frozen=True)
 class Judge:
-    """The network that judged.
+    """The network that judged the images.
 
-    name: as in `grading.judges.JUDGES`. kind: "official" for the course's own weights, "embedded" for those that this
-    project trained and ships, else "custom". sha256: the hash of the weights.
+    name: a key of `grading.judges.JUDGES`. kind: "official" for the course's weights, "embedded" for weights that this
+    project trained and ships, "custom" for all others. sha256: the hash of the weights.
     """
 
     name: str
@@ -51,9 +51,9 @@ class Figure:
 
     key: its name for `hw2-grade explain`. value: None if it could not be computed; with unit "%", a share from 0 to 1.
     if_none: the text that is shown for None, such as "identical". decimals: number of decimals shown. baseline: the
-    value that the homework expects, None if it expects none. interval: the 95 % confidence interval. informative: gives
-    no points. leaderboard: its title on the leaderboard, empty if it is not shown there. table, row, column: its place
-    in a table, empty for headline figures.
+    value that the homework expects, None if it expects none. interval: the 95 % confidence interval. informative: True
+    if it gives no points. leaderboard: its title on the leaderboard, empty if it is not shown there. table, row,
+    column: its place in a table, empty for headline figures.
     """
 
     key: str
@@ -76,8 +76,8 @@ class Figure:
 class Outcome:
     """One result that can earn points. Each line of the score has one.
 
-    key: unique within the result, "" for the only one. title: follows the result's own title. met, unmet: sentences for
-    the student, about what was reached and what was not.
+    key: unique within the result, "" for the only one. title: is shown after the result's title. met, unmet: sentences
+    for the student about what was reached and what was not.
     """
 
     key: str
@@ -88,18 +88,18 @@ class Outcome:
 
 
 AMPLIFICATION = 8
-"""Differences are multiplied by this number, so that a difference of 32 of 255 levels has full brightness."""
+"""Factor of the differences that a picture shows. A difference of 32 of 255 levels has full brightness."""
 
 
 @dataclass(frozen=True)
 class Frame:
     """A picture on a page: images in rows, usually a single image.
 
-    source: "output" for images of the submission, "expected" for those that they are compared with, "difference" for
-    the distance of both, times AMPLIFICATION. images: rows of paths, below the run's outputs, or for "expected" below
-    the part's data. against: for "difference", the path of the expected image. size: longest side of each image in
-    pixels. row_labels: text to the left of each row; row_notes: text to the right; low: numbers of the rows whose note
-    is below the baseline.
+    source: "output" for images of the submission, "expected" for the images that they are compared with, "difference"
+    for the difference of both, times AMPLIFICATION. images: rows of paths, below the run's outputs, or for "expected"
+    below the part's data. against: for "difference", the path of the expected image. size: longest side of each image
+    in pixels. row_labels, row_notes: text to the left and to the right of each row. low: indices of the rows with a
+    note below the baseline.
     """
 
     alt: str
@@ -115,7 +115,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Card:
-    """Pictures that belong together, with a title and a sentence. status: the result that they show, empty if none."""
+    """Pictures that belong together, with a title and a sentence. status: the result that they show, or empty."""
 
     title: str
     note: str = ""
@@ -208,10 +208,10 @@ class ScoreLine:
     """One line of a submission's score.
 
     problem: None for a line about the whole submission. kind: "score" for a run, "report" for the written report that
-    staff read, "deduction" for deducted points. key: that of its outcome, report or deduction. stages: names of the
+    staff read, "deduction" for deducted points. key: the key of its outcome, report or deduction. stages: names of the
     stages that its points come from. points: None if it could not be checked. max_points: 0 for a deduction, and if
     the homework has no points. message: what was expected and what was found, for the student.
-    name: unique, for people and for JSON, such as "1 simple" or "3 private 0/1"; no code parses it.
+    name: a unique name for people and for JSON, such as "1 simple" or "3 private 0/1". No code parses it.
     """
 
     problem: int | None
@@ -236,7 +236,7 @@ class ScoreLine:
 
     @property
     def private(self) -> bool:
-        """Whether it is about private inputs, so that students see it once grades are published."""
+        """Whether it is about private inputs. Students see such lines once grades are published."""
         return self.part is Part.PRIVATE
 
 
@@ -247,8 +247,8 @@ class SubmissionResult:
     status: "pass" if every line of the homework has its full points, "error" if any could not be checked. points: sum
     over the lines that could be checked, never below 0. max_points: sum over all lines. unchecked: the part of
     max_points that could not be checked. homework: the edition's name. stages: in the order in which they ran, with the
-    logs of the scripts. results: those that were graded, in the homework's order. warnings: for staff. record: the
-    facts that are needed to reproduce the result. Only stages[].seconds and record["times"] hold times.
+    logs of the scripts. results: the graded results, in the homework's order. warnings: for staff. record: the facts
+    that are needed to reproduce the result. Only stages[].seconds and record["times"] hold times.
     """
 
     submission: str
@@ -268,7 +268,7 @@ class SubmissionResult:
         return next((each for each in self.results if (each.problem, each.part) == (problem, part)), None)
 
     def stages_of(self, line: ScoreLine) -> list[StageResult]:
-        """The stages that a line's points come from, with those that failed before them."""
+        """The stages that a line's points come from, after the general stages that did not pass."""
         own = [stage for stage in self.stages if stage.stage in line.stages]
         before = [
             stage

@@ -9,13 +9,18 @@ SHOWN = 5
 
 
 def printable(text: str) -> str:
-    """Text that is safe to print: characters that could control a terminal, or that no font shows, are spelled out."""
+    """Text that is safe to print. Characters that could control a terminal, or that no font shows, are escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
-    """A number with its noun: "1 day", "2 days". plural: given if it is not noun + s."""
+    """A number with its noun: "1 day", "2 days". plural: needed if it is not noun + s."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def ignored(names: Sequence[str]) -> str:
+    """A sentence about entries that the homework does not ask for."""
+    return f"The grader ignored {counted(len(names), 'unexpected entry', 'unexpected entries')}: {listed(names)}."
 
 
 def listed(names: Sequence[str], shown: int = SHOWN) -> str:

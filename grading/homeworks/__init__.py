@@ -1,4 +1,4 @@
-"""The editions of the homework that can be graded. A new one is a file here and a row in the table."""
+"""The editions of the homework that can be graded. To add one, add a file here and a row in the table."""
 
 from grading.core.errors import GradingError
 from grading.core.text import printable

@@ -1,4 +1,4 @@
-"""DLCV Fall 2024, homework 2: the official numbers, each with its source. "slides" are the 47 of hw2_intro.pdf."""
+"""The official numbers of DLCV Fall 2024, homework 2, with their sources. "slides" are those of hw2_intro.pdf."""
 
 from grading.homeworks.homework import Homework
 from grading.problems.concepts import Concepts

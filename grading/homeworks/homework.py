@@ -1,4 +1,4 @@
-"""A homework: its problems with their numbers, and its rules about points."""
+"""A homework, with the numbers of its problems and its rules about points."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from grading.problems.problem import Problem
 
 @dataclass(frozen=True)
 class Homework:
-    """One edition. Its values are the only place where official numbers stand.
+    """One edition. Official numbers are written down in its values and nowhere else.
 
-    report: the most points of the written report, by problem. staff_fixed_share: of the performance points, if staff
-    had to fix the code. late_share_per_day: of all points, for each day late after the free_days of a term.
+    report: maximum points of the written report, by problem. staff_fixed_share: share of the performance points that is
+    deducted if staff fixed the code. late_share_per_day: share of all points that is deducted for each day late after
+    the free_days of a term.
     """
 
     name: str
@@ -53,7 +54,7 @@ class Homework:
                 raise GradingError(
                     f"points.problem_{problem.number} has {wrong[0]}; expected {' or '.join(sorted(known))}"
                 )
-            filled = {**dict.fromkeys(known, 0.0), **problem.points, **points}  # parts that have no points give none
+            filled = {**dict.fromkeys(known, 0.0), **problem.points, **points}  # all others get 0
             problems.append(replace(problem, points=filled) if points else problem)
         numbers = {f"problem_{problem.number}" for problem in self.problems}
         if wrong := sorted(key for key in changes if key.startswith("problem_") and key not in numbers):

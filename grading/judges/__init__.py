@@ -1,4 +1,4 @@
-"""The judges, by name: networks that say what images show. A new judge is a row here and a file beside it."""
+"""The judges by name. Judges are networks that score images. To add one, add a file and a row here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class JudgeKind:
-    """A judge that staff can choose. option: the option that names it. load: makes one, by choice and device."""
+    """A judge that staff can choose. option: the option that sets it. load: (choice, device) -> judge."""
 
     option: str
     load: Callable[[str, str], Any]
@@ -46,7 +46,7 @@ JUDGES: dict[str, JudgeKind] = {
 
 @dataclass(frozen=True)
 class Judges(Mapping[str, Any]):
-    """Judges by name, each loaded when it is first asked for, and kept. choices: by name."""
+    """Judges by name. Each is loaded at its first use and kept. choices: what staff chose, by name."""
 
     choices: Mapping[str, str]
     device: str = "auto"

@@ -1,4 +1,4 @@
-"""The judges of Problem 1: classifiers of digits."""
+"""The digit classifiers that judge Problem 1."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from torchvision.models.resnet import BasicBlock, ResNet
 from grading.core.arrays import ImageU8
 from grading.core.errors import GradingError
 from grading.core.results import Judge
-from grading.core.text import printable
+from grading.core.text import counted, printable
 from grading.judges.protocols import DIGIT_SIZE, Predictions
 
 BATCH = 250
@@ -39,14 +39,14 @@ Kind = Literal["official", "embedded", "custom"]
 
 
 class Classifier(nn.Module, ABC):
-    """A network whose last layer is linear: (B, 3, 28, 28) in [-1, 1] -> (B, 10)."""
+    """A network with a linear last layer. It maps (B, 3, 28, 28) in [-1, 1] to (B, 10)."""
 
     last: str
     """Name of that layer."""
 
     @abstractmethod
     def features(self, images_pm1: Tensor) -> Tensor:
-        """(B, F): what the last layer decides from."""
+        """(B, F): the input of the last layer."""
 
     def forward(self, images_pm1: Tensor) -> Tensor:
         scores: Tensor = self.get_submodule(self.last)(self.features(images_pm1))
@@ -76,7 +76,7 @@ class MnistmClassifier(Classifier):
 class SvhnClassifier(ResNet):  # type: ignore[misc]
     """The official SVHN classifier's network: `resnet34_svhn` of the package `detectors`, without weights.
 
-    A resnet34 whose first convolution is 3x3 with stride 1 and which has no max-pool; otherwise as `Classifier`.
+    It is a resnet34 with a first convolution of 3x3 and stride 1, and without max-pool. It is used like `Classifier`.
     """
 
     last = "fc"
@@ -95,7 +95,7 @@ class SvhnClassifier(ResNet):  # type: ignore[misc]
 
 
 class EmbeddedSvhnClassifier(Classifier):
-    """The embedded SVHN judge's network, ours: the official one has 85 MB."""
+    """The network of the embedded SVHN judge. It is ours, because the official one has 85 MB."""
 
     last = "fc"
 
@@ -118,7 +118,7 @@ class EmbeddedSvhnClassifier(Classifier):
 
 @dataclass(frozen=True)
 class LoadedJudge:
-    """A network with weights, and where they came from."""
+    """A network with its weights and their origin."""
 
     network: Classifier | SvhnClassifier
     identity: Judge
@@ -126,7 +126,7 @@ class LoadedJudge:
 
     @torch.inference_mode()
     def predict(self, images: Sequence[ImageU8]) -> Predictions:
-        """See `DigitJudge`. The answer for an image does not depend on the others."""
+        """See `DigitJudge`. The prediction for an image does not depend on the other images."""
         last = self.network.get_submodule(self.network.last)
         assert isinstance(last, nn.Linear)
         digits, features = [np.empty(0, np.int64)], [np.empty((0, last.in_features), np.float64)]
@@ -149,16 +149,18 @@ def images_to_pm1(images: Sequence[ImageU8]) -> Tensor:
 
 
 def choose_digit_judge(dataset: Literal["mnistm", "svhn"], choice: str, device: str = "cpu") -> LoadedJudge:
-    """The judge of a data set by choice: "embedded" (ours), "official" (SVHN's, from the hub), or a file of weights.
+    """The judge of a data set. choice: "embedded" (ours), "official" (only for SVHN, from the hub), or a weights file.
 
-    Raises GradingError if it cannot be had, as `load_digit_judge` does.
+    Raises GradingError if the judge cannot be loaded, like `load_digit_judge`.
     """
     if choice == "embedded":
         return load_digit_judge(dataset, EMBEDDED / f"judge_{dataset}.safetensors", "embedded", device)
     if choice == "official" and dataset == "svhn":
         return load_digit_judge(dataset, _download_svhn_classifier(), "official", device)
     if choice == "official":
-        raise GradingError("the official MNIST-M classifier is handed out by the course; give its Classifier.pth")
+        raise GradingError(
+            "the official MNIST-M classifier cannot be downloaded; give the path of the course's Classifier.pth"
+        )
     return load_digit_judge(dataset, Path(choice), "custom", device)
 
 
@@ -167,7 +169,7 @@ def _download_svhn_classifier() -> Path:
 
     try:
         return Path(hf_hub_download(*SVHN_HUB))
-    except Exception as error:  # whatever a network can do wrong
+    except Exception as error:  # the hub's client raises errors of many types
         reason = printable(str(error).splitlines()[0] if str(error) else type(error).__name__)
         raise GradingError(
             f"the official SVHN classifier {SVHN_HUB[0]} could not be downloaded ({reason}); "
@@ -178,12 +180,12 @@ def _download_svhn_classifier() -> Path:
 def load_digit_judge(
     dataset: Literal["mnistm", "svhn"], path: Path, kind: Kind = "custom", device: str = "cpu"
 ) -> LoadedJudge:
-    """A judge with the weights in `path`: a state dict, bare or as {"state_dict": ...}.
+    """A judge with the weights in `path`, which holds a state dict or {"state_dict": ...}.
 
-    kind: "embedded" for our own networks, else the official ones; a custom file that is the course's Classifier.pth,
-    byte for byte, is reported as official.
-    Raises GradingError if the file is not such a state dict, which is never the submission's fault. Nothing in the file
-    is run.
+    kind: "embedded" selects our own networks, any other kind the official ones. A custom file that equals the course's
+    Classifier.pth byte for byte is reported as official.
+    Raises GradingError if the file holds no such state dict. This never counts against the submission. No code in the
+    file is run.
     """
     network: Classifier | SvhnClassifier
     if dataset == "mnistm":
@@ -201,12 +203,13 @@ def load_digit_judge(
     if not isinstance(weights, dict):
         raise GradingError(f"{shown} holds a {type(weights).__name__}; expected the {dataset} classifier's state dict")
     expected = {name: value.shape for name, value in network.state_dict().items()}
-    # Counters of batches seen: older files lack them, and no prediction depends on them.
+    # Older files lack the counters of batches, and no prediction depends on them.
     needed = {name for name in expected if not name.endswith("num_batches_tracked")}
     fits = {name for name in needed if isinstance(weights.get(name), Tensor) and weights[name].shape == expected[name]}
     if needed - fits or set(weights) - set(expected):
         wrong = sorted((needed - fits) | {str(name) for name in set(weights) - set(expected)})
-        raise GradingError(f"{shown} does not fit the {dataset} classifier at {len(wrong)} keys, e.g. {wrong[0]}")
+        keys = counted(len(wrong), "key")
+        raise GradingError(f"{shown} does not fit the {dataset} classifier at {keys}, e.g. {wrong[0]}")
     network.load_state_dict({name: weights[name] for name in needed}, strict=False)
     digest = hashlib.sha256(content).hexdigest()
     kind = "official" if digest == MNISTM_CLASSIFIER_SHA256 else kind
@@ -221,9 +224,9 @@ def _read_weights(path: Path, shown: str) -> object:
             warnings.simplefilter("ignore")  # advice on pickle protocols, meant for the file's author
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        raise GradingError(f"{shown} was not unpickled, since that could run code; expected tensors alone") from None
+        raise GradingError(f"{shown} was not unpickled, because that could run code; expected only tensors") from None
     except SafetensorError as error:
         raise GradingError(f"{shown} is not a readable safetensors file ({error})") from None
-    except Exception as error:  # fed with foreign bytes, the unpickler raises nearly everything that Python has
+    except Exception as error:  # invalid files raise errors of nearly any type
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise GradingError(f"{shown} is not a readable PyTorch file ({reason})") from None

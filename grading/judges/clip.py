@@ -1,7 +1,7 @@
-"""The CLIP judge: images and sentences in, features of one space out.
+"""The CLIP judge. It maps images and sentences to features in one space.
 
 Images are cropped as transformers has done since 4.26. The official environment pins 4.19.2, which rounds the other way
-where an odd number of pixels is cut off: one pixel of difference, and none for square images.
+if an odd number of pixels is cut off. The crop then differs by one pixel. Square images do not differ.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from grading.judges.pretrained import exact, find_model, ready, weights_sha256
 from grading.judges.protocols import CLIP_MODEL, Features
 
 FEWEST = 16
-"""Rows from which features no longer change with the batch on a CPU."""
+"""Smallest batch. On a CPU, features do not depend on the batch size from this size on."""
 
 BATCH = 25
 
 
 @dataclass(frozen=True)
 class TransformersClip:
-    """A CLIP of transformers, in float32; an image's features do not depend on batch_size."""
+    """A CLIP of transformers, in float32. An image's features do not depend on batch_size."""
 
     model: Any
     tokenizer: Any
@@ -48,9 +48,9 @@ class TransformersClip:
         return float(self.model.logit_scale.exp())
 
     def image_features(self, images: Iterable[ImageU8]) -> Features:
-        """See `ClipJudge`; preprocessed as the model's own configuration says, by PIL as in transformers 4."""
+        """See `ClipJudge`. The model's configuration sets the preprocessing. PIL resizes, as in transformers 4."""
         pixels: list[Tensor] = []
-        with ThreadPoolExecutor(1) as beside:  # one is read while the one before it is made smaller
+        with ThreadPoolExecutor(1) as beside:  # reads an image while the previous one is resized
             prepared: Future[Tensor] | None = None
             for image in images:
                 if prepared is not None:
@@ -60,7 +60,7 @@ class TransformersClip:
                 pixels.append(prepared.result())
         found = [np.empty((0, int(self.model.config.projection_dim)), np.float32)]
         parts = -(-len(pixels) // max(self.batch_size, FEWEST))
-        for part in range(parts):  # of nearly equal size, so that none needs much filling up
+        for part in range(parts):  # parts of nearly equal size need little padding
             batch = torch.cat(pixels[part * len(pixels) // parts : (part + 1) * len(pixels) // parts])
             rows = torch.arange(max(len(batch), FEWEST)) % len(batch)
             found.append(self._features(self.model.get_image_features, pixel_values=batch[rows])[: len(batch)])
@@ -71,7 +71,7 @@ class TransformersClip:
         return pixels
 
     def text_features(self, sentences: Sequence[str]) -> Features:
-        """See `ClipJudge`; each alone, as the official script does; what is too long is cut, its end token kept."""
+        """See `ClipJudge`. Each sentence is encoded alone, as in the official script. Long ones are cut."""
         length = int(self.model.config.text_config.max_position_embeddings)
         found = []
         for sentence in sentences:
@@ -85,20 +85,20 @@ class TransformersClip:
         features = output if isinstance(output, Tensor) else output.pooler_output  # transformers 5 wraps it
         unit: Features = torch.nn.functional.normalize(features.float(), dim=-1).cpu().numpy()
         if not np.isfinite(unit).all():
-            raise GradingError(f"{self.identity.file} finds features that are not finite; download it again")
+            raise GradingError(f"{self.identity.file} computes features that are not finite; download it again")
         return unit
 
 
 def load_clip(name: str, device: str = "cpu", batch_size: int = BATCH) -> TransformersClip:
-    """The CLIP of a transformers folder, of which nothing is downloaded, or of a hub name; "embedded" is ours.
+    """The CLIP in a transformers folder or with a hub name; "embedded" is ours. A folder needs no download.
 
-    Raises GradingError if it cannot be had or is broken; no code in it is ever run.
+    Raises GradingError if the model cannot be loaded or is broken. No code in it is ever run.
     """
     embedded = name == "embedded"
     file = str(EMBEDDED / "small_clip") if embedded else name
     source = find_model(file, "CLIP model", CLIP_MODEL, shown=name if embedded else "")
     model, tokenizer, processor = source.load(CLIPModel, CLIPTokenizer, CLIPImageProcessorPil)
-    # transformers would go on with an empty vocabulary.
+    # transformers accepts an empty vocabulary without an error.
     special, words = len(tokenizer.all_special_ids), model.config.text_config.vocab_size
     if not special < len(tokenizer) <= words:
         raise GradingError(
@@ -111,7 +111,7 @@ def load_clip(name: str, device: str = "cpu", batch_size: int = BATCH) -> Transf
     elif file == CLIP_MODEL and not source.folder:
         kind = "official"
     judge = TransformersClip(model, tokenizer, processor, Judge("clip", kind, file, sha256=""), device, batch_size)
-    with ThreadPoolExecutor(1) as beside:  # a third of a second, and one core
+    with ThreadPoolExecutor(1) as beside:  # hashing takes a third of a second on one core
         digest = beside.submit(weights_sha256, model)
         with source.trial():
             pixels = processor(images=Image.new("RGB", (3, 2)), return_tensors="pt").pixel_values

@@ -9,7 +9,7 @@ from grading.core.text import counted, printable
 
 
 def chosen_device(name: str) -> str:
-    """The device of that name, "auto" being a GPU if there is one. Raises GradingError if there is no such device."""
+    """The device of that name; "auto" is a GPU if there is one. Raises GradingError if there is no such device."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:

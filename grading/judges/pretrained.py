@@ -30,7 +30,7 @@ class Source:
 
     @property
     def folder(self) -> bool:
-        """Whether it is a folder; nothing is downloaded then."""
+        """Whether it is a folder. Then nothing is downloaded."""
         return Path(self.name).is_dir()
 
     @property
@@ -39,13 +39,13 @@ class Source:
         return printable(self.name)
 
     def load(self, model: Any, *parts: Any) -> tuple[Any, ...]:
-        """The model in float32 for inference, and its other parts, of these classes of transformers.
+        """The model in float32 for inference, and its other parts. Arguments: their classes in transformers.
 
-        Raises GradingError if something cannot be had, is missing, has another shape or is not finite.
+        Raises GradingError if something cannot be loaded, is missing, has a wrong shape or is not finite.
         """
         remedy = "download it again" if self.folder else "check the name and the network, or give a folder"
         where: dict[str, Any] = {"local_files_only": self.folder}
-        # Of safetensors or tensors unpickled alone; "sdpa" so that no folder can name other code to run.
+        # Only safetensors and plain tensors are loaded. With "sdpa" no folder can name other code to run.
         options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "sdpa", "weights_only": True}
         try:
             with quiet():
@@ -53,25 +53,25 @@ class Source:
                     self.name, output_loading_info=True, ignore_mismatched_sizes=True, **options, **where
                 )
                 others = [part.from_pretrained(self.name, **where) for part in parts]
-        except Exception as error:  # the libraries raise nearly everything for files that they did not expect
+        except Exception as error:  # the libraries raise errors of nearly any type for invalid files
             found = reason(error)
-            if "weights_only" in str(error):  # torch advises to switch the protection off
+            if "weights_only" in str(error):  # torch's message advises to switch the protection off
                 found = "its weights are not plain tensors, and nothing else is unpickled"
             raise GradingError(f"{self.shown} cannot be loaded as a {self.what} ({found}); {remedy}") from None
-        # transformers would go on with random numbers for what is missing.
+        # transformers fills missing weights with random numbers without an error.
         if absent := sorted(info["missing_keys"] | {key for key, *_ in info["mismatched_keys"]}):
             raise GradingError(f"{self.shown} has no weights of the right shape for {absent[0]}; download it again")
         for key, value in sorted(loaded.state_dict().items()):
-            if not all(bound.isfinite() for bound in value.aminmax()):  # either is NaN if any number is
+            if not all(bound.isfinite() for bound in value.aminmax()):  # both are NaN if any weight is NaN
                 raise GradingError(f"{self.shown} has weights that are not finite, {key} among them; download it again")
         loaded.eval().requires_grad_(False)
         return loaded, *others
 
     @contextmanager
     def trial(self) -> Iterator[None]:
-        """A first use of what was loaded. Raises GradingError if its parts do not fit together.
+        """Use the loaded parts for the first time. Raises GradingError if they do not fit together.
 
-        Without a trial, that would look like a bad image.
+        Without this trial, the error would appear later and be taken for an invalid image.
         """
         try:
             with quiet():
@@ -80,7 +80,7 @@ class Source:
             raise
         except Exception as error:
             raise GradingError(
-                f"{self.shown} is a {self.what} whose parts do not fit together ({reason(error)})"
+                f"the parts of the {self.what} {self.shown} do not fit together ({reason(error)})"
             ) from None
 
 
@@ -92,16 +92,16 @@ def find_model(name: str, what: str, example: str, shown: str = "") -> Source:
     folder = Path(name)
     if not (folder / "config.json").is_file() and (folder.exists() or shown or not HUB_NAME.fullmatch(name)):
         raise GradingError(
-            f"{printable(shown or name)} is no {what}; expected a folder with config.json and model.safetensors, or a "
-            f"hub name such as {example}"
+            f"{printable(shown or name)} is not a {what}; expected a folder with config.json and model.safetensors, or "
+            f"a hub name such as {example}"
         )
     return Source(name, what)
 
 
 def ready(model: Any, device: str) -> None:
-    """Move a model to its device, with all parameters at addresses of the same kind.
+    """Move a model to its device, and copy all parameters to new, equally aligned addresses.
 
-    Where a file puts them would decide in which order they are added up.
+    Otherwise the position of a parameter in its file decides in which order sums are computed.
     """
     model.to(device)
     for parameter in model.parameters():
@@ -109,7 +109,7 @@ def ready(model: Any, device: str) -> None:
 
 
 def weights_sha256(model: Any) -> str:
-    """SHA-256 of all weights, whatever file they came in."""
+    """SHA-256 of all weights. It does not depend on the format of the file."""
     digest = hashlib.sha256()
     for key, value in sorted(model.state_dict().items()):
         digest.update(key.encode())
@@ -124,7 +124,7 @@ def reason(error: Exception) -> str:
 
 @contextmanager
 def exact() -> Iterator[None]:
-    """Full float32 and one fixed algorithm: a GPU's TF32 convolutions would change the last digits."""
+    """Compute in full float32 with one fixed algorithm. TF32 convolutions on a GPU change the last digits."""
     with (
         torch.inference_mode(),
         torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False, allow_tf32=False),
@@ -134,7 +134,7 @@ def exact() -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Work without the libraries' own reports, warnings and progress bars."""
+    """Switch off the reports, warnings and progress bars of the libraries."""
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     transformers_logging.disable_progress_bar()

@@ -18,11 +18,11 @@ SAM_MODEL = "facebook/sam2.1-hiera-large"
 """The hub model with the weights of sam2.1_hiera_large.pt, which staff use (grade_hw2_3.py of Fall 2025)."""
 
 DIGIT_SIZE = 28
-"""Both classifiers judge 28x28 pixels; other sizes are resized (digit_classifier.py)."""
+"""Both classifiers take 28x28 pixels. Images of other sizes are resized (digit_classifier.py)."""
 
 
 class Predictions(NamedTuple):
-    """A classifier's answers for N images: digits (N,) 0-9, and features (N, F), the input of its last layer."""
+    """A classifier's predictions for N images. digits: (N,) 0-9. features: (N, F), the input of its last layer."""
 
     digits: npt.NDArray[np.int64]
     features: npt.NDArray[np.float64]
@@ -43,7 +43,7 @@ Features = npt.NDArray[np.float32]
 
 
 class ClipJudge(Protocol):
-    """A model that puts images and sentences into one space."""
+    """A model that maps images and sentences to one space."""
 
     @property
     def identity(self) -> Judge:
@@ -51,10 +51,10 @@ class ClipJudge(Protocol):
 
     @property
     def logit_scale(self) -> float:
-        """The factor of the cosine of an image and a sentence."""
+        """The factor by which cosines of images and sentences are multiplied."""
 
     def image_features(self, images: Iterable[ImageU8]) -> Features:
-        """Unit vectors (N, D) of images (H, W, 3) of any sizes; at most two are kept in memory at a time."""
+        """Unit vectors (N, D) of images (H, W, 3) of any sizes. At most two are kept in memory."""
 
     def text_features(self, sentences: Sequence[str]) -> Features:
         """Unit vectors (N, D)."""
@@ -65,11 +65,11 @@ Mask = npt.NDArray[np.bool_]
 
 
 class MaskJudge(Protocol):
-    """A model that finds out which pixels belong together."""
+    """A model that segments images."""
 
     @property
     def identity(self) -> Judge:
         """Which judge this is, for the report."""
 
     def mask(self, image: ImageU8) -> Mask:
-        """(H, W): the pixels of what is in the middle of an image (H, W, 3)."""
+        """(H, W): the pixels of the object in the middle of an image (H, W, 3)."""

@@ -1,8 +1,8 @@
-"""The SAM2 judge: an image in, the mask of what is in its middle out.
+"""The SAM2 judge. It segments the object in the middle of an image.
 
-The official script uses the package sam2; transformers has the same network. What differs: an image is resized as 8-bit
-values, as the model's own processor does, where sam2 resizes floats; and everything is computed in float32, where the
-script computes in bfloat16 on a GPU. A mask can differ at its edge.
+The official script uses the package sam2. This judge uses the same network in transformers, with two differences.
+Images are resized as 8-bit values by the model's own processor, while sam2 resizes floats. Masks are computed in
+float32, while the script computes in bfloat16 on a GPU. A mask can therefore differ at its edge.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class TransformersSam:
     device: str = "cpu"
 
     def mask(self, image: ImageU8) -> Mask:
-        """See `MaskJudge`: one positive point, three masks, of which the one with the best predicted IoU is taken."""
+        """See `MaskJudge`. From one positive point SAM2 finds three masks; the best predicted IoU is taken."""
         height, width = image.shape[:2]
         with exact():
             inputs = self.processor(
@@ -46,15 +46,15 @@ class TransformersSam:
             best = int(np.argsort(scores, kind="stable")[-1])
             chosen = found.pred_masks[:, :, [best]].cpu()  # (1, 1, 1, h, w), positive inside
             if not (np.isfinite(scores).all() and chosen.isfinite().all()):
-                raise GradingError(f"{self.identity.file} finds masks that are not finite; download it again")
+                raise GradingError(f"{self.identity.file} computes masks that are not finite; download it again")
             mask: Mask = self.processor.post_process_masks(chosen, sizes)[0][0, 0].numpy()
         return mask
 
 
 def load_sam(name: str, device: str = "cpu") -> TransformersSam:
-    """The SAM2 of a transformers folder, of which nothing is downloaded, or of a hub name.
+    """The SAM2 in a transformers folder or with a hub name. A folder needs no download.
 
-    Raises GradingError if it cannot be had or is broken; no code in it is ever run.
+    Raises GradingError if the model cannot be loaded or is broken. No code in it is ever run.
     """
     source = find_model(name, "SAM2 model", SAM_MODEL)
     model, images = source.load(Sam2Model, Sam2ImageProcessor)

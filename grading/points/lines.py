@@ -1,4 +1,4 @@
-"""From results to points, by the homework's rules; whatever adds or takes points has a line of its own."""
+"""Points from results, by the homework's rules. Everything that adds or deducts points has a separate line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from grading.homeworks.homework import Homework
 from grading.points.staff import StaffEntry
 
 SHOWN = 3
-"""Reasons that a line gives."""
+"""Maximum number of reasons that a line gives."""
 
 
 def score_lines(homework: Homework, results: Sequence[ProblemResult], staff: StaffEntry) -> list[ScoreLine]:
@@ -26,20 +26,20 @@ def score_lines(homework: Homework, results: Sequence[ProblemResult], staff: Sta
 
 
 def total(lines: Sequence[ScoreLine]) -> tuple[float, float, float]:
-    """(points, max_points, how many of those could not be checked); points never below 0."""
+    """(points, max_points, the part of max_points that could not be checked). Points are never below 0."""
     points = sum(line.points for line in lines if line.points is not None)
     unchecked = sum(line.max_points for line in lines if line.points is None)
     return max(points, 0.0), sum(line.max_points for line in lines), unchecked
 
 
 def verdict(lines: Sequence[ScoreLine]) -> Status:
-    """The status of the whole: "error" if a line could not be checked, "pass" if none failed."""
+    """The status of all lines together: "error" if one could not be checked, "pass" if none failed."""
     found = {line.status for line in lines}
     return "error" if "error" in found else "fail" if "fail" in found else "pass"
 
 
 def _result_lines(homework: Homework, result: ProblemResult) -> list[ScoreLine]:
-    """One line for each outcome. What they can give depends on the homework's rules, not on any result."""
+    """One line for each outcome. The maximum points depend on the homework's rules, not on the result."""
     problem = homework.problem(result.problem)
     outcomes = result.outcomes
     shares = problem.shares(result.part, [outcome.key for outcome in outcomes])
@@ -57,17 +57,17 @@ def _result_lines(homework: Homework, result: ProblemResult) -> list[ScoreLine]:
 
 
 def _line_title(part_title: str, outcome: Outcome, part: Part) -> str:
-    """Such as "simple baseline", "public noises", "private prompt 0/1"."""
+    """The end of a line's title, such as "simple baseline", "public noises", "private prompt 0/1"."""
     if not outcome.key:
         return part_title.removeprefix(", ")
     return outcome.title if part is Part.WHOLE else f"{part} {outcome.title}"
 
 
 def _message(result: ProblemResult, outcome: Outcome) -> str:
-    """A sentence for the student: the result, and for a failed outcome how its script ended and the first reasons."""
+    """The result in words. For a failed outcome it also says how the script ended, and gives the first reasons."""
     if result.status == "error":
         reasons = [check.message for check in result.checks if check.status == "error"]
-        return " ".join(["Could not be checked.", *reasons[:SHOWN]])
+        return " ".join(["This could not be checked.", *reasons[:SHOWN]])
     if outcome.passed:
         return " ".join(outcome.met)
     failed = [result.ended, *outcome.unmet] if result.ended else list(outcome.unmet)
@@ -86,7 +86,7 @@ def _staff_lines(homework: Homework, lines: Sequence[ScoreLine], staff: StaffEnt
     fixed = performance * homework.staff_fixed_share if staff.staff_fixed else 0.0
     if staff.staff_fixed:
         share = f"{100 * homework.staff_fixed_share:g} %"
-        message = f"Staff had to fix the code: {share} of {counted_points(performance)} for performance deducted."
+        message = f"Staff fixed the code: {share} of {counted_points(performance)} for performance deducted."
         found.append(_deduction("staff fixed", "Code fixed by staff", fixed, message))
     if staff.late_days:
         late = min(staff.late_days * homework.late_share_per_day, 1.0)

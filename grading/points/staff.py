@@ -24,8 +24,8 @@ def staff_columns(homework: Homework) -> tuple[str, ...]:
 class StaffEntry:
     """Decisions of staff about one submission.
 
-    report: points of the written report by problem. late_days: after the free days. staff_fixed: whether staff had
-    to fix the code.
+    report: points of the written report by problem. late_days: days late after the free
+    days. staff_fixed: whether staff fixed the code.
     """
 
     report: Mapping[int, float] = field(default_factory=dict)
@@ -34,9 +34,9 @@ class StaffEntry:
 
 
 def read_staff_file(path: Path, homework: Homework) -> dict[str, StaffEntry]:
-    """Submission -> entry, from a CSV with a column `submission` and any of the others of `staff_columns`.
+    """Submission -> entry, from a CSV with the column `submission` and any other columns of `staff_columns`.
 
-    Empty cells set nothing. Raises GradingError for another file, column, number, or a submission named twice.
+    Empty cells set nothing. Raises GradingError for an invalid file, column or number, or a submission named twice.
     """
     shown = printable(str(path))
     columns = staff_columns(homework)

@@ -33,7 +33,7 @@ class Concepts(Problem):
         return "" if part is Part.WHOLE else f", {part} prompts"
 
     def score(self, run: Run) -> ProblemResult:
-        """See `Problem`. Private prompts may be about the public concepts, whose references serve then."""
+        """See `Problem`. If the private data has no references, those of the public concepts are used."""
         asked = read_concepts(run.inputs["input.json"])
         own = run.data / "textual_inversion"
         references = own if any(path.is_dir() for path in own.iterdir()) else run.public / "textual_inversion"
@@ -47,7 +47,7 @@ class Concepts(Problem):
         summary = ""
         if graded.prompts:
             reach = "reaches" if graded.total == 1 else "reach"
-            shown = f"Shown are the {self.rules.selected} images of each prompt that are scored, the best first."
+            shown = f"The {self.rules.selected} selected images of each prompt are shown, the best first."
             summary = f"{graded.passed} of {counted(graded.total, 'prompt')} {reach} both baselines. {shown}"
         return ProblemResult(
             self.number, part, self.name, self.title(part), graded.status, summary=summary,
@@ -108,27 +108,27 @@ def explanations(problem: Concepts) -> Iterable[Explanation]:
     """How the lines and figures of Problem 3 are computed."""
     number, rules = problem.number, problem.rules
     prompt = (
-        f"A prompt's folder must hold exactly {rules.images} images. Each gets an image score and a text score from "
-        f"CLIP; the {rules.selected} with the largest image + {rules.text_weight:g} * text are taken (of equal ones "
-        "the later name). The mean image score and the mean text score of those must both reach the prompt's baseline "
-        "in input.json, compared before they are rounded: a printed 70.00 can still miss 70."
+        f"A prompt's folder must hold exactly {rules.images} images. CLIP gives each an image score and a text score. "
+        f"The {rules.selected} images with the largest image + {rules.text_weight:g} * text are selected; of equal "
+        "ones the later name. The mean image score and the mean text score of the selected images must both reach the "
+        "baseline in input.json. The scores are not rounded for this, so a printed 70.00 can still miss 70."
     )
     source = f"{problem.source}; grade_hw2_3.py; baselines: input.json."
-    for part, example in (("public", "0/1 is concept 0, second prompt. "), ("private", "")):
+    for part, example in (("public", "0/1 is the second prompt of concept 0. "), ("private", "")):
         points = ""
         if problem.points:
             points = (
-                f"The {part} prompts have {problem.points[part]:g} points in all, in equal parts for each prompt that "
-                f"passes. {'With the official four, each has 2.5. ' if part == 'public' else ''}"
+                f"The {part} prompts give {problem.points[part]:g} points in all, in equal parts for each prompt that "
+                f"passes. {'Of the official four prompts, each has 2.5. ' if part == 'public' else ''}"
             )
         name = f"{number} {part} 0/1"
         yield Explanation(name, rf"{number} {part}( .+)?", f"{points}{example}{prompt}", source)
     yield Explanation(
         "clip_image_score",
         r"clip[ _]image[ _]score|image score",
-        "The score of one image is the mean over all reference pictures of its concept of 100 * cosine of the two "
-        f"pictures' CLIP features. The score of a prompt is the mean of its {rules.selected} selected images. Model: "
-        "openai/clip-vit-base-patch32.",
+        "The score of one image is 100 * the cosine of its CLIP features and those of a reference picture, averaged "
+        f"over all reference pictures of its concept. The score of a prompt is the mean of its {rules.selected} "
+        "selected images. The model is openai/clip-vit-base-patch32.",
         "clip_image_score.py and grade_hw2_3.py.",
     )
     yield Explanation(
@@ -136,16 +136,16 @@ def explanations(problem: Concepts) -> Iterable[Explanation]:
         r"clip[ _]text[ _]score|text score",
         "The score of one image is exp(logit_scale), about 100, * cosine of its CLIP features and those of the "
         f"sentence in prompt_4_clip_eval. The score of a prompt is the mean of its {rules.selected} selected images. "
-        "Model: openai/clip-vit-base-patch32.",
+        "The model is openai/clip-vit-base-patch32.",
         "clip_text_score.py and grade_hw2_3.py.",
     )
     yield Explanation(
-        "passed", r"(prompts )?passed", "How many prompts reach both baselines; see clip_image_score.", source
+        "passed", r"(prompts )?passed", "The number of prompts that reach both baselines. See clip_image_score.", source
     )
     yield Explanation(
         "selected",
         r"selected|best five",
         f"The {rules.selected} of a prompt's {rules.images} images with the largest image score + "
-        f"{rules.text_weight:g} * text score; of equal ones the later name. Only they count.",
+        f"{rules.text_weight:g} * text score are selected; of equal ones the later name. Only they are averaged.",
         "grade_hw2_3.py.",
     )

@@ -1,11 +1,10 @@
-"""A picture for each line of a prompt file, drawn along a control image -> IoU * CLIP, as grade_hw2_3.py of Fall 2025.
+"""Scores of pictures that follow control images: IoU * CLIP, computed as in grade_hw2_3.py of Fall 2025.
 
-The data are those of fill50k in the homework's hw2_data: `fill50k/testing/prompt.json`, one JSON object a line with
-source, target and prompt, and the control images in `fill50k/testing/source/`. The scripts of public solutions name
-both.
+The data are in fill50k of the homework's hw2_data. `fill50k/testing/prompt.json` has one JSON object per line with
+source, target and prompt. `fill50k/testing/source/` has the control images. Scripts of public solutions name both.
 
-The official script skips lines whose target is missing, cannot be read or has another size than its source, and
-averages the rest in silence. This one names such lines. The judges' modules describe how their networks are run.
+The official script silently skips lines with a target that is missing, unreadable or of another size than its source,
+and averages the rest. This one names such lines. The judges' modules describe how their networks are run.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ import numpy as np
 from grading.core.arrays import ImageU8
 from grading.core.errors import GradingError
 from grading.core.results import Card, Check, Figure, Frame, Judge, Outcome, Part, ProblemResult, Status
-from grading.core.text import SHOWN, counted, listed, printable
+from grading.core.text import SHOWN, counted, ignored, listed, printable
 from grading.files.images import STAFF, ImageRefused, read_image
 from grading.files.layout import check_layout
 from grading.files.staff_files import read_bytes
@@ -39,9 +38,9 @@ ImageReader = Callable[[Path, str], ImageU8]
 class Line:
     """One line of the prompt file, and its scores.
 
-    number: of the line in the file, from 1. source: path of the control image below the input folder. target: path of
-    the picture below the output folder. iou, clip: 0 to 1; score: their product; None if the line could not be scored.
-    failure: why it could not, a sentence.
+    number: number of the line in the file, from 1. source: path of the control image below the input folder. target:
+    path of the picture below the output folder. iou, clip: 0 to 1. score: their product. All three are None if the line
+    could not be scored. failure: a sentence that says why.
     """
 
     number: int
@@ -72,12 +71,12 @@ class ControlResult:
 
 
 def read_lines(path: Path) -> list[Line]:
-    """The lines of a prompt file; empty ones are skipped.
+    """The lines of a prompt file. Empty ones are skipped.
 
-    Raises GradingError for a line that is no JSON object with the three texts, or whose path leaves its folder.
+    Raises GradingError for a line that is not a JSON object with the three texts, or has a path outside its folder.
     """
     shown = printable(str(path))
-    expected = "one JSON object a line, with source, target and prompt"
+    expected = "one JSON object per line, with source, target and prompt"
     try:
         content = read_bytes(path, expected).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -89,7 +88,7 @@ def read_lines(path: Path) -> list[Line]:
         where = f"{shown}, line {number},"
         try:
             entry = json.loads(text)
-            json.dumps(entry, ensure_ascii=False).encode()  # half a surrogate pair can be escaped, but never printed
+            json.dumps(entry, ensure_ascii=False).encode()  # half a surrogate pair fails here: it cannot be printed
         except (ValueError, RecursionError) as error:
             raise GradingError(f"{where} is not valid JSON ({printable(str(error))}); expected {expected}") from None
         lines.append(_line(where, number, entry))
@@ -109,7 +108,7 @@ def _line(where: str, number: int, entry: Any) -> Line:
         if not _stays_below(texts[key]):
             raise GradingError(
                 f"{where} has the {key} '{printable(texts[key]):.80}', which is not a path below its folder; expected "
-                "one such as 0.png"
+                "a path such as 0.png"
             )
     return Line(number, texts["source"], texts["target"], texts["prompt"])
 
@@ -137,8 +136,8 @@ def grade_control(
 ) -> ControlResult:
     """Score `output/TARGET` against `sources/SOURCE` and the prompt of each line.
 
-    The score is the mean of the `best` largest IoU * CLIP, of all if there are fewer. Passes if every line could be
-    scored. read: what reads the output.
+    The score is the mean of the `best` largest IoU * CLIP, or of all if there are fewer. The result passes if every
+    line could be scored. read: the function that reads the output.
     Raises GradingError if output is a file or cannot be listed, or a source cannot be read.
     """
     shown = printable(str(output))
@@ -166,9 +165,11 @@ def grade_control(
     checks += _failures([line for line in found if line.failure])
     checks.append(_score_check(score, len(taken), len(lines), best))
     if copied:
-        checks.append(Check("copied", "warning", f"Pictures that are their own control image: {listed(copied)}."))
+        checks.append(
+            Check("copied", "warning", f"These pictures are copies of their control images: {listed(copied)}.")
+        )
     if unexpected:
-        checks.append(Check("unexpected", "warning", f"Not asked for, and ignored: {listed(unexpected)}."))
+        checks.append(Check("unexpected", "warning", ignored(unexpected)))
     return ControlResult(
         status="fail" if any(check.status == "fail" for check in checks) else "pass",
         score=score,
@@ -189,7 +190,7 @@ def _targets(
     found: list[Line],
     copied: list[str],
 ) -> Iterator[ImageU8]:
-    """The pictures that can be scored, one at a time; each line goes to found, with its IoU or why it has none."""
+    """The pictures that can be scored, one at a time. Adds each line to found, with its IoU or its failure."""
     for line in lines:
         source = _read_source(sources, line.source)
         try:
@@ -218,7 +219,7 @@ def _read_source(folder: Path, name: str) -> ImageU8:
 
 
 def _read_target(output: Path, name: str, shape: tuple[int, ...], read: ImageReader) -> ImageU8:
-    """Raises ImageRefused for what cannot be scored."""
+    """Read a picture of the output. Raises ImageRefused if it cannot be scored."""
     path = output / name
     try:
         if any((output / parent).is_symlink() for parent in PurePosixPath(name).parents[:-1]):
@@ -229,7 +230,7 @@ def _read_target(output: Path, name: str, shape: tuple[int, ...], read: ImageRea
     except OSError as error:
         raise ImageRefused(f"cannot be opened ({error.strerror})") from None
     if image.shape != shape:  # masks of two sizes cannot be compared
-        expected = f"expected {shape[1]}x{shape[0]}, as its control image has"
+        expected = f"expected {shape[1]}x{shape[0]}, the size of its control image"
         raise ImageRefused(f"is {image.shape[1]}x{image.shape[0]} pixels; {expected}")
     return image
 
@@ -250,7 +251,7 @@ def _failures(lines: Sequence[Line]) -> Iterator[Check]:
     for line in lines[:SHOWN]:
         yield Check(f"line {line.number}", "fail", line.failure)
     if more := [line.target for line in lines[SHOWN:]]:
-        yield Check("lines", "fail", f"{counted(len(more), 'more line')} could not be scored: {listed(more)}.")
+        yield Check("lines", "fail", f"{counted(len(more), 'more line')} could not be scored ({listed(more)}).")
 
 
 def _score_check(score: float | None, taken: int, asked: int, best: int) -> Check:
@@ -260,13 +261,13 @@ def _score_check(score: float | None, taken: int, asked: int, best: int) -> Chec
 
 
 def _over(taken: int, asked: int, best: int) -> str:
-    fewer = f" ({best} are averaged where there are as many)" if taken < best else ""
+    fewer = f" ({best} are averaged if there are as many)" if taken < best else ""
     return f"the best {taken} of {counted(asked, 'line')}{fewer}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Control(Problem):
-    """Pictures drawn along control images, judged by SAM2 and CLIP. best: how many of the lines are averaged."""
+    """Pictures generated from control images, judged by SAM2 and CLIP. best: number of lines that are averaged."""
 
     best: int
 
@@ -301,7 +302,9 @@ class Control(Problem):
         summary = ""
         if graded.score is not None:
             over = _over(len(graded.best), len(graded.lines), self.best)
-            summary = f"Score {graded.score:.4f}: the mean of IoU × CLIP over {over}, which are shown, the best first."
+            summary = (
+                f"The score {graded.score:.4f} is the mean of IoU × CLIP over {over}. They are shown, the best first."
+            )
         return ProblemResult(
             self.number, part, self.name, self.title(part), graded.status, summary=summary,
             figures=list(_figures(graded)), outcomes=[outcome],
@@ -326,7 +329,7 @@ def _figures(graded: ControlResult) -> Iterable[Figure]:
 
 
 def _card(line: Line) -> Card:
-    """A control image beside the picture that was drawn along it."""
+    """A control image and the picture that was generated from it."""
     target, prompt = printable(line.target), printable(line.prompt)
     return Card(
         f"{target} {prompt}", f"IoU {line.iou:.4f} · CLIP {line.clip:.4f} · product {line.score:.4f}",
@@ -341,36 +344,36 @@ def explanations(problem: Control) -> Iterable[Explanation]:
     """How the lines and figures of the problem are computed."""
     source = f"grade_hw2_3.py; {problem.source}."
     for part in problem.parts:
-        points = f"{problem.points[part]:g} points" if problem.points else "Passed"
+        points = f"Gives {problem.points[part]:g} points" if problem.points else "Passes"
         yield Explanation(
             f"{problem.number} {part}",
             f"{problem.number} {part}",
             f"{points} if every line of the {part} prompt.json has a picture that can be read and is as large as its "
-            "control image. The official script skips the other lines; here each is named. See control_score.",
-            f"{problem.source}; what passes is ours.",
+            "control image. The official script skips the other lines; this grader names them. See control_score.",
+            f"{problem.source}; the rule for passing is ours.",
         )
     yield Explanation(
         "control_score",
         r"(control[ _])?score",
-        f"The mean of IoU * CLIP over the {problem.best} lines of prompt.json in which it is largest, over all lines "
-        "if there are fewer. Lines that cannot be scored are left out.",
+        f"The mean of IoU * CLIP over the {problem.best} lines of prompt.json with the largest values, or over all "
+        "lines if there are fewer. Lines that cannot be scored are left out.",
         source,
     )
     yield Explanation(
         "iou",
         r"iou",
-        "How well the picture keeps the shape in its control image: intersection / union of the two masks that SAM2 "
-        "finds from one positive point in the middle. Of its three masks the one with the best predicted score is "
-        "taken. Two empty masks have 1. Model: facebook/sam2.1-hiera-large.",
+        "IoU measures how well the picture keeps the shape in its control image. It is intersection / union of the "
+        "masks that SAM2 finds in both from one positive point in the middle. Of three masks the one with the best "
+        "predicted score is taken. Two empty masks have an IoU of 1. The model is facebook/sam2.1-hiera-large.",
         source,
     )
     yield Explanation(
         "clip",
         r"clip( score)?",
-        "How well the picture shows its prompt: (cosine of their CLIP features + 1) / 2, from 0 to 1. Model: "
-        "openai/clip-vit-base-patch32.",
+        "This measures how well the picture shows its prompt. It is (cosine of their CLIP features + 1) / 2, from 0 to "
+        "1. The model is openai/clip-vit-base-patch32.",
         source,
     )
     yield Explanation(
-        "product", r"product", "IoU * CLIP of one line, from 0 to 1; see iou, clip and control_score.", source
+        "product", r"product", "IoU * CLIP of one line, from 0 to 1. See iou, clip and control_score.", source
     )

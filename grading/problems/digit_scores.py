@@ -1,4 +1,4 @@
-"""Two folders of generated digits -> the official accuracies, as digit_classifier.py computes them."""
+"""The official accuracies of two folders of generated digits, computed as in digit_classifier.py."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 from grading.core.arrays import ImageU8
 from grading.core.errors import GradingError
 from grading.core.results import Check, Judge, Status
-from grading.core.text import listed, printable
+from grading.core.text import counted, ignored, listed, printable
 from grading.files.images import ImageRefused, PngReader, read_png
 from grading.files.layout import check_layout
 from grading.judges.protocols import DigitJudge
@@ -35,8 +35,8 @@ DATASETS = {"mnistm": "MNIST-M", "svhn": "SVHN"}
 class DigitsRules:
     """An edition's numbers.
 
-    digits: which digits each data set must have. per_digit: how many images of each. simple, strong: baselines of the
-    mean accuracy, None where the homework has none.
+    digits: the digits that each data set must have. per_digit: number of images of each digit. simple, strong:
+    baselines of the mean accuracy, None if the homework has none.
     """
 
     digits: Mapping[str, Sequence[int]]
@@ -50,23 +50,23 @@ class DigitsRules:
 
     @property
     def total(self) -> int:
-        """How many images there must be in all."""
+        """The number of images that both data sets must have together."""
         return sum(len(self.names(dataset)) for dataset in DATASETS)
 
     @property
     def baselines(self) -> dict[str, float]:
-        """Those that there are, by name."""
+        """The baselines that the homework has, by name."""
         found = {"simple": self.simple, "strong": self.strong}
         return {name: value for name, value in found.items() if value is not None}
 
 
 @dataclass(frozen=True)
 class DigitsResult:
-    """Problem 1. Accuracies are shares, 0 to 1, None where no image could be scored; `accuracy` is their mean.
+    """Problem 1. Accuracies are shares, 0 to 1, None if no image could be scored. `accuracy` is their mean.
 
-    Dicts are by data set, "mnistm" and "svhn". confusion: 10x10 counts, rows labels, columns predictions. per_digit:
-    accuracy of each digit that has images. wilson_95: the interval that the accuracy lies in with 95 % confidence.
-    realism: for information only.
+    Dicts have the keys "mnistm" and "svhn". confusion: 10x10 counts; rows are labels, columns are predictions.
+    per_digit: accuracy of each digit that has images. wilson_95: 95 % confidence interval of the accuracy. realism: for
+    information only.
     """
 
     status: Status
@@ -113,11 +113,11 @@ def grade_digits(
 ) -> DigitsResult:
     """Score `output/{mnistm,svhn}/{digit}_{001..}.png` with one judge for each data set.
 
-    As in the official script an image's label is the first character of its name, every image of any size counts, and
-    the score is the plain mean of the two accuracies. Unlike it, images that are missing, unreadable or not asked for
-    are named; only a complete folder can pass, and it passes at the simple baseline.
-    real: a folder with real images of both data sets in the homework's layout, to compare with, for information.
-    show_neighbours: given a picture of the images that are most similar to real ones. read: what reads images.
+    As in the official script, an image's label is the first character of its name, images of any size are scored, and
+    the score is the plain mean of the two accuracies. Unlike the official script, this function names images that are
+    missing, unreadable or unexpected. Only a complete folder can pass, and it passes at the simple baseline.
+    real: a folder with real images of both data sets in the homework's layout, compared for information.
+    show_neighbours: is called with a picture of the images that are most similar to real ones. read: reads an image.
     Raises GradingError if output is not a folder, or real is not such a folder.
     """
     if output.exists() and not output.is_dir():
@@ -137,7 +137,7 @@ def grade_digits(
     except OSError as error:
         raise GradingError(f"{printable(str(output))} cannot be listed ({error.strerror}); check its rights") from None
     if stray:
-        checks.append(Check("unexpected", "warning", f"Not asked for, and ignored: {listed(stray)}."))
+        checks.append(Check("unexpected", "warning", ignored(stray)))
     if show_neighbours and real:
         show_neighbours(neighbours_png([row for dataset in DATASETS for row in scored[dataset].closest]))
     accuracies = [each.accuracy for each in scored.values() if each.accuracy is not None]
@@ -176,7 +176,7 @@ def _grade_dataset(
     layout = check_layout(folder, expected)
     images: list[ImageU8] = []
     names: list[str] = []
-    # The official script takes every file; a name outside the list counts if it starts with its digit.
+    # The official script scores every file. Here, an unexpected image is scored if its name starts with a digit.
     extra = [name for name in layout.unexpected if name[0] in "0123456789" and name.lower().endswith(".png")]
     for name in sorted([*layout.found, *extra]):
         try:
@@ -188,15 +188,14 @@ def _grade_dataset(
         images.append(image.pixels_u8)
         names.append(name)
     if layout.missing:
-        sentence = f"{dataset}: {len(layout.missing)} of {len(expected)} images are missing: {listed(layout.missing)}."
+        some = f"{len(layout.missing)} of {counted(len(expected), 'image')}"
+        sentence = f"{dataset}: {some} {'is' if len(layout.missing) == 1 else 'are'} missing: {listed(layout.missing)}."
         checks.append(Check(f"{dataset} complete", "fail", sentence))
     if extra:
-        sentence = f"{dataset}: {len(extra)} more than asked for, counted too: {listed(extra)}."
+        sentence = f"{dataset}: the score includes {counted(len(extra), 'unexpected image')}: {listed(extra)}."
         checks.append(Check(f"{dataset} count", "fail", sentence))
-    if ignored := sorted(set(layout.unexpected) - set(extra)):
-        checks.append(
-            Check(f"{dataset} files", "warning", f"{dataset}: not asked for, and ignored: {listed(ignored)}.")
-        )
+    if others := sorted(set(layout.unexpected) - set(extra)):
+        checks.append(Check(f"{dataset} files", "warning", ignored([f"{dataset}/{name}" for name in others])))
     labels = np.array([int(name[0]) for name in names], np.int64)
     predicted = judge.predict(images)
     confusion = confusion_matrix(labels, predicted.digits)

@@ -52,7 +52,7 @@ class Digits(Problem):
         )  # fmt: skip
 
     def outcomes(self, graded: DigitsResult) -> list[Outcome]:
-        """One for each baseline; none can pass where the folders are not complete."""
+        """One for each baseline. None can pass if the folders are not complete."""
         unmet = messages(_amiss(graded), "fail")
         others = [check for check in graded.checks if not check.name.endswith(BASELINE)]
         found = []
@@ -84,13 +84,13 @@ class Digits(Problem):
             note = f"{accuracy:.2%} of {counted(graded.total[dataset], 'image')}"
             note += f", 95% interval {interval[0]:.2%} to {interval[1]:.2%}" if interval else ""
         footnote = (
-            f"Rows are digits, with their first {len(columns)} images. On the right: how many of all "
-            f"{self.rules.per_digit} the classifier recognises."
+            f"Each row shows the first {len(columns)} images of a digit. The number on the right is the share of all "
+            f"{self.rules.per_digit} images that the classifier recognises."
         )
         return Card(DATASETS[dataset], note, frames=(frame,), footnote=footnote)
 
     def groups(self, evidence: Evidence) -> dict[str, Mapping[str, ImageU8]]:
-        """See `Problem`: the data sets."""
+        """See `Problem`. The groups are the data sets."""
         return {
             f"{evidence.where} {dataset}": {
                 name.removeprefix(f"{dataset}/"): pixels
@@ -121,11 +121,11 @@ def _summary(graded: DigitsResult) -> str:
     if graded.accuracy is None:
         return ""
     limits = [f"the {name} baseline is {value:.2%}" for name, value in graded.thresholds.items()]
-    return f"Mean accuracy {graded.accuracy:.2%}{'; ' if limits else ''}{', '.join(limits)}."
+    return f"The mean accuracy is {graded.accuracy:.2%}{'; ' if limits else ''}{', '.join(limits)}."
 
 
 def _figures(graded: DigitsResult) -> Iterable[Figure]:
-    """Headline figures first; then accuracy by digit, and what is for information."""
+    """Headline figures, then the accuracy of each digit, then figures for information."""
     baseline = min(graded.thresholds.values(), default=None)
     yield Figure("accuracy", "mean accuracy", graded.accuracy, "%", baseline=baseline, leaderboard="Digits accuracy %")
     accuracies = {"mnistm": graded.accuracy_mnistm, "svhn": graded.accuracy_svhn}
@@ -144,9 +144,10 @@ def _figures(graded: DigitsResult) -> Iterable[Figure]:
 
 def _line_explanations(problem: Digits) -> Iterable[Explanation]:
     rules = problem.rules
-    everything = f"All {rules.total} images must be there and readable, and no more than those."
+    everything = f"All {rules.total} images must exist and be readable, without any others."
     for name, threshold in rules.baselines.items():
-        points = f"{problem.points[name]:g} {'more ' if name == 'strong' else ''}points" if problem.points else "Passed"
+        more = "more " if name == "strong" else ""
+        points = f"Gives {problem.points[name]:g} {more}points" if problem.points else "Passes"
         yield Explanation(
             f"{problem.number} {name}",
             rf"{problem.number} {name}|{name} baseline",
@@ -158,7 +159,7 @@ def _line_explanations(problem: Digits) -> Iterable[Explanation]:
         yield Explanation(
             f"{problem.number} accuracy",
             rf"{problem.number} accuracy",
-            f"{everything} The accuracy is reported; see accuracy. This homework's points and baselines are not known.",
+            f"{everything} The accuracy is reported (see accuracy). The homework's points and baselines are not known.",
             f"{problem.source}.",
         )
 
@@ -169,18 +170,18 @@ def explanations(problem: Digits) -> Iterable[Explanation]:
     rules = problem.rules
     accuracy = {
         dataset: (
-            "The classifier of the data set judges every image (28x28, values scaled to -1..1); the label is the first "
-            f"character of the file's name. Accuracy = right answers / images. {len(rules.names(dataset))} images are "
-            f"asked for in {dataset}/: {{digit}}_{{001..{rules.per_digit:03d}}}.png for the digits "
-            f"{', '.join(map(str, rules.digits[dataset]))}."
+            "The classifier of the data set runs on every image (28x28, values scaled to -1..1). The label is the "
+            "first character of the file's name. The accuracy is the share of right predictions among all images. "
+            f"{dataset}/ must have {len(rules.names(dataset))} images {{digit}}_{{001..{rules.per_digit:03d}}}.png for "
+            f"the digits {', '.join(map(str, rules.digits[dataset]))}."
         )
         for dataset in DATASETS
     }
     yield Explanation(
         "accuracy",
         r"(digits )?accuracy",
-        "Problem 1's score: the plain mean of the MNIST-M and the SVHN accuracy, (accuracy_mnistm + accuracy_svhn) / "
-        "2, however many images each has.",
+        "The score of Problem 1 is the plain mean of the MNIST-M and the SVHN accuracy, (accuracy_mnistm + "
+        "accuracy_svhn) / 2. It is not weighted by the number of images.",
         f"{problem.source}; digit_classifier.py.",
     )
     yield Explanation(
@@ -192,29 +193,29 @@ def explanations(problem: Digits) -> Iterable[Explanation]:
     yield Explanation(
         "accuracy_svhn",
         r"accuracy[ _]svhn|svhn",
-        f"{accuracy['svhn']} The judge is resnet34_svhn of the package detectors, fed with 28x28 images as the "
-        "official script does, although it was trained at 32x32.",
+        f"{accuracy['svhn']} The judge is resnet34_svhn of the package detectors. As in the official script, it "
+        "runs on 28x28 images, although it was trained at 32x32.",
         f"digit_classifier.py; {problem.source}.",
     )
     yield Explanation(
         "confusion",
         r"confusion|per_digit|digit \d",
-        "How many images of each digit (rows) the classifier takes for which digit (columns). The diagonal's share "
-        "of a row is that digit's accuracy. It is for information and gives no points.",
-        "ours, from the same answers as accuracy.",
+        "The table counts images by digit (rows) and predicted digit (columns). The diagonal's share of a row is that "
+        "digit's accuracy. The table is for information and gives no points.",
+        "ours, from the same predictions as accuracy.",
     )
     yield Explanation(
         "wilson_95",
         r"wilson(_95)?|95 % interval|interval",
-        "The range in which the accuracy would lie with 95 % confidence if images were drawn again: Wilson's score "
-        "interval of right answers among all. It is for information and gives no points.",
+        "The 95 % confidence interval of the accuracy (Wilson's score interval). It is for information and gives no "
+        "points.",
         "Wilson 1927, JASA 22; ours.",
     )
     yield Explanation(
         "realism",
         r"realism|diversity(_real)?|frechet[ _]distance|nearest(_rms(_real)?)?",
-        "How digits compare with each other and with real ones in the classifier's features: mean distance of two "
-        "images of a digit, Frechet distance, and the root mean squared difference to the nearest real image. They "
-        "are for information and give no points.",
+        "These figures compare digits with each other and with real ones: the mean distance of two images of a digit "
+        "and the Frechet distance, both in the classifier's features, and the root mean squared difference to the "
+        "nearest real image. They are for information and give no points.",
         "ours; Frechet distance: Heusel et al. 2017, equation 6.",
     )

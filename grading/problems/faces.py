@@ -1,4 +1,4 @@
-"""Problem 2: a folder of faces and its ground truth -> the official mean squared error."""
+"""Problem 2: the official mean squared error of faces and their ground truth."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Literal
 from grading.core.arrays import ImageU8
 from grading.core.errors import GradingError
 from grading.core.results import AMPLIFICATION, Card, Check, Figure, Frame, Outcome, Part, ProblemResult, Status
-from grading.core.text import counted, listed, printable
+from grading.core.text import counted, ignored, printable
 from grading.files.images import ImageRefused, PngReader, read_png
 from grading.files.layout import check_layout, png_names
 from grading.problems.metrics import mse, psnr, ssim
@@ -20,10 +20,10 @@ from grading.problems.problem import Explanation, Input, Problem, Run, messages,
 
 @dataclass(frozen=True)
 class FacesResult:
-    """Problem 2. Scores are means over the images that could be scored, None where there is none.
+    """Problem 2. Scores are means over the images that could be scored, None if there are none.
 
-    threshold: None where the homework has none. mse: of 0-255 values, the official score. psnr (dB; None for identical
-    images) and ssim are for information.
+    threshold: None if the homework has none. mse: the official score, of 0-255 values. psnr: in dB, None for identical
+    images. psnr and ssim are for information.
     """
 
     status: Status
@@ -45,9 +45,9 @@ class FacesResult:
 def grade_faces(output: Path, ground_truth: Path, threshold: float | None, read: PngReader = read_png) -> FacesResult:
     """Score `output/NAME.png` against every `ground_truth/NAME.png`.
 
-    Passes if every expected image is there and readable and the mean over images of the mean squared error is below
-    `threshold`, if there is one. An image that is missing or refused fails its own check and is left out of the mean.
-    read: what reads the output.
+    The result passes if every expected image exists and is readable, and the mean over images of the mean squared error
+    is below `threshold`, if there is one. A missing or refused image fails its own check and is left out of the mean.
+    read: the function that reads the output.
     Raises GradingError if the ground truth is missing, empty or unreadable, or threshold is not a positive number.
     """
     if threshold is not None and (not threshold > 0 or threshold == float("inf")):
@@ -68,7 +68,7 @@ def grade_faces(output: Path, ground_truth: Path, threshold: float | None, read:
     psnrs = {name: psnr(face, references[name]) for name, face in faces.items()}
     ssims = {name: ssim(face, references[name]) for name, face in faces.items()}
     if layout.unexpected:
-        checks.append(Check("unexpected", "warning", f"Not asked for, and ignored: {listed(layout.unexpected)}."))
+        checks.append(Check("unexpected", "warning", ignored(layout.unexpected)))
 
     score = fmean(errors.values()) if errors else None
     checks.append(_score_check(score, threshold, len(errors), len(layout.expected)))
@@ -94,7 +94,7 @@ def grade_faces(output: Path, ground_truth: Path, threshold: float | None, read:
 def _read_faces(
     output: Path, references: Mapping[str, ImageU8], found: Sequence[str], read: PngReader, checks: list[Check]
 ) -> dict[str, ImageU8]:
-    """The faces that can be scored, by name; the reason for every other one goes to checks."""
+    """The faces that can be scored, by name. Adds a check for every face that cannot."""
     faces: dict[str, ImageU8] = {}
     for name, reference in references.items():
         if name not in found:
@@ -147,7 +147,7 @@ def _read_ground_truth(folder: Path) -> dict[str, ImageU8]:
 
 @dataclass(frozen=True, kw_only=True)
 class Faces(Problem):
-    """Faces from given noises, compared with ground truth. threshold: of the mean squared error, None if unknown."""
+    """Faces from given noises, compared with ground truth. threshold: for the mean squared error, or None."""
 
     threshold: float | None = None
 
@@ -174,7 +174,7 @@ class Faces(Problem):
         summary = ""
         if graded.mse is not None:
             limit = f"; expected less than {graded.threshold:g}" if graded.threshold is not None else ""
-            summary = f"Mean squared error {graded.mse:.4f} of 0–255 values{limit}."
+            summary = f"The mean squared error of 0–255 values is {graded.mse:.4f}{limit}."
         return ProblemResult(
             self.number, part, self.name, self.title(part), graded.status, summary=summary,
             figures=list(_figures(graded)), outcomes=[outcome],
@@ -210,7 +210,7 @@ def _figures(graded: FacesResult) -> Iterable[Figure]:
 
 
 def _card(graded: FacesResult, name: str) -> Card:
-    """A face beside its ground truth and their difference."""
+    """A face, its ground truth and their difference."""
     note = "could not be scored"
     if name in graded.mse_per_image:
         note = f"MSE {graded.mse_per_image[name]:.4g}"
@@ -233,21 +233,21 @@ def explanations(problem: Faces) -> Iterable[Explanation]:
     """How the lines and figures of Problem 2 are computed."""
     number, threshold = problem.number, problem.threshold
     below = f" is below {threshold:g}" if threshold is not None else ""
-    files = "There must be one readable image for each noise, of its ground truth's size."
-    for part, what in (("public", files), ("private", "Names of images follow from those of the noises.")):
-        points = f"{problem.points[part]:g} points" if problem.points else "Passed"
+    files = "There must be one readable image for each noise, with the size of its ground truth."
+    for part, what in (("public", files), ("private", "Each image is named after its noise.")):
+        points = f"Gives {problem.points[part]:g} points" if problem.points else "Passes"
         yield Explanation(
             f"{number} {part}",
             f"{number} {part}",
             f"{points} if the mean squared error of the faces made from the {part} noises"
-            f"{below or ' can be computed for all of them'}; see mse. {what}",
+            f"{below or ' can be computed for all of them'} (see mse). {what}",
             f"{problem.source}.",
         )
     yield Explanation(
         "mse",
         r"mse|faces mse|psnr|ssim",
-        "The mean over pixels and channels of (output - ground truth)^2, of 0-255 values of the PNG files in "
-        "float64, averaged over the images. PSNR, 10 * log10(255^2 / mse), and SSIM are for information and give no "
-        "points.",
+        "The mean over pixels and channels of (output - ground truth)^2, averaged over the images. Values are "
+        "those of the PNG files, 0-255, in float64. PSNR, 10 * log10(255^2 / mse), and SSIM are for information and "
+        "give no points.",
         f"{problem.source}; no official script was published.",
     )

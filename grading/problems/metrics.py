@@ -12,17 +12,17 @@ from grading.core.arrays import ImageU8
 Features = npt.NDArray[np.float64]
 
 SSIM_WINDOW = 7
-"""scikit-image's default window; smaller images have no SSIM."""
+"""Width of scikit-image's default window. Smaller images have no SSIM."""
 
 
 def mse(image: ImageU8, reference: ImageU8) -> float:
     """Mean squared error of 0-255 values over pixels and channels, float64 (SPEC section 4).
 
-    image, reference: (H, W, 3) of one shape. Raises ValueError for shapes that differ.
+    image, reference: (H, W, 3) of one shape. Raises ValueError if the shapes differ.
     """
     if image.shape != reference.shape:
         raise ValueError(f"images differ in shape: {image.shape} and {reference.shape}")
-    # float64 first: a difference of two uint8 wraps around.
+    # Convert to float64 first, because the difference of two uint8 wraps around.
     return float(np.mean((image.astype(np.float64) - reference.astype(np.float64)) ** 2))
 
 
@@ -35,7 +35,7 @@ def wilson_interval(correct: int, total: int) -> tuple[float, float]:
 
 
 def psnr(image: ImageU8, reference: ImageU8) -> float | None:
-    """Peak signal-to-noise ratio in dB for a peak of 255; None for identical images, whose ratio is infinite."""
+    """Peak signal-to-noise ratio in dB for a peak of 255; None (infinite) for identical images."""
     error = mse(image, reference)
     return 10 * math.log10(255**2 / error) if error > 0 else None
 
@@ -51,7 +51,7 @@ def ssim(image: ImageU8, reference: ImageU8) -> float | None:
 
 
 def mean_pairwise_distance(features: Features) -> float | None:
-    """Mean Euclidean distance between two different rows of (N, F); None for fewer than two."""
+    """Mean Euclidean distance between two different rows of (N, F); None if there are fewer than two."""
     from scipy.spatial.distance import pdist
 
     return float(pdist(features).mean()) if len(features) > 1 else None
@@ -60,9 +60,9 @@ def mean_pairwise_distance(features: Features) -> float | None:
 def frechet_distance(features: Features, reference: Features) -> float:
     """Squared Frechet distance of two Gaussians with the rows' means and covariances (Heusel et al. 2017, equation 6).
 
-    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) for rows (N, F) and (M, F), N and M at least 2. The root's trace is that
-    of (C1^(1/2) C2 C1^(1/2))^(1/2), which is symmetric: its eigenvalues are real even where the covariances are
-    singular, as they are for fewer images than features.
+    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) for rows (N, F) and (M, F), N and M at least 2. The trace of the
+    root is computed from (C1^(1/2) C2 C1^(1/2))^(1/2). This matrix is symmetric, so its eigenvalues are real even if
+    the covariances are singular, which they are for fewer images than features.
     """
     means = features.mean(axis=0), reference.mean(axis=0)
     first, second = np.cov(features, rowvar=False), np.cov(reference, rowvar=False)
@@ -76,12 +76,14 @@ def frechet_distance(features: Features, reference: Features) -> float:
 def nearest(
     images: npt.NDArray[np.uint8], reference: npt.NDArray[np.uint8], skip_same: bool = False
 ) -> tuple[npt.NDArray[np.int64], Features]:
-    """For each of (N, H, W, 3) the index of the most similar one of (M, H, W, 3), and their RMS difference of 0-255.
+    """The index of the most similar reference (M, H, W, 3) for each image (N, H, W, 3), and their RMS difference.
 
-    skip_same: reference starts with the images themselves, and no image is its own neighbour.
+    skip_same: the first N references are the images themselves, and an image is not compared with itself.
     """
     flat, others = (x.reshape(len(x), -1).astype(np.float64) for x in (images, reference))
-    squared = (flat**2).sum(1)[:, None] + (others**2).sum(1) - 2 * flat @ others.T  # exact: integers below 2^53
+    squared = (
+        (flat**2).sum(1)[:, None] + (others**2).sum(1) - 2 * flat @ others.T
+    )  # exact, because all are integers below 2^53
     if skip_same:
         np.fill_diagonal(squared, np.inf)
     index = squared.argmin(axis=1)
@@ -89,7 +91,7 @@ def nearest(
 
 
 def confusion_matrix(labels: npt.NDArray[np.int64], predictions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """(10, 10) counts, rows the labels, columns the predictions."""
+    """(10, 10) counts; rows are labels, columns are predictions."""
     confusion = np.zeros((10, 10), np.int64)
     np.add.at(confusion, (labels, predictions), 1)
     return confusion

@@ -1,4 +1,4 @@
-"""A problem of a homework: its script, its inputs, its points, and the scoring of its outputs."""
+"""A problem of a homework, with its script, its inputs, its points, and the scoring of its outputs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from grading.files.images import GradedImage
 from grading.problems import suspicions
 
 OUTPUT, DATA = "/output", "/data/"
-"""Paths inside the sandbox: the folder that a script writes, and the place of its inputs."""
+"""Paths inside the sandbox: the folder that a script writes to, and the folder of its inputs."""
 
 
 @dataclass(frozen=True)
 class Input:
-    """Something that a script is given below /data.
+    """A file or folder that a script gets below /data.
 
-    name: there. path: below the part's data folder. shared: taken from the public data, for the private part too.
-    option: the option that names another place for it, "" if there is none.
+    name: its name below /data. path: its path below the part's data folder. shared: whether the private part takes it
+    from the public data, too. option: the option that sets another path for it, "" if there is none.
     """
 
     name: str
@@ -34,9 +34,9 @@ class Input:
 
 @dataclass(frozen=True)
 class Explanation:
-    """How something that a report names is computed.
+    """How a thing that a report names is computed.
 
-    name: as people type it. pattern: a regular expression for all the names that it explains, in small letters.
+    name: what people type. pattern: a regular expression for all names that it explains, in lower case.
     source: where the rule comes from.
     """
 
@@ -47,21 +47,21 @@ class Explanation:
 
 
 class ImageReader(Protocol):
-    """Reads images of the outputs; both methods raise ImageRefused."""
+    """A reader of output images. Both methods raise ImageRefused."""
 
     def read_png(self, folder: Path, name: str, size: tuple[int, int] | None = None) -> GradedImage:
-        """As `files.images.read_png`."""
+        """See `files.images.read_png`."""
 
     def read_image(self, folder: Path, name: str) -> ImageU8:
-        """As `files.images.read_image`."""
+        """See `files.images.read_image`."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One finished run of a script, to be scored.
+    """One finished run of a script, ready for scoring.
 
-    output: the folder with what it wrote. data: the part's data; public: the public data. inputs: what the script was
-    given, by `Input.name`. judges: by name, loaded when first asked for.
+    output: the folder that it wrote. data: the part's data. public: the public data. inputs: paths of the script's
+    inputs, by `Input.name`. judges: by name, each loaded at its first use.
     """
 
     part: Part
@@ -75,10 +75,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The material in which suspicions are searched.
+    """The material that is searched for suspicions.
 
     where: the stage's name. images: outputs by name. files, submitted, expected: SHA-256 by name of the outputs, of the
-    submission's own files, and of what outputs are compared with. own_pictures: pictures in the submission.
+    submission's files, and of the files that outputs are compared with. own_pictures: pictures in the submission.
     """
 
     where: str
@@ -94,9 +94,9 @@ class Evidence:
 class Problem(ABC):
     """A problem with one homework's numbers.
 
-    number: of its script hw2_N.sh. arguments: of the script, in the official order; those below /data are inputs.
-    seconds: the official time limit. points: by outcome, or by part, whose outcomes then share them equally; empty
-    where the homework's points are not known. source: where all of this comes from, for explanations.
+    number: the N of its script hw2_N.sh. arguments: the script's arguments, in the official order; paths below /data
+    are inputs. seconds: the official time limit. points: by outcome, or by part and then shared equally by the part's
+    outcomes; empty if the homework's points are not known. source: the source of all this, for explanations.
     """
 
     number: int
@@ -110,19 +110,19 @@ class Problem(ABC):
     inputs: ClassVar[tuple[Input, ...]] = ()
     judges: ClassVar[tuple[str, ...]]
     expected: ClassVar[str] = ""
-    """Folder below a part's data with what outputs are compared with; no run may read it."""
+    """Folder below a part's data with the files that outputs are compared with. No run may read it."""
     png_only: ClassVar[bool] = True
     """Whether only PNG files count as pictures."""
     unknown: ClassVar[tuple[tuple[str, str], ...]] = (("", ""),)
-    """(key, title) of the outcomes of a run of which nothing is known."""
+    """(key, title) of the outcomes of a run that could not be scored."""
 
     @property
     def script(self) -> str:
-        """Its file name."""
+        """The file name of its script."""
         return f"hw2_{self.number}.sh"
 
     def title(self, part: Part) -> str:
-        """Such as "Problem 2: faces, public noises"."""
+        """The title of a part, such as "Problem 2: faces, public noises"."""
         return f"Problem {self.number}: {self.name}{self.part_title(part)}"
 
     def part_title(self, part: Part) -> str:
@@ -131,10 +131,10 @@ class Problem(ABC):
 
     @abstractmethod
     def score(self, run: Run) -> ProblemResult:
-        """The result of a run's output. Raises GradingError where staff's files or judges cannot be used."""
+        """The result of a run's output. Raises GradingError if staff's files or judges cannot be used."""
 
     def unchecked(self, part: Part, check: Check, traceback: str = "") -> ProblemResult:
-        """The result of a run that could not be scored; check says why."""
+        """The result of a run that could not be scored. check: the reason."""
         outcomes = [Outcome(key, title, passed=False) for key, title in self.unknown]
         return ProblemResult(
             self.number, part, self.name, self.title(part), "error", outcomes=outcomes, checks=[check],
@@ -142,7 +142,7 @@ class Problem(ABC):
         )  # fmt: skip
 
     def shares(self, part: Part, keys: Sequence[str]) -> list[float]:
-        """The most points of each outcome; they depend on the homework's rules alone. 0 where it has no points."""
+        """The maximum points of each outcome. They depend only on the homework's rules. 0 if it has no points."""
         if not self.points:
             return [0.0] * len(keys)
         if all(key in self.points for key in keys):
@@ -150,11 +150,11 @@ class Problem(ABC):
         return [self.points[part] / len(keys)] * len(keys)
 
     def groups(self, evidence: Evidence) -> dict[str, Mapping[str, ImageU8]]:
-        """The outputs, in groups that should not repeat themselves, by a name for each."""
+        """Groups of outputs, by name. Within a group, images should differ."""
         return {evidence.where: evidence.images}
 
     def suspicions(self, evidence: Evidence) -> list[Check]:
-        """Warnings for staff: signs that pictures were not made as they should be."""
+        """Warnings for staff about signs that pictures were not generated as required."""
         found = [
             c for where, images in self.groups(evidence).items() for c in suspicions.repeated_images(where, images)
         ]
@@ -168,7 +168,7 @@ class Problem(ABC):
 
 
 def plain(result: Any) -> dict[str, Any]:
-    """A problem's own result as JSON has it, so that it is the same before it is written and after it is read."""
+    """A problem's own result as JSON data, so that it is the same before it is written and after it is read."""
     found: dict[str, Any] = json.loads(json.dumps(asdict(result)))
     return found
 

@@ -1,4 +1,4 @@
-"""CLIP image and text scores of generated pictures, prompt by prompt, as grade_hw2_3.py computes them."""
+"""CLIP image and text scores of each prompt's pictures, computed as in grade_hw2_3.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from grading.core.arrays import ImageU8
 from grading.core.errors import GradingError
 from grading.core.results import Check, Judge, Status
-from grading.core.text import counted, listed, printable
+from grading.core.text import counted, ignored, printable
 from grading.files.images import STAFF, ImageRefused, read_image
 from grading.files.layout import image_names
 from grading.judges.protocols import ClipJudge, Features
@@ -23,8 +23,8 @@ from grading.problems.prompts import Concept
 class ConceptsRules:
     """An edition's numbers.
 
-    images: in each prompt's folder, exactly. extensions: of names that count as images, in any case of letters.
-    selected: images with the largest image score + text_weight * text score, which are averaged.
+    images: exact number in each prompt's folder. extensions: endings of image names, in upper or lower case. selected:
+    number of images with the largest image score + text_weight * text score, which are averaged.
     """
 
     images: int
@@ -37,8 +37,8 @@ class ConceptsRules:
 class PromptScore:
     """One prompt of Problem 3. clip_image_score, clip_text_score: means over the selected images, 0 to 100.
 
-    threshold: (image, text), both to be reached. selected: names of the selected images, the best last. images: (image,
-    text) scores of each. Scores are None where there are too few images.
+    threshold: (image, text); a prompt must reach both. selected: names of the selected images, the best last. images:
+    (image, text) scores of each. Scores are None if there are too few images.
     """
 
     threshold: tuple[float, float]
@@ -53,7 +53,7 @@ class PromptScore:
 
 @dataclass(frozen=True)
 class ConceptsResult:
-    """Problem 3. prompts: by "concept/index", e.g. "0/1"; passed of total reach both of their thresholds."""
+    """Problem 3. prompts: by "concept/index", e.g. "0/1". passed: how many of total reach both thresholds."""
 
     status: Status
     passed: int = 0
@@ -68,7 +68,7 @@ class ConceptsResult:
 
 @dataclass(frozen=True)
 class _Folder:
-    """A prompt's folder: the names of its images, and of those among them that could be read."""
+    """A prompt's folder. listed: names of its images. read: names of the images that could be read."""
 
     key: str
     listed: list[str]
@@ -85,10 +85,10 @@ def grade_concepts(
 ) -> ConceptsResult:
     """Score OUTPUT/{concept}/{prompt index}/*.png against REFERENCES/{concept}/ and the concepts' sentences.
 
-    Passes if every prompt does. A folder with another number of images than asked for, or with one that cannot be read,
-    fails its prompt and is scored all the same where enough can be. The official script takes images in the order in
-    which the folder lists them, which is any; here it is that of their names.
-    read: what reads the output. Raises GradingError if references are missing.
+    The result passes if every prompt passes. A folder with a wrong number of images or an unreadable image fails its
+    prompt, but is still scored if enough images are readable. The official script takes images in the arbitrary order
+    of the folder. Here they are sorted by name.
+    read: the function that reads the output. Raises GradingError if references are missing.
     """
     shown = printable(str(output_dir))
     if output_dir.exists() and not output_dir.is_dir():
@@ -103,7 +103,7 @@ def grade_concepts(
         keys = [f"{concept}/{index}" for index in range(len(asked.sentences))]
         folders = [_Folder(key, _listed(output_dir, key, rules, checks, missing)) for key in keys]
         pictures = _pictures(references / concept, known[concept], output_dir, folders, checks, read)
-        features = judge.image_features(pictures)  # each image once, in as few calls as can be
+        features = judge.image_features(pictures)  # one call for all images of a concept
         of_references, rest = features[: len(known[concept])], features[len(known[concept]) :]
         texts = judge.text_features(asked.sentences)
         for index, folder in enumerate(folders):
@@ -137,9 +137,10 @@ def score_prompt(
     src_image: str = "",
     prompt: str = "",
 ) -> PromptScore:
-    """The official rule for one prompt: average the best by image + weight * text, of equal ones the later.
+    """The official rule for one prompt. It averages the images with the best image + weight * text.
 
-    images: name -> (image score, text score), in order. complete: an incomplete folder cannot pass.
+    If images are equal, the later is taken. images: name -> (image score, text score), in order. complete: whether the
+    folder is complete. An incomplete folder cannot pass.
     """
     ranked = sorted(images, key=lambda name: images[name][0] + rules.text_weight * images[name][1])[-rules.selected :]
     if len(ranked) < rules.selected:
@@ -166,12 +167,12 @@ def official_lines(result: ConceptsResult) -> str:
 def clip_scores(
     images: Features, references: Features, text: Features, logit_scale: float
 ) -> list[tuple[float, float]]:
-    """(image score, text score) of each image: mean over references of 100 * cosine, and logit_scale * cosine.
+    """(image score, text score) of each image: mean of 100 * cosine over references, and logit_scale * cosine.
 
     images (N, D), references (M, D), text (D,): unit vectors.
     """
     exact = images.astype(np.float64)[:, None]  # (N, 1, D)
-    # Sums of products, not a matrix product: that adds up some rows in another order, and equal images would not tie.
+    # A matrix product adds up some rows in another order, so that equal images would not have equal scores.
     image_scores = 100 * np.mean((exact * references.astype(np.float64)).sum(axis=2), axis=1)
     text_scores = logit_scale * (exact * text.astype(np.float64)).sum(axis=2)[:, 0]
     return list(zip(image_scores.tolist(), text_scores.tolist(), strict=True))
@@ -207,7 +208,7 @@ def _pictures(
     checks: list[Check],
     read: Callable[[Path, str], ImageU8],
 ) -> Iterator[ImageU8]:
-    """References, then each folder's readable images, noting their names. In turn: together they could fill memory."""
+    """The references, then each folder's readable images, one at a time to save memory. Fills folder.read."""
     for name in reference_names:
         yield _read_reference(references, name)
     for folder in folders:
@@ -223,7 +224,7 @@ def _pictures(
 
 
 def _listed(output_dir: Path, key: str, rules: ConceptsRules, checks: list[Check], missing: list[str]) -> list[str]:
-    """Sorted names of a prompt's images; what is wrong with the folder goes to checks and missing."""
+    """Sorted names of a prompt's images. Adds the folder's errors to checks and missing."""
     folder, shown = output_dir / key, printable(key)
     if not folder.is_dir() or any((output_dir / part).is_symlink() for part in (key, key.split("/")[0])):
         found = "is a link" if folder.is_symlink() or folder.parent.is_symlink() else "is missing"
@@ -237,7 +238,7 @@ def _listed(output_dir: Path, key: str, rules: ConceptsRules, checks: list[Check
     if len(names) != rules.images:
         sentence = f"{shown}/ has {counted(len(names), 'image')}; expected exactly {rules.images}."
         checks.append(Check(f"{key} count", "fail", sentence))
-    return names[: 4 * rules.images]  # enough to say what is wrong
+    return names[: 4 * rules.images]  # enough for a useful message
 
 
 def _verdict(key: str, score: PromptScore, complete: bool) -> Check:
@@ -247,13 +248,13 @@ def _verdict(key: str, score: PromptScore, complete: bool) -> Check:
     found = f"{printable(key)}: image score {score.clip_image_score:.4f}, text score {score.clip_text_score:.4f}"
     reached = score.clip_image_score >= image and score.clip_text_score >= text
     if reached and not complete:
-        return Check(f"{key} score", "fail", f"{found}, which reaches the baseline; but the folder is not complete.")
+        return Check(f"{key} score", "fail", f"{found}. This reaches the baseline, but the folder is not complete.")
     sentence = f"{found}; {'reaches' if reached else 'expected at least'} {image:g} and {text:g}."
     return Check(f"{key} score", "pass" if reached else "fail", sentence)
 
 
 def _unexpected(output_dir: Path, concepts: Mapping[str, Concept], checks: list[Check]) -> list[str]:
-    """Entries that nobody asked for; they are ignored, as the official script does."""
+    """Entries that input.json does not ask for. They are ignored, as in the official script."""
     found = []
     expected = {"": set(concepts)} | {
         concept: {str(i) for i in range(len(asked.sentences))} for concept, asked in concepts.items()
@@ -264,5 +265,5 @@ def _unexpected(output_dir: Path, concepts: Mapping[str, Concept], checks: list[
             others = sorted({entry.name for entry in with_folder.iterdir()} - wanted)
             found += [f"{folder}/{name}" if folder else name for name in others]
     if found:
-        checks.append(Check("files", "warning", f"Not asked for, and ignored: {listed(found)}."))
+        checks.append(Check("files", "warning", ignored(found)))
     return found

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from grading.core.errors import GradingError
-from grading.core.text import printable
+from grading.core.text import counted, printable
 from grading.files.staff_files import read_object
 
 
 @dataclass(frozen=True)
 class Concept:
-    """One entry of input.json: sentences[i] is what CLIP compares the pictures of prompt i with, thresholds[i] their
-    baseline (image, text).
+    """One entry of input.json.
+
+    sentences[i]: the sentence that CLIP compares the pictures of prompt i with. thresholds[i]: their baseline (image,
+    text).
     """
 
     src_image: str
@@ -25,9 +27,9 @@ class Concept:
 
 
 def read_concepts(path: Path) -> dict[str, Concept]:
-    """Concept -> what is asked of its pictures, from the homework's input.json, in its order.
+    """The concepts of the homework's input.json by name, in its order.
 
-    Raises GradingError for a file that is not such JSON, or that lacks something.
+    Raises GradingError if the file is not such JSON, or is incomplete.
     """
     content = read_object(path, "the homework's input.json")
     return {concept: _concept(printable(str(path)), concept, entry) for concept, entry in content.items()}
@@ -36,7 +38,7 @@ def read_concepts(path: Path) -> dict[str, Concept]:
 def _concept(path: str, concept: str, entry: Any) -> Concept:
     shown = printable(concept)
     if concept in ("", ".", "..") or len(concept.encode()) > 255 or "/" in concept or "\0" in concept:
-        raise GradingError(f"{path} has a concept '{shown:.80}'; its name must be that of a folder")
+        raise GradingError(f"{path} has a concept '{shown:.80}'; expected the name of a folder")
     if not isinstance(entry, dict):
         raise GradingError(f"{path} has no JSON object for concept {shown}; correct it")
     source, sentences, thresholds = (entry.get(key) for key in ("src_image", "prompt_4_clip_eval", "baseline"))
@@ -45,9 +47,9 @@ def _concept(path: str, concept: str, entry: Any) -> Concept:
     if not isinstance(sentences, list) or not sentences or not all(isinstance(s, str) and s for s in sentences):
         raise GradingError(f"{path} has no list of sentences under prompt_4_clip_eval for concept {shown}; correct it")
     if not isinstance(thresholds, list) or len(thresholds) < len(sentences):
-        found = len(thresholds) if isinstance(thresholds, list) else "no"
+        found = counted(len(thresholds), "baseline") if isinstance(thresholds, list) else "no baselines"
         raise GradingError(
-            f"{path} has {found} baselines for the {len(sentences)} prompts of concept {shown}; expected one for each"
+            f"{path} has {found} for the {counted(len(sentences), 'prompt')} of concept {shown}; expected one for each"
         )
     if wrong := [t for t in thresholds if not _is_threshold(t)]:
         raise GradingError(

@@ -1,6 +1,6 @@
-"""How generated digits compare with real ones: not the score, but what a score cannot see.
+"""Comparison of generated digits with real ones. It shows what the score cannot show.
 
-A judge calls one perfect digit drawn five hundred times perfect, and a copied training image too.
+Five hundred copies of one perfect digit get a perfect score, and so do copied training images.
 """
 
 from __future__ import annotations
@@ -26,20 +26,21 @@ from grading.judges.protocols import DIGIT_SIZE, DigitJudge, Predictions
 from grading.problems.metrics import frechet_distance, mean_pairwise_distance, nearest
 
 SAMPLE = 500
-"""As many real images as a submission has, for the figures that depend on the number of images."""
+"""Number of real images for figures that depend on this number. A submission has as many."""
 SHOWN = 10
 ENLARGED = 4
 
 
 @dataclass(frozen=True)
 class Realism:
-    """How one data set's digits compare with each other and with real ones; for information, never for the score.
+    """Comparison of one data set's digits with each other and with real ones. It does not change the score.
 
     diversity: mean Euclidean distance between two images of a digit, in the judge's features, by digit; None for fewer
-    than two images. The rest is None where no real images were given: diversity_real, the same for real ones;
-    frechet_distance between both in those features, all digits together; nearest_rms, the root mean squared difference
-    of 0-255 values to the nearest real image, median over the images; nearest_rms_real, the same from real image to
-    another real one: a copied digit is much nearer than that. nearest: the real image nearest to each.
+    than two images. All others are None if no real images were given. diversity_real: the diversity of real images.
+    frechet_distance: between generated and real images of all digits, in the same features. nearest_rms: root mean
+    squared difference of 0-255 values to the nearest real image, median over the images. nearest_rms_real: the same
+    between real images; a copied digit has a much smaller one. nearest: (name, difference) of the nearest real image,
+    by image.
     """
 
     diversity: dict[str, float | None] = field(default_factory=dict)
@@ -62,7 +63,7 @@ class RealDigits:
 def load_real_digits(folder: Path) -> RealDigits:
     """The images of `folder/{data/*.png,train.csv}`, the homework's layout.
 
-    Raises GradingError if a part of it is missing or unusable.
+    Raises GradingError if a part of it is missing or invalid.
     """
     table = folder / "train.csv"
     shown = printable(str(table))
@@ -76,7 +77,9 @@ def load_real_digits(folder: Path) -> RealDigits:
     except (KeyError, TypeError, ValueError, csv.Error):
         raise GradingError(f"{shown} is not a table of image_name,label; expected the homework's train.csv") from None
     if len(labels) < 2 or not set(labels.values()) <= set(range(10)):
-        raise GradingError(f"{shown} does not list two images or more with labels 0 to 9")
+        raise GradingError(
+            f"{shown} does not list two images or more with labels 0 to 9; expected the homework's train.csv"
+        )
     pixels = []
     console = Console(stderr=True)
     for name in track(labels, f"reading real {folder.name}", console=console, transient=True):
@@ -97,7 +100,7 @@ def compare(
     judge: DigitJudge,
     real: RealDigits | None,
 ) -> Realism:
-    """The figures for one data set's images; without real ones only their diversity."""
+    """The figures of one data set's images. Without real images there is only diversity."""
     diversity = _diversity(predicted.features, labels)
     if real is None:
         return Realism(diversity)
@@ -121,11 +124,11 @@ def compare(
 
 
 def neighbours_png(rows: list[tuple[str, ImageU8, str, ImageU8, float]]) -> Image.Image:
-    """A picture of image, nearest real image and their RMS difference; rows: (name, image, real name, real, rms)."""
+    """A picture of images with the nearest real images. rows: (name, image, real name, real, RMS difference)."""
     cell, width, height = DIGIT_SIZE * ENLARGED, 420, DIGIT_SIZE * ENLARGED + 8
     picture = Image.new("RGB", (width, height * len(rows) + 20), "white")
     draw = ImageDraw.Draw(picture)
-    draw.text((8, 4), "generated, and the nearest real image; RMS difference of 0-255 values", "black")
+    draw.text((8, 4), "generated image, nearest real image, and RMS difference of 0-255 values", "black")
     for i, (name, image, real_name, real, rms) in enumerate(rows):
         top = 20 + i * height
         for left, pixels in ((8, image), (16 + cell, real)):
@@ -155,7 +158,7 @@ def _diversity(features: npt.NDArray[np.float64], labels: npt.NDArray[np.int64])
 
 
 def realism_figures(name: str, realism: Realism) -> Iterable[Figure]:
-    """The figures of the data set called `name`; only diversity where no real images were given."""
+    """The figures of the data set `name`. Without real images there is only diversity."""
     rows: dict[str, tuple[float | None, int]] = {"diversity": (_mean(realism.diversity), 2)}
     if realism.diversity_real is not None:
         rows |= {

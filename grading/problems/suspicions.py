@@ -1,4 +1,4 @@
-"""Signs that pictures were not made as they should be. Warnings for staff: they cost nothing and prove nothing."""
+"""Warnings for staff about pictures that were not generated as required. They cost no points and prove nothing."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from grading.core.results import Check
 from grading.core.text import counted, listed, printable
 
 FEWEST_SECONDS = 1.0
-"""Loading a network and drawing 1000 digits with it takes longer: so does importing PyTorch alone."""
+"""Importing PyTorch alone takes longer than this, even before a network generates 1000 digits."""
 
 MANY, THUMBNAIL, NEAR = 3, 16, 4.0
 """MANY equal images cause a warning. Two images are near-duplicates if their thumbnails of THUMBNAIL pixels a side
-differ by less than NEAR of 255, root mean square: noise of that strength is hardly visible."""
+differ by less than NEAR of 255, root mean square. Noise of that strength is hardly visible."""
 
 SHOWN = 3
 
 
 def repeated_images(where: str, images: Mapping[str, ImageU8]) -> list[Check]:
-    """A warning if at least MANY of the images (by name) have the very same pixels."""
+    """A warning if at least MANY of the images (by name) have exactly the same pixels."""
     names = defaultdict(list)
     for name, pixels in images.items():
         names[_digest(pixels)].append(name)
@@ -39,7 +39,7 @@ def repeated_images(where: str, images: Mapping[str, ImageU8]) -> list[Check]:
 
 
 def near_duplicates_across_digits(where: str, images: Mapping[str, ImageU8]) -> list[Check]:
-    """A warning if images of different digits, by the first character of their names, look nearly the same."""
+    """A warning if images of different digits, by the first character of their names, are nearly identical."""
     names = list(images)
     if len(names) < 2:
         return []
@@ -52,47 +52,47 @@ def near_duplicates_across_digits(where: str, images: Mapping[str, ImageU8]) -> 
     if len(rows) == 0:
         return []
     pairs = [f"{printable(names[i])} and {printable(names[j])}" for i, j in zip(rows[:SHOWN], columns, strict=False)]
-    found = counted(len(rows), "pair")
-    sentence = f"{where}: {found} of images of different digits look nearly the same: {'; '.join(pairs)}."
+    found = f"{counted(len(rows), 'pair')} of images of different digits {'is' if len(rows) == 1 else 'are'}"
+    sentence = f"{where}: {found} nearly identical ({'; '.join(pairs)})."
     return [Check(f"{where} near-duplicates", "warning", sentence)]
 
 
 def copied_files(
     where: str, outputs: Mapping[str, str], submitted: Mapping[str, str], truth: Mapping[str, str]
 ) -> list[Check]:
-    """Warnings if outputs are files of the submission, or it holds ground truth. All three: name -> SHA-256."""
+    """Warnings if the submission contains outputs or ground truth as files. All three: name -> SHA-256."""
     owners = {digest: name for name, digest in submitted.items()}
     found = []
     if copied := [name for name, digest in outputs.items() if digest in owners]:
         pairs = [f"{printable(name)} is {printable(owners[outputs[name]])}" for name in copied[:SHOWN]]
         some = f"{len(copied)} of {counted(len(outputs), 'output')}"
-        sentence = f"{where}: {some} came as files of the submission: {'; '.join(pairs)}."
+        sentence = f"{where}: the submission contains exact copies of {some} ({'; '.join(pairs)})."
         found.append(Check(f"{where} copied", "warning", sentence))
     if known := [name for name, digest in truth.items() if digest in owners]:
         pairs = [f"{printable(owners[truth[name]])} is {printable(name)}" for name in known[:SHOWN]]
         files = counted(len(known), "file")
-        sentence = f"{where}: the submission holds {files} of the ground truth: {'; '.join(pairs)}."
+        sentence = f"{where}: the submission contains {files} of the ground truth ({'; '.join(pairs)})."
         found.append(Check(f"{where} truth", "warning", sentence))
     return found
 
 
 def copied_pixels(where: str, images: Mapping[str, ImageU8], submitted: Mapping[str, ImageU8]) -> list[Check]:
-    """A warning if outputs show, pixel for pixel, pictures that the submission came with, whatever their files."""
+    """A warning if the submission contains pictures with the pixels of outputs, in files of any format."""
     owners = {_digest(pixels): name for name, pixels in submitted.items()}
     copied = [name for name, pixels in images.items() if _digest(pixels) in owners]
     if not copied:
         return []
     pairs = [f"{printable(name)} shows {printable(owners[_digest(images[name])])}" for name in copied[:SHOWN]]
     some = f"{len(copied)} of {counted(len(images), 'output')}"
-    sentence = f"{where}: {some} came as pictures of the submission: {'; '.join(pairs)}."
+    sentence = f"{where}: the submission contains pictures with the pixels of {some} ({'; '.join(pairs)})."
     return [Check(f"{where} copied pictures", "warning", sentence)]
 
 
 def too_fast(where: str, seconds: float, count: int) -> list[Check]:
-    """A warning if `count` images took less time than a single pass of any network, its loading included."""
+    """A warning if `count` images took less time than loading a network and running it once."""
     if count < 100 or seconds >= FEWEST_SECONDS:
         return []
-    sentence = f"{where}: {count} images in {seconds:.2f} s, which is less than it takes to load a network."
+    sentence = f"{where}: {count} images took {seconds:.2f} s, which is less than loading a network takes."
     return [Check(f"{where} too fast", "warning", sentence)]
 
 

@@ -1,4 +1,4 @@
-"""Zero-shot classification: the accuracy of predictions, recomputed from the file names alone."""
+"""The accuracy of zero-shot predictions, recomputed from the file names alone."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from grading.problems.metrics import wilson_interval
 from grading.problems.problem import plain
 
 IMAGE_NAME = re.compile(r"(?:.*[/\\])?((\d+)_\d+\.png)", re.IGNORECASE)
-"""{class_id}_{image_id}.png (slides p28), any folder in front: the class is in the name."""
+"""{class_id}_{image_id}.png (slides p28), after any folder. The name contains the class."""
 
 COLUMNS = ("image_name", "predicted_id")
 
 SHOWN = 10
-"""Bad lines that are named, each in a check of its own; and classes in a sentence."""
+"""Maximum number of invalid lines with separate checks, and of classes that a sentence names."""
 
 
 @dataclass(frozen=True)
 class ZeroShotResult:
-    """Zero-shot classification. accuracy: share of right predictions, None without any; per_class by class name.
+    """Zero-shot classification. accuracy: share of right predictions. per_class: accuracy by class name.
 
-    confusion: counts, rows true classes, columns predicted ones, both in the order of the labels' file.
+    confusion: counts; rows are true classes, columns are predicted classes, both in the order of the labels' file.
     """
 
     status: Status
@@ -46,19 +46,19 @@ class ZeroShotResult:
 
 
 def read_labels(path: Path) -> dict[str, str]:
-    """Class id -> name, from id2label.json, in its order. Raises GradingError for anything else."""
+    """Class id -> name, from id2label.json, in its order. Raises GradingError if the file is invalid."""
     labels = read_object(path, "the homework's id2label.json")
     if not all(isinstance(name, str) for name in labels.values()) or len(set(labels.values())) < len(labels):
         raise GradingError(
-            f"{printable(str(path))} has no class name, or one twice; expected the homework's id2label.json"
+            f"{printable(str(path))} has an empty or repeated class name; expected the homework's id2label.json"
         )
     return labels
 
 
 def grade_zero_shot(predictions: Path, labels: dict[str, str]) -> ZeroShotResult:
-    """Accuracy of a CSV with the columns image_name and predicted_id; further columns are not looked at.
+    """Accuracy of a CSV with the columns image_name and predicted_id. Other columns are ignored.
 
-    A row whose image or predicted class does not exist, or whose image came before, counts as wrong and fails.
+    A row counts as wrong and fails if its image or predicted class does not exist, or if its image is repeated.
     Raises GradingError if the file is not such a CSV.
     """
     text = read_bytes(predictions, "predictions as CSV").decode("utf-8-sig", errors="replace")
@@ -75,7 +75,7 @@ def grade_zero_shot(predictions: Path, labels: dict[str, str]) -> ZeroShotResult
         raise GradingError(f"{shown} has {found} {wanting[0]}; expected {', '.join(COLUMNS)}, each once")
     place = {class_id: i for i, class_id in enumerate(labels)}
     confusion = np.zeros((len(labels), len(labels)), np.int64)
-    of_class = np.zeros(len(labels), np.int64)  # images, whatever was predicted
+    of_class = np.zeros(len(labels), np.int64)  # number of images
     wrong: list[Check] = []
     seen: set[str] = set()
     for number, row in rows:
@@ -85,7 +85,7 @@ def grade_zero_shot(predictions: Path, labels: dict[str, str]) -> ZeroShotResult
             _fail(wrong, number, f"{image!r:.80} is not an image of a class in the labels; expected e.g. 0_450.png")
             continue
         if match[1].lower() in seen:
-            _fail(wrong, number, f"{image!r:.80} came before; expected each image once")
+            _fail(wrong, number, f"{image!r:.80} is repeated; expected each image once")
             continue
         seen.add(match[1].lower())
         of_class[place[match[2]]] += 1
@@ -97,11 +97,12 @@ def grade_zero_shot(predictions: Path, labels: dict[str, str]) -> ZeroShotResult
     checks = wrong[:SHOWN]
     if len(wrong) > SHOWN:
         checks.append(
-            Check("lines", "fail", f"And {counted(len(wrong) - SHOWN, 'more such line')}; they count as wrong.")
+            Check("lines", "fail", f"Predictions on {counted(len(wrong) - SHOWN, 'more invalid line')} count as wrong.")
         )
     names = list(labels.values())
     if unseen := [name for name, count in zip(names, of_class, strict=True) if not count]:
-        sentence = f"No image of {len(unseen)} of {counted(len(labels), 'class', 'classes')}: {listed(unseen, SHOWN)}."
+        some = f"{len(unseen)} of {counted(len(labels), 'class', 'classes')}"
+        sentence = f"The predictions have no image of {some}: {listed(unseen, SHOWN)}."
         checks.append(Check("classes", "warning", sentence))
     low, high = wilson_interval(correct, total)
     sentence = f"{correct} of {total} predictions are right: {correct / total:.2%} ({low:.1%} .. {high:.1%})."
@@ -123,11 +124,11 @@ def grade_zero_shot(predictions: Path, labels: dict[str, str]) -> ZeroShotResult
 
 
 def _fail(checks: list[Check], number: int, sentence: str) -> None:
-    checks.append(Check(f"line {number}", "fail", f"Line {number}: {printable(sentence)}; it counts as wrong."))
+    checks.append(Check(f"line {number}", "fail", f"Line {number}: {printable(sentence)}. The line counts as wrong."))
 
 
 def zero_shot_result(graded: ZeroShotResult) -> ProblemResult:
-    """The result for reports; it belongs to Problem 3's written report and gives no points of its own."""
+    """The result for reports. It belongs to Problem 3's written report and gives no separate points."""
     figures = [Figure("zero-shot", "accuracy", graded.accuracy, "%", interval=graded.wilson_95)]
     figures += [
         Figure("zero-shot", name, share, "%", 0, informative=True, table="class", row=name, column="accuracy")

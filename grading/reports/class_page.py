@@ -1,4 +1,4 @@
-"""All submissions of a class on one page for staff."""
+"""One page for staff with all submissions of a class."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHOWN = 10
 
 
 def class_page(results: Sequence[SubmissionResult], homework: Homework) -> str:
-    """The page of a class, as self-contained as `submission_page`; links lead to students/NAME/report.html."""
+    """The page of a class, self-contained like `submission_page`. Its links lead to students/NAME/report.html."""
     passed = {id(result): passed_lines(result) for result in results}
     return environment().get_template("class.html").render(
         results=sorted(results, key=lambda result: (-result.points, -passed[id(result)][0])),
@@ -42,5 +42,5 @@ def class_page(results: Sequence[SubmissionResult], homework: Homework) -> str:
 
 def report_link(result: SubmissionResult) -> str:
     """The relative URL of a submission's page."""
-    # surrogateescape: the bytes of a folder's name that are not UTF-8
+    # surrogateescape restores the bytes of a folder's name that are not UTF-8
     return f"students/{quote(result.submission.encode(errors='surrogateescape'), safe='')}/report.html"

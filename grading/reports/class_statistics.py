@@ -1,4 +1,4 @@
-"""How a class did: pass rates, means of figures, a histogram of points, and numbers that are far from the others."""
+"""Statistics of a class: pass rates, means of figures, a histogram of points, and outliers."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from grading.reports.figures import FigureTable, first_seen, headlines, of_runs,
 from grading.reports.visibility import is_deduction
 
 OUTLIER, FEWEST = 3.5, 5
-"""A value is an outlier if its modified z-score is beyond OUTLIER (Iglewicz and Hoaglin 1993, How to Detect and Handle
-Outliers), among at least FEWEST values."""
+"""A value is an outlier if its modified z-score is above OUTLIER (Iglewicz and Hoaglin 1993, How to Detect and Handle
+Outliers) and there are at least FEWEST values."""
 
 BINS = 20
 
 
 @dataclass(frozen=True)
 class Bin:
-    """A bar of the histogram: how many have low <= points < high; the last one includes high."""
+    """A bar of the histogram. count: submissions with low <= points < high. The last bar includes high."""
 
     low: float
     high: float
@@ -29,8 +29,10 @@ class Bin:
 
 @dataclass(frozen=True)
 class Rate:
-    """How the class did on one line. points: mean over those that could be checked. share: of those, how many passed;
-    None where there is nothing to pass, or nothing could be checked.
+    """The class's results on one line.
+
+    points: mean over the submissions that could be checked. share: share of these that passed, None if there are none
+    or the line cannot be passed.
     """
 
     name: str
@@ -46,7 +48,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class MeanTable:
-    """The class's means of figures that stand in one table of one run."""
+    """The class's means of the figures in one table of one run."""
 
     run: str
     private: bool
@@ -54,7 +56,7 @@ class MeanTable:
 
     @property
     def bars(self) -> bool:
-        """Whether all are shares, which bars can show."""
+        """Whether all means are shares. Then the page shows them as bars."""
         return all(figure.unit == "%" for figure in self.table.cells.values())
 
 
@@ -77,7 +79,7 @@ def points_summary(results: Sequence[SubmissionResult]) -> dict[str, float]:
 
 
 def bins(results: Sequence[SubmissionResult]) -> list[Bin]:
-    """Equal parts from 0 to the most points; a bar for each point where there are few."""
+    """Bars of equal width from 0 to max_points. If there are few points, each point has a bar."""
     most = max((result.max_points for result in results), default=0.0)
     if not most:
         return []
@@ -90,7 +92,7 @@ def bins(results: Sequence[SubmissionResult]) -> list[Bin]:
 
 
 def line_rates(results: Sequence[SubmissionResult]) -> list[Rate]:
-    """The rate of every line that any submission has, deductions aside."""
+    """The rate of every line that any submission has, without deductions."""
     rates = []
     for name in first_seen(line.name for result in results for line in result.lines if not is_deduction(line)):
         lines = [line for result in results for line in result.lines if line.name == name]
@@ -104,7 +106,7 @@ def line_rates(results: Sequence[SubmissionResult]) -> list[Rate]:
 
 
 def mean_tables(results: Sequence[SubmissionResult]) -> list[MeanTable]:
-    """For each table of each run the class's means, over the submissions that have a value there."""
+    """The class's means for each table of each run, over the submissions that have a value."""
     found = []
     for runs in of_runs(result.results for result in results).values():
         places: dict[tuple[str, str, str], list[Figure]] = {}
@@ -122,21 +124,21 @@ def _mean(figures: Sequence[Figure]) -> Figure:
 
 
 def script_runs(result: SubmissionResult) -> list[StageResult]:
-    """The stages that ran a script of a problem, repetitions aside."""
+    """The stages that ran a script of a problem, without second runs."""
     return [stage for stage in result.stages if stage.kind == "script"]
 
 
 def slowest(results: Sequence[SubmissionResult], shown: int) -> list[tuple[SubmissionResult, StageResult]]:
-    """The runs that took longest."""
+    """The runs that took longest, at most `shown`."""
     runs = [(result, stage) for result in results for stage in script_runs(result) if stage.seconds > 0]
     return sorted(runs, key=lambda run: -run[1].seconds)[:shown]
 
 
 def outliers(results: Sequence[SubmissionResult]) -> list[Outlier]:
-    """Numbers with a modified z-score beyond 3.5: 0.6745 * |x - median| / MAD.
+    """Numbers with a modified z-score, 0.6745 * |x - median| / MAD, above 3.5.
 
-    MAD: median absolute deviation from the median. Where it is 0, as more than half of the values are equal, the mean
-    absolute deviation takes its place, and |x - median| / (1.2533 * mean deviation) is the score.
+    MAD is the median absolute deviation from the median. It is 0 if more than half of the values are equal. Then the
+    score is |x - median| / (1.2533 * mean absolute deviation).
     """
     columns: dict[str, dict[int, float]] = {}
     for index, result in enumerate(results):
@@ -163,7 +165,7 @@ def _numbers(result: SubmissionResult) -> Iterator[tuple[str, float]]:
 
 
 def far_values(values: Mapping[int, float]) -> list[int]:
-    """Keys of the outliers by the rule of `outliers`."""
+    """Keys of the values that are outliers. See `outliers` for the rule."""
     if len(values) < FEWEST:
         return []
     middle = median(values.values())

@@ -1,4 +1,4 @@
-"""Figures of results as text, and the tables that they form."""
+"""Figures of results as text and as tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NONE = "–"
 
 @dataclass(frozen=True)
 class FigureTable:
-    """Figures that share a table. rows, columns: in the order in which they are first seen; cells: by (row, column)."""
+    """Figures that share a table. rows, columns: in the order of their first figures. cells: by (row, column)."""
 
     title: str
     rows: list[str]
@@ -21,12 +21,12 @@ class FigureTable:
 
 
 def headlines(figures: Iterable[Figure]) -> list[Figure]:
-    """The figures that stand for themselves."""
+    """The figures that belong to no table."""
     return [figure for figure in figures if not figure.table]
 
 
 def tables(figures: Iterable[Figure]) -> list[FigureTable]:
-    """The others, table by table."""
+    """The tables that the other figures form."""
     grouped: dict[str, dict[tuple[str, str], Figure]] = {}
     for figure in figures:
         if figure.table:
@@ -38,7 +38,7 @@ def tables(figures: Iterable[Figure]) -> list[FigureTable]:
 
 
 def first_seen(names: Iterable[str]) -> list[str]:
-    """Each name once, in the order in which they are first seen."""
+    """Each name once, in the order of first appearance."""
     return list(dict.fromkeys(names))
 
 
@@ -57,14 +57,14 @@ def shown_value(figure: Figure, none: str = NONE) -> str:
 
 
 def shown_limit(figure: Figure) -> str:
-    """The baseline alone, as short as it can be."""
+    """The baseline alone, in the shortest form; empty if there is none."""
     if figure.baseline is None:
         return ""
     return f"{100 * figure.baseline:g}%" if figure.unit == "%" else f"{figure.baseline:g}"
 
 
 def shown_baseline(figure: Figure) -> str:
-    """The expectation, such as "at least 90%" or "below 20"; empty if nothing is."""
+    """The expectation, such as "at least 90%" or "below 20"; empty if there is none."""
     limit = shown_limit(figure)
     return limit and f"{'at least' if figure.higher_is_better else 'below'} {limit}"
 
@@ -85,7 +85,7 @@ def reached(figure: Figure) -> bool | None:
 
 
 def run_name(result: ProblemResult) -> str:
-    """A short name of the result's run, such as "2 public"; it begins columns and rows of a whole class."""
+    """A short name of the result's run, such as "2 public". Columns and rows of a class begin with it."""
     return result.part.of(str(result.problem))
 
 

@@ -1,6 +1,6 @@
 """A submission's result as Gradescope's results.json.
 
-The format is that of Gradescope's "Autograder Specifications"; `schemas/gradescope.schema.json` states it.
+Gradescope's "Autograder Specifications" define the format. `schemas/gradescope.schema.json` is its schema.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def gradescope_json(result: SubmissionResult) -> str:
 def gradescope_results(result: SubmissionResult) -> dict[str, Any]:
     """The content of results.json, as a JSON object without NaN.
 
-    Private lines are shown once grades are published, warnings to staff alone. The leaderboard, which classmates see,
-    is about public inputs only. A line without points, or one that could not be checked, has neither score nor status,
-    which Gradescope shows as neither passed nor failed; the text at the top says so.
+    Students see private lines once grades are published. Only staff see warnings. The leaderboard, which classmates
+    see, is about public inputs only. A line without points, or one that could not be checked, has neither score nor
+    status. Gradescope shows it as neither passed nor failed, and the text at the top says so.
     """
     numbers = _numbers(result.lines)
     return {
@@ -58,14 +58,14 @@ def gradescope_results(result: SubmissionResult) -> dict[str, Any]:
 
 
 def _summary(result: SubmissionResult) -> Iterator[str]:
-    """The text that students read first; nothing in it is private."""
+    """The text that students read first. It contains nothing private."""
     unchecked = unchecked_sentence(result)
     if not has_points(result):
         yield NO_POINTS
         if not any(line.private for line in result.lines):
             yield "Passed: {} of {}.".format(*passed_lines(result))
     elif not unchecked:
-        yield f"Everything was checked: {counted_points(result.max_points)} in all."
+        yield f"Everything was checked. The maximum is {counted_points(result.max_points)}."
     if unchecked:
         yield unchecked
 
@@ -87,7 +87,7 @@ def _test(line: ScoreLine, number: str, result: SubmissionResult) -> dict[str, A
     }
     pointed = has_points(result)
     if line.points is None:
-        # With max_score and without score Gradescope would have to show something for the score.
+        # Without a score, a max_score would make Gradescope show some other number as the score.
         test["name"] += f" (could not be checked{f', {counted_points(line.max_points)}' if pointed else ''})"
         return test
     if not pointed:
@@ -102,17 +102,17 @@ def _test(line: ScoreLine, number: str, result: SubmissionResult) -> dict[str, A
 
 
 def _output(line: ScoreLine, result: SubmissionResult) -> str:
-    """The line's sentence; for what did not pass also what its stages say, with the end of their logs."""
+    """The line's message. If it did not pass, its stages' messages and the end of their logs follow."""
     said = [printable(line.message)]
     for stage in result.stages_of(line) if line.status != "pass" else []:
         said += ["", f"{printable(stage.stage)}: {printable(stage.message)}"]
         if tail := log_tail(stage.log):
-            said += ["The last lines that it printed:", *(f"    {text}" for text in tail)]
+            said += ["These are the last lines that it printed:", *(f"    {text}" for text in tail)]
     return "\n".join(said)
 
 
 def _warning(check: Check) -> dict[str, Any]:
-    """A test for staff's eyes: students never see it, so it may not count either."""
+    """A test that only staff see. It has no score, because students could not see why."""
     return {
         "name": f"For staff: {printable(check.name)}",
         "output": printable(check.message),
@@ -124,7 +124,7 @@ def _warning(check: Check) -> dict[str, Any]:
 
 
 def _leaderboard(result: SubmissionResult) -> Iterator[dict[str, Any]]:
-    """Figures with a title there, of public inputs alone."""
+    """The figures of public inputs that have a leaderboard title."""
     for each in result.results:
         for figure in each.figures if each.part is not Part.PRIVATE else []:
             if figure.leaderboard and figure.value is not None:
@@ -135,7 +135,7 @@ def _leaderboard(result: SubmissionResult) -> Iterator[dict[str, Any]]:
 
 
 def _numbers(lines: list[ScoreLine]) -> list[str]:
-    """1.1, 1.2, 2.1, ..; what staff enter comes after the last problem."""
+    """The numbers 1.1, 1.2, 2.1, .. of the lines. Lines that staff enter come after the last problem."""
     staff = 1 + max((line.problem for line in lines if line.problem is not None), default=0)
     counts: dict[int, int] = {}
     numbers = []

@@ -19,10 +19,10 @@ LOG_LINES = 200
 
 
 def junit_xml(result: SubmissionResult) -> str:
-    """One test suite for each problem, one for what staff enter, one for warnings; a test case for each line.
+    """JUnit XML with a test suite for each problem, for staff and for warnings, and a test case for each line.
 
-    Lines that could not be checked are errors. Deductions and warnings neither pass nor fail: they count as skipped.
-    It contains everything private; see `visibility.public_part`. Characters that XML 1.0 lacks are spelled out.
+    Lines that could not be checked are errors. Deductions and warnings count as skipped, because they neither pass nor
+    fail. The XML contains private lines; see `visibility.public_part`. Characters that XML 1.0 lacks are escaped.
     """
     root = ElementTree.Element("testsuites", name=printable(result.submission))
     pointed = has_points(result)
@@ -60,7 +60,7 @@ def _add_suite(
 
 
 def _add_line(suite: ElementTree.Element, name: str, line: ScoreLine, stages: list[StageResult], pointed: bool) -> None:
-    """A test case; its class is the problem, so that tools group by it."""
+    """Add a test case. Its class is the problem, so that tools group by it."""
     case = ElementTree.SubElement(
         suite, "testcase", classname=name.lower().replace(" ", "_"), name=printable(line.name)
     )
@@ -84,7 +84,7 @@ def _story(stage: StageResult, lines: int = 20) -> str:
 
 
 def _count(suite: ElementTree.Element, seconds: float) -> None:
-    """Totals of a suite, which many tools expect as attributes."""
+    """Set the totals of a suite, which many tools expect as attributes."""
     suite.set("tests", str(len(suite.findall("testcase"))))
     for key, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
         suite.set(key, str(len(suite.findall(f"testcase/{tag}"))))

@@ -1,6 +1,6 @@
-"""The pictures of a submission that its pages show, made small.
+"""Small versions of a submission's pictures for its pages.
 
-Nothing here opens a student's file: the caller hands in pixels that were decoded elsewhere.
+This module never opens a student's file. The caller passes pixels that were decoded elsewhere.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from grading.core.results import AMPLIFICATION, Frame, ProblemResult, Submission
 from grading.core.text import counted
 
 OutputReader = Callable[[str], ImageU8 | None]
-"""Path below the submission's outputs -> (H, W, 3), None for an image that is missing or could not be read."""
+"""Path below the submission's outputs -> (H, W, 3); None if the image is missing or could not be read."""
 
 ExpectedReader = Callable[[ProblemResult, str], ImageU8 | None]
-"""Result, path below its part's data -> (H, W, 3), None for an image that is missing or could not be read."""
+"""Result, path below its part's data -> (H, W, 3); None if the image is missing or could not be read."""
 
 GAP = 2
 """Pixels between two images of a grid."""
@@ -29,7 +29,7 @@ GAP = 2
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture in a page. uri: a data: URI, empty if there is no picture. width, height: in pixels."""
+    """One picture on a page. uri: a data: URI, empty if there is no picture. width, height: in pixels."""
 
     uri: str
     alt: str
@@ -64,7 +64,7 @@ def _rendered(result: ProblemResult, frame: Frame, output: OutputReader, expecte
 
 
 def _difference(pixels: ImageU8 | None, reference: ImageU8 | None) -> ImageU8 | None:
-    """The absolute difference times AMPLIFICATION; None where one image is missing or the sizes differ."""
+    """The absolute difference times AMPLIFICATION; None if one image is missing or the sizes differ."""
     if pixels is None or reference is None or pixels.shape != reference.shape:
         return None
     apart = np.abs(pixels.astype(np.int16) - reference) * AMPLIFICATION
@@ -74,13 +74,13 @@ def _difference(pixels: ImageU8 | None, reference: ImageU8 | None) -> ImageU8 | 
 
 def _single(pixels: ImageU8 | None, frame: Frame) -> Picture:
     if pixels is None:
-        return Picture("", f"{frame.alt}: missing, or could not be read.", frame.size, frame.size)
+        return Picture("", f"{frame.alt}: this image is missing or could not be read.", frame.size, frame.size)
     alt = frame.alt if frame.alt.endswith(".") else f"{frame.alt}."
     return _picture(_shrunk(pixels, frame.size), alt, quality=85, subsampling=2)
 
 
 def _grid(frame: Frame, read: OutputReader) -> Picture:
-    """All images of a frame in rows, each in a square of the frame's size; a crossed square for a missing one."""
+    """All images of a frame in rows, each in a square of the frame's size. Missing ones are crossed squares."""
     tile = frame.size + GAP
     width, height = max((len(row) for row in frame.images), default=0), len(frame.images)
     canvas = Image.new("RGB", (max(width * tile - GAP, 1), max(height * tile - GAP, 1)), "white")
@@ -94,7 +94,7 @@ def _grid(frame: Frame, read: OutputReader) -> Picture:
     alt = frame.alt
     if absent:
         alt += f" {counted(absent, 'image')} {'is' if absent == 1 else 'are'} missing or could not be read."
-    # JPEG usually halves the resolution of colours, which spoils images of few pixels.
+    # By default JPEG halves the resolution of colours, which spoils small images.
     return _picture(canvas, alt, quality=90, subsampling=0)
 
 
@@ -107,7 +107,7 @@ def _absent_tile(size: int) -> Image.Image:
 
 
 def _shrunk(pixels: ImageU8, size: int) -> Image.Image:
-    """An image whose longest side is at most `size`; smaller images keep their size."""
+    """The image with its longest side reduced to `size`. Smaller images keep their size."""
     image = Image.fromarray(pixels)
     scale = size / max(image.size)
     if scale >= 1:
@@ -116,9 +116,9 @@ def _shrunk(pixels: ImageU8, size: int) -> Image.Image:
 
 
 def _picture(image: Image.Image, alt: str, quality: int, subsampling: int) -> Picture:
-    """As JPEG, which takes a fifth of the bytes of PNG for images that networks make."""
+    """The image as JPEG. For generated images it takes a fifth of the bytes of PNG."""
     buffer = BytesIO()
-    # Without optimize: PIL's buffer for it is too small for noise.
+    # optimize is off, because PIL's buffer for it is too small for noise.
     image.save(buffer, format="JPEG", quality=quality, subsampling=subsampling)
     uri = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
     return Picture(uri, alt, image.width, image.height)

@@ -15,17 +15,18 @@ from grading.reports.visibility import has_points, is_deduction
 UNKNOWN = "not known"
 
 KINDS = ("line", "figure", "seconds")
-"""The columns, in their order."""
+"""The kinds of columns, in their order."""
 
 Cell = str | float
 
 
 def scores_csv(results: Sequence[SubmissionResult]) -> str:
-    """One row per submission: submission, status, points, max_points, unchecked, a column per line, a column per
-    headline figure, seconds of scripts, warnings.
+    """A CSV with one row per submission.
 
-    A line that could not be checked says so; a line or figure that a submission does not have is empty. Where the
-    homework's points are not known, points say so, and lines are "pass" or "fail". Text never begins like a formula.
+    Its columns are submission, status, points, max_points, unchecked, one per line, one per headline figure, seconds of
+    scripts, warnings. The cell of a line that could not be checked is "not checked". It is empty for a line or figure
+    that the submission does not have. If the homework's points are not known, points are "not known", and lines are
+    "pass" or "fail". No text begins like a formula.
     """
     rows = [_row(result) for result in results]
     fixed = ["submission", "status", "points", "max_points", "unchecked"]
@@ -68,7 +69,7 @@ def _heading(kind: str, name: str) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text from a stranger; an apostrophe keeps spreadsheets from computing it (OWASP, CSV injection)."""
+    """Text from a submission. An apostrophe stops spreadsheets from running it (OWASP, CSV injection)."""
     shown = printable(text)
     return f"'{shown}" if shown.lstrip()[:1] in tuple("=+-@＝＋－＠") else shown
 

@@ -1,4 +1,4 @@
-"""A submission's result as one HTML page that needs nothing else: no script, no font, no picture from elsewhere."""
+"""A submission's result as one self-contained HTML page. It needs no script, font or picture from elsewhere."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ from grading.reports.visibility import (
 MARKS = {"pass": "✓", "fail": "✗", "error": "?", "warning": "!"}
 
 ORDER = {"error": 0, "fail": 1, "pass": 2, "warning": 3}
-"""The order in which people should read checks."""
+"""The order in which a page shows checks."""
 
 ACROSS = 3
-"""Pictures of a card that stand in one row; a card with more takes the width of the page."""
+"""Maximum number of pictures in one row. A card with more pictures is as wide as the page."""
 
 
 def submission_page(result: SubmissionResult, pictures: Pictures, homework: Homework) -> str:
-    """The page for staff; readable on a phone, on paper, by day and by night.
+    """The page for staff. It is readable on a phone, on paper, and in light and dark mode.
 
-    Whatever strangers wrote is shown as text, with unprintable characters spelled out.
+    All text of a submission is shown as plain text, with unprintable characters escaped.
     """
     return _page(result, pictures, homework, public_only=False)
 
 
 def student_page(result: SubmissionResult, pictures: Pictures, homework: Homework) -> str:
-    """The page for students before grades are published; see `public_part`."""
+    """The page for students before grades are published. See `public_part`."""
     return _page(public_part(result), pictures, homework, public_only=True)
 
 
@@ -73,7 +73,7 @@ def _page(result: SubmissionResult, pictures: Pictures, homework: Homework, publ
 
 @functools.cache
 def environment() -> Environment:
-    """Jinja, with autoescape for everything and `printable` before it."""
+    """The Jinja environment. It applies `printable` and then autoescape to everything."""
     found = Environment(
         loader=PackageLoader("grading.reports"),
         autoescape=True,
@@ -105,7 +105,7 @@ def environment() -> Environment:
 
 
 def _printable(value: Any) -> Any:
-    """Applied to whatever a template prints. Markup is what templates themselves have made."""
+    """Make text of a template safe to print. Markup comes from the templates themselves and stays."""
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
@@ -122,7 +122,7 @@ def _sorted_checks(checks: list[Check]) -> list[Check]:
 
 
 def _with_dates(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record, with times since 1970 as dates."""
+    """The record with dates in place of seconds since 1970."""
     times = record.get("times")
     if not isinstance(times, Mapping):
         return dict(record)
@@ -131,7 +131,7 @@ def _with_dates(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """(dotted name, text) of everything in nested dicts."""
+    """(dotted name, text) of each value in nested dicts."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _flat(inner, f"{name}.{key}" if name else str(key))

@@ -35,16 +35,16 @@ if TYPE_CHECKING:
 STYLES = {"pass": "green", "fail": "red", "warning": "yellow", "error": "magenta"}
 
 STAGE_LINES = 8
-"""Lines of a failed script's log that are shown; the JSON has the log."""
+"""Number of lines of a failed script's log that are shown. The JSON has the log."""
 
 
 def to_json(result: DataclassInstance) -> str:
-    """One JSON object, keys in a fixed order, no NaN, ASCII only (so that any file name survives)."""
+    """One JSON object with sorted keys and without NaN. It is ASCII only, so that any file name survives."""
     return json.dumps(asdict(result), indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
 def problem_table(result: ProblemResult) -> RenderableType:
-    """One problem: its tables, the headline figures, the judges, what was checked, the verdict."""
+    """A problem's tables, headline figures, judges, checks and verdict."""
     shown: list[RenderableType] = [*map(_figure_table, figures.tables(result.figures))]
     if figures.headlines(result.figures):
         shown.append(_headline_table(result.figures))
@@ -58,7 +58,7 @@ def problem_table(result: ProblemResult) -> RenderableType:
 
 
 def _figure_table(shown: figures.FigureTable) -> Table:
-    """Figures in rows and columns; what has a baseline says it, in the colour of its outcome."""
+    """Figures in rows and columns. A figure with a baseline shows it and has the colour of its outcome."""
     table = Table()
     table.add_column(Text(printable(shown.title)), overflow="fold")
     for column in shown.columns:
@@ -70,7 +70,7 @@ def _figure_table(shown: figures.FigureTable) -> Table:
 
 
 def _headline_table(all_figures: list[Figure]) -> Table:
-    """Figures that stand for themselves, with what is expected of them; columns that would be empty are left out."""
+    """The headline figures with their baselines and intervals. Empty columns are left out."""
     shown = figures.headlines(all_figures)
     expected, interval = map(figures.shown_baseline, shown), map(figures.shown_interval, shown)
     columns = {"expected": list(expected), "95 % interval": list(interval)}
@@ -102,7 +102,7 @@ def _judges(result: ProblemResult) -> Text:
 
 
 def submission_table(result: SubmissionResult) -> RenderableType:
-    """A whole submission: points, a sentence per line, what went wrong, warnings, the verdict."""
+    """A submission's points, lines, failed stages, errors, warnings and verdict."""
     failed = [text for stage in result.stages if stage.status != "pass" for text in _stage(stage)]
     unexpected = [text for where, trace in tracebacks(result) for text in _traceback(where, trace)]
     unchecked = unchecked_sentence(result)
@@ -119,7 +119,7 @@ def submission_table(result: SubmissionResult) -> RenderableType:
 
 
 def _line_table(result: SubmissionResult) -> Table:
-    """A row per line of the score, and their sum; no points where the homework's are not known."""
+    """A row per line of the score, and their sum. Points are left out if the homework's are not known."""
     pointed = has_points(result)
     table = Table(title=Text(f"Submission {printable(result.submission)}"), title_justify="left")
     for column in ("line", ""):
@@ -157,7 +157,7 @@ def _stage(stage: StageResult) -> Iterator[Text]:
 
 
 def _traceback(where: str, traceback: str) -> Iterator[Text]:
-    """The exception and its place; the whole traceback is in the JSON and on staff's page."""
+    """The exception and its place. The JSON and the page for staff have the whole traceback."""
     for reason in map(printable, traceback.splitlines()[-1:]):
         yield _line(Check("traceback", "error", f"{where}: {reason} (the JSON has the traceback)"))
 
@@ -171,7 +171,7 @@ def _verdict(status: str) -> Text:
 
 
 def stdout_console() -> Console:
-    """A console for results on stdout: long names are not cut, and characters that it lacks are spelled out."""
+    """A console for results on stdout. It does not cut long names, and escapes characters that it lacks."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     return Console(highlight=False, soft_wrap=True)

@@ -13,7 +13,7 @@ from grading.points.lines import counted_points, total, verdict
 TAIL_LINES = 20
 
 OUTCOMES = {"pass": "pass", "fail": "fail", "error": "could not check", "warning": "warning"}
-"""How people are told a status."""
+"""Status -> the words for it in reports."""
 
 NO_POINTS = "The points of this homework are not known, so only scores are shown."
 
@@ -24,7 +24,7 @@ def log_tail(log: str, lines: int = TAIL_LINES) -> list[str]:
 
 
 def is_deduction(line: ScoreLine) -> bool:
-    """Whether a line only takes points off."""
+    """Whether a line only deducts points."""
     return line.kind == "deduction"
 
 
@@ -35,15 +35,15 @@ def has_private(result: SubmissionResult) -> bool:
 
 
 def tells_private(line: ScoreLine, result: SubmissionResult) -> bool:
-    """Whether a line must stay hidden until grades are published: a share of all points tells the private ones."""
+    """Whether a line is hidden until grades are published. A deduction from all points reveals private ones."""
     return line.private or (is_deduction(line) and any(other.private for other in result.lines))
 
 
 def public_part(result: SubmissionResult) -> SubmissionResult:
     """The part that a student may see before grades are published, with totals over that part.
 
-    Left out are private lines, stages and results, warnings, tracebacks, and the problems' own results. Of the record
-    only versions stay, as hashes and options are about private inputs too.
+    It has no private lines, stages and results, no warnings and tracebacks, and no problems' own results. The record
+    keeps only versions, because hashes and options are also about private inputs.
     """
     lines = [line for line in result.lines if not tells_private(line, result)]
     points, max_points, unchecked = total(lines)
@@ -66,13 +66,13 @@ def _public(result: ProblemResult) -> ProblemResult:
 
 
 def has_points(result: SubmissionResult) -> bool:
-    """Whether points can be given; if not, pages show scores alone."""
+    """Whether the homework has points. If not, pages show only scores."""
     scored = [line for line in result.lines if not is_deduction(line)]
     return not scored or any(line.max_points for line in scored)
 
 
 def passed_lines(result: SubmissionResult) -> tuple[int, int]:
-    """(how many of the lines that come from scripts passed, how many there are)."""
+    """(number of script lines that passed, number of script lines)."""
     lines = [line for line in result.lines if line.kind == "score"]
     return sum(line.status == "pass" for line in lines), len(lines)
 
@@ -88,18 +88,18 @@ def tracebacks(result: SubmissionResult) -> Iterator[tuple[str, str]]:
 
 
 def shown_points(points: float | None) -> str:
-    """Points with at most two decimals, "?" for what could not be checked."""
+    """Points with at most two decimals, "?" if they could not be checked."""
     return "?" if points is None else f"{round(points, 2) + 0.0:g}"  # + 0.0: no -0
 
 
 def shown_seconds(seconds: float) -> str:
-    """Such as 4.2 s or 12:05 min."""
+    """A time such as 4.2 s or 12:05 min."""
     whole = round(seconds)
     return f"{seconds:.1f} s" if seconds < 60 else f"{whole // 60}:{whole % 60:02d} min"
 
 
 def unchecked_sentence(result: SubmissionResult) -> str:
-    """A warning beside the total: the points that could not be checked; empty if there are none."""
+    """A warning about the points that could not be checked; empty if there are none."""
     names = [line.title for line in result.lines if line.points is None]
     if not names:
         return ""
@@ -108,5 +108,5 @@ def unchecked_sentence(result: SubmissionResult) -> str:
     if not has_points(result):
         found, counts = counted(len(names), "score"), "This does not count as failed"
     return (
-        f"{found} could not be checked ({listed(names, len(names))}). {counts}: staff must grade this submission again."
+        f"{found} could not be checked ({listed(names, len(names))}). {counts}. Staff must grade this submission again."
     )

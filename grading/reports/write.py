@@ -1,4 +1,4 @@
-"""Every report of a submission. A new one is a file here and a row in the table."""
+"""All reports of a submission. To add one, add a file here and a row in the table."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ REPORTS: dict[str, Writer] = {
     "results.json": lambda result, _pictures, _homework: gradescope_json(result),
     "junit.xml": lambda result, _pictures, _homework: junit_xml(result),
 }
-"""File name -> what makes its text. student.html is for students before grades are published; the rest is for staff."""
+"""File name -> function that makes its text. student.html is what students get before grades are published."""
 
 
 def write_reports(result: SubmissionResult, folder: Path, pictures: Pictures, homework: Homework) -> None:
-    """Write a submission's reports into its folder, each whole or not at all."""
+    """Write a submission's reports into its folder, each either completely or not at all."""
     for name, text_of in REPORTS.items():
         write_whole(folder / name, text_of(result, pictures, homework).encode())

@@ -139,13 +139,13 @@ def test_expected_failures_write_no_log(tmp_path, state_folder):
     for error, sentence in (
         (GradingError("the disk is full; make room"), "The grader could not check this: the disk is full; make room."),
         (caught(lambda: (tmp_path / "x").read_text()),
-         f"The grader could not check this: {tmp_path}/x could not be used: No such file or directory."),
+         f"The grader could not check this, because it could not use {tmp_path}/x (No such file or directory)."),
         (OSError(28, "No space left on device"),
-         "The grader could not check this: a file could not be used: No space left on device."),
-        (OSError("only words"), "The grader could not check this: a file could not be used: only words."),
-        (TimeoutError(), "The grader could not check this: a file could not be used: TimeoutError."),
+         "The grader could not check this, because it could not use a file (No space left on device)."),
+        (OSError("only words"), "The grader could not check this, because it could not use a file (only words)."),
+        (TimeoutError(), "The grader could not check this, because it could not use a file (TimeoutError)."),
         (OSError(13, "Permission denied", b"/a\xff"),
-         "The grader could not check this: /a\\udcff could not be used: Permission denied."),
+         "The grader could not check this, because it could not use /a\\udcff (Permission denied)."),
     ):  # fmt: skip
         assert record_failure(error, tmp_path) == Failure(sentence)
     assert list(tmp_path.iterdir()) == []

@@ -92,7 +92,7 @@ def test_one_digit_less_fails(folder):
     (folder / "svhn" / "7_050.png").unlink()
     result = grade_digits(folder, JUDGES, DIGITS.rules)
     assert result.status == "fail"
-    assert messages(result) == ["svhn: 1 of 250 images are missing: 7_050.png."]
+    assert messages(result) == ["svhn: 1 of 250 images is missing: 7_050.png."]
 
 
 def test_a_folder_of_2024_has_too_many(folder):
@@ -101,8 +101,8 @@ def test_a_folder_of_2024_has_too_many(folder):
     result = grade_digits(folder, JUDGES, DIGITS.rules)
     assert (result.status, result.missing) == ("fail", [])
     mnistm, svhn = messages(result)
-    assert mnistm.startswith("mnistm: 250 more than asked for, counted too: 1_001.png, 1_002.png,")
-    assert svhn.startswith("svhn: 250 more than asked for, counted too: 0_001.png, 0_002.png,")
+    assert mnistm.startswith("mnistm: the score includes 250 unexpected images: 1_001.png, 1_002.png,")
+    assert svhn.startswith("svhn: the score includes 250 unexpected images: 0_001.png, 0_002.png,")
 
 
 def test_a_folder_of_2025_has_too_few_for_2024(folder):
@@ -193,7 +193,7 @@ def test_no_explanation_of_a_problem_cites_what_only_fall_2024_has():
 
 
 def test_explanations_say_which_digits_are_asked_for():
-    assert "250 images are asked for in mnistm/" in explain("accuracy_mnistm", FALL2025)
+    assert "mnistm/ must have 250 images" in explain("accuracy_mnistm", FALL2025)
     assert "for the digits 1, 3, 5, 7, 9." in explain("accuracy_svhn", FALL2025)
     assert "All 500 images" in explain("1 accuracy", FALL2025)
     assert "the time limit is ours" in explain("hw2_1.sh", FALL2025)

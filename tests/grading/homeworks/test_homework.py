@@ -19,4 +19,4 @@ def test_points_of_one_part_leave_those_of_the_other(homework):
 def test_a_homework_with_points_in_some_places_can_be_explained():
     some = FALL2025.with_points({"problem_1": {"accuracy": 15.0}, "problem_2": {"public": 7.0}})
     assert some.has_points
-    assert any(each.text.startswith("7 points") for each in explanations(some))
+    assert any(each.text.startswith("Gives 7 points") for each in explanations(some))

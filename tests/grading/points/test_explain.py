@@ -108,7 +108,7 @@ def test_an_unknown_name_is_told_the_known_ones(name):
 
 
 def test_a_slip_is_told_what_was_perhaps_meant():
-    with pytest.raises(GradingError, match="perhaps 2 public"):
+    with pytest.raises(GradingError, match="perhaps you mean 2 public"):
         explain("2 pubic", FALL2024)
 
 

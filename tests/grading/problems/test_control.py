@@ -155,9 +155,7 @@ def test_fewer_than_ten_lines_are_averaged_and_it_is_said(tmp_path):
     assert result.score == pytest.approx(np.mean([a * b for a, b in map(by_hand, range(3))]), abs=1e-6)
     assert result.status == "pass"
     (said,) = messages(result, "pass")
-    assert said.startswith(
-        "The mean of IoU * CLIP over the best 3 of 3 lines (10 are averaged where there are as many)"
-    )
+    assert said.startswith("The mean of IoU * CLIP over the best 3 of 3 lines (10 are averaged if there are as many)")
 
 
 def test_a_prompt_that_does_not_fit_lowers_clip_below_a_half(world):
@@ -221,7 +219,7 @@ def test_of_many_missing_targets_a_few_are_named_and_the_rest_counted(world):
     result = world.grade()
     *named, rest = messages(result)
     assert named == [f"Line {i + 1}: {i}.png is missing." for i in range(2, 7)]
-    assert rest == "5 more lines could not be scored: 7.png, 8.png, 9.png, 10.png, 11.png."
+    assert rest == "5 more lines could not be scored (7.png, 8.png, 9.png, 10.png, 11.png)."
     assert "the best 2 of 12 lines (10 are averaged" in messages(result, "pass")[0]
 
 
@@ -242,7 +240,7 @@ def test_an_empty_or_missing_folder_has_no_score(tmp_path):
 def test_another_size_than_the_control_image_fails_its_line(world):
     save(picture(3, size=(SIZE + 1, SIZE)), world.output / "3.png")
     assert messages(world.grade()) == [
-        "Line 4: 3.png is 21x20 pixels; expected 20x20, as its control image has."
+        "Line 4: 3.png is 21x20 pixels; expected 20x20, the size of its control image."
     ]  # fmt: skip
 
 
@@ -273,7 +271,7 @@ def test_hostile_outputs_are_refused(world, tmp_path):
         "Line 6: 5.png is not a PNG, JPEG, BMP or GIF image.",
         "Line 7: 6.png is a link; expected the image itself.",
     ]
-    assert "Not asked for, and ignored: 0.png, 1.png, 2.png, 3.png." in messages(result, "warning")
+    assert "The grader ignored 4 unexpected entries: 0.png, 1.png, 2.png, 3.png." in messages(result, "warning")
 
 
 def test_pictures_are_read_by_the_reader_of_the_run_alone(world):
@@ -292,7 +290,7 @@ def test_pictures_are_read_by_the_reader_of_the_run_alone(world):
 def test_a_picture_that_is_its_control_image_is_said(world):
     save(picture(10), world.output / "2.png")
     result = world.grade()
-    assert "Pictures that are their own control image: 2.png." in messages(result, "warning")
+    assert "These pictures are copies of their control images: 2.png." in messages(result, "warning")
     assert result.status == "pass"
 
 

@@ -87,7 +87,7 @@ def test_extra_images_count_as_in_the_official_script_and_cannot_pass(complete):
     assert result.total["mnistm"] == 501
     assert result.correct["mnistm"] == 500
     assert result.unexpected == ["mnistm/0_051.png"]
-    assert messages(result)[0] == "mnistm: 1 more than asked for, counted too: 0_051.png."
+    assert messages(result)[0] == "mnistm: the score includes 1 unexpected image: 0_051.png."
     assert result.status == "fail"
 
 

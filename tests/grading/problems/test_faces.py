@@ -83,7 +83,7 @@ def test_other_files_are_named_and_cost_nothing(folders):
     assert result.status == "pass"
     assert len(result.unexpected) == 7
     assert messages(result, "warning") == [
-        "Not asked for, and ignored: note0.txt, note1.txt, note2.txt, note3.txt, note4.txt and 2 more."
+        "The grader ignored 7 unexpected entries: note0.txt, note1.txt, note2.txt, note3.txt, note4.txt and 2 more."
     ]
 
 

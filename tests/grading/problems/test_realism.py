@@ -176,7 +176,7 @@ def test_a_hub_that_cannot_be_reached_is_an_error_of_the_call(monkeypatch):
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
     with pytest.raises(GradingError, match=r"could not be downloaded \(no route to host\); give its"):
         choose_digit_judge("svhn", "official")
-    with pytest.raises(GradingError, match=r"give its Classifier\.pth"):
+    with pytest.raises(GradingError, match=r"give the path of the course's Classifier\.pth"):
         choose_digit_judge("mnistm", "official")
 
 

@@ -51,7 +51,7 @@ def test_one_image_for_two_digits_is_said_even_with_a_little_noise(images, noise
     assert bool(found) == warned
     if warned:
         assert found[0].message.endswith(
-            "1 pair of images of different digits look nearly the same: 0_001.png and 2_003.png."
+            "1 pair of images of different digits is nearly identical (0_001.png and 2_003.png)."
         )
 
 
@@ -68,14 +68,17 @@ def test_images_of_all_sizes_are_compared():
 def test_files_that_came_with_the_submission_are_said():
     outputs, submitted = {"0.png": "aa", "1.png": "bb"}, {"hidden/x.bin": "bb", "code.py": "cc", "gt/00.png": "dd"}
     copied, truth = copied_files("hw2_2.sh", outputs, submitted, {"GT/00.png": "dd", "GT/01.png": "ee"})
-    assert copied.message == "hw2_2.sh: 1 of 2 outputs came as files of the submission: 1.png is hidden/x.bin."
-    assert truth.message == "hw2_2.sh: the submission holds 1 file of the ground truth: gt/00.png is GT/00.png."
+    assert copied.message == "hw2_2.sh: the submission contains exact copies of 1 of 2 outputs (1.png is hidden/x.bin)."
+    assert truth.message == "hw2_2.sh: the submission contains 1 file of the ground truth (gt/00.png is GT/00.png)."
     assert copied_files("hw2_2.sh", outputs, {"code.py": "cc"}, {"GT/00.png": "dd"}) == []
 
 
 def test_pictures_that_came_with_the_submission_are_said_whatever_their_files(images):
     (check,) = copied_pixels("svhn", images, {"real/7.bmp": images["1_002.png"].copy()})
-    assert check.message == "svhn: 1 of 12 outputs came as pictures of the submission: 1_002.png shows real/7.bmp."
+    assert (
+        check.message
+        == "svhn: the submission contains pictures with the pixels of 1 of 12 outputs (1_002.png shows real/7.bmp)."
+    )
 
 
 @pytest.mark.parametrize(("seconds", "count", "warned"), [(0.2, 1000, True), (0.2, 10, False), (30.0, 1000, False)])

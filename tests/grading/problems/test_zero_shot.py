@@ -48,7 +48,7 @@ def test_other_columns_and_orders_are_not_looked_at(files):
         ("cat.png,0", "Line 6: 'cat.png' is not an image of a class"),
         ("0_452.png,99", "Line 6: '99' is not a class id"),
         ("0_452.png", "Line 6: '' is not a class id"),
-        ("0_450.png,0", "Line 6: '0_450.png' came before"),
+        ("0_450.png,0", "Line 6: '0_450.png' is repeated"),
     ],
 )
 def test_rows_that_mean_nothing_count_as_wrong(files, row, sentence):
@@ -77,7 +77,7 @@ def test_lines_are_counted_as_an_editor_does(files):
 def test_images_may_be_named_with_their_folder_and_in_capitals(files):
     rows = [ROWS[0], "val/0_450.png,0", r"C:\\val\\0_451.png,1", "/data/val/1_450.PNG,1", "12_499.png,12"]
     assert grade(files, rows) == grade(files)
-    assert "came before" in grade(files, [*rows, "elsewhere/0_450.png,0"]).checks[0].message
+    assert "is repeated" in grade(files, [*rows, "elsewhere/0_450.png,0"]).checks[0].message
 
 
 def test_the_confusion_is_in_the_labels_own_order(files):
@@ -106,7 +106,7 @@ def test_accuracy_and_confusion_are_what_counting_gives(pairs):
 def test_classes_without_images_are_named_and_cost_nothing(files):
     result = grade(files, ROWS[:3])
     assert (result.status, result.accuracy) == ("pass", 0.5)
-    assert result.checks[0].message == "No image of 2 of 3 classes: sea_horse, cup."
+    assert result.checks[0].message == "The predictions have no image of 2 of 3 classes: sea_horse, cup."
     assert result.checks[0].status == "warning"
     assert "cup" not in result.per_class
     assert [check.name for check in grade(files).checks] == ["accuracy"]
@@ -116,7 +116,7 @@ def test_a_file_of_bad_lines_does_not_fill_the_report(files):
     result = grade(files, [*ROWS, *["x,y"] * 1000])
     assert (result.status, result.correct, result.total) == ("fail", 3, 1004)
     assert [check.status for check in result.checks] == ["fail"] * 12
-    assert result.checks[10].message == "And 990 more such lines; they count as wrong."
+    assert result.checks[10].message == "Predictions on 990 more invalid lines count as wrong."
 
 
 def test_what_spreadsheets_leave_in_a_file_is_read(files):

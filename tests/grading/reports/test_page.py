@@ -231,7 +231,7 @@ def test_without_points_pages_say_so_and_show_scores(pages):
         assert "Its official baselines were never published." in pages[name]
     assert '<strong>3</strong> <span class="soft">of 7 passed</span>' in pages["no points"]
     assert ">Total<" not in pages["no points"]
-    assert "Mean accuracy 94.00%" in pages["no points"]
+    assert "The mean accuracy is 94.00%" in pages["no points"]
     assert NO_POINTS not in pages["staff"]
 
 
