@@ -23,13 +23,15 @@ class Input:
     """Something that a script is given below /data.
 
     name: there. path: below the part's data folder. shared: taken from the public data, for the private part too.
-    option: the option that names another place for it, "" if there is none.
+    option: the option that names another place for it, "" if there is none. pattern: of the names of a folder's files
+    that scripts are given, such as "*.pt"; "" if they are given the whole folder, or the input is a file.
     """
 
     name: str
     path: str
     shared: bool = False
     option: str = ""
+    pattern: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ class Run:
     """One finished run of a script, to be scored.
 
     output: the folder with what it wrote. data: the part's data; public: the public data. inputs: what the script was
-    given, by `Input.name`. judges: by name, loaded when first asked for.
+    given, by `Input.name`. judges: by name, loaded when first asked for. refused: {path: reason} of outputs that were
+    not collected; a reason continues the sentence "NAME ..".
     """
 
     part: Part
@@ -71,6 +74,7 @@ class Run:
     inputs: Mapping[str, Path]
     judges: Mapping[str, Any]
     images: ImageReader
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

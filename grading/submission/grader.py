@@ -15,12 +15,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from grading.core.errors import GradingError
 from grading.core.results import Check, Part, ProblemResult, StageResult, SubmissionResult
 from grading.core.text import printable
-from grading.files.storage import locked, write_whole
+from grading.files.storage import from_json, locked, to_json, write_whole
 from grading.judges import Judges
 from grading.points.lines import score_lines, total, verdict
 from grading.points.staff import StaffEntry
@@ -33,12 +33,15 @@ from grading.submission.evidence import Pictures
 from grading.submission.journal import Journal
 from grading.submission.provenance import data_hashes, hardware, listing_hash, versions
 from grading.submission.stages import (
+    FETCH,
     Stage,
     Workplace,
     compare_runs,
     copy_submission,
     described_failure,
+    earlier_hints,
     fetch,
+    fix,
     freeze,
     run_script,
 )
@@ -129,12 +132,14 @@ class _Grading:
 
     def result(self) -> SubmissionResult:
         found = self.earlier_result() or self.graded()
-        lines = score_lines(self.homework, found.results, self.staff)
+        fixes = tuple(found.record.get("fixes", ()))
+        staff = replace(self.staff, staff_fixed=True, fixes=fixes) if fixes else self.staff
+        lines = score_lines(self.homework, found.results, staff)
         points, max_points, unchecked = total(lines)
         found = replace(
             found, status=verdict(lines), points=points, max_points=max_points, unchecked=unchecked, lines=lines
         )
-        write_whole(self.folder / "grade.json", RESULT.dump_json(found, indent=2) + b"\n")
+        write_whole(self.folder / "grade.json", to_json(RESULT, found, indent=2) + b"\n")
         self.on_stage("report")
         pictures = make_pictures(found, self.pictures.output, self.pictures.expected)
         write_reports(found, self.folder, pictures, self.homework)
@@ -149,8 +154,8 @@ class _Grading:
         if not path.exists():
             return None
         try:
-            found = RESULT.validate_json(path.read_bytes())
-        except ValidationError:
+            found = from_json(RESULT, path.read_bytes())
+        except ValueError:
             raise GradingError(
                 f"{printable(str(path))} was not written by this version of the grader; choose another output "
                 "folder, or delete the file to grade again",
@@ -165,9 +170,12 @@ class _Grading:
         journal = Journal(self.folder / "journal.jsonl", self.record["fingerprint"])
         stages = {stage.stage: stage for stage in self.run_stages(journal, self.stages(journal))}
         results, warnings = [], []
+        if fixed := stages.get("fix"):
+            self.record["fixes"] = fixed.hints
+            warnings += [Check("fix", "warning", hint) for hint in fixed.hints]
         for run in self.grader.runs:
             self.on_stage(f"score {run.name}")
-            results.append(self.scored(run, stages[run.name]))
+            results.append(self.scored(run, stages[run.name], earlier_hints(stages)))
             warnings += self.suspicions(run, stages[run.name], stages["freeze"].files)
             again = stages.get(f"{run.name} twice")
             if again and again.status == "fail":
@@ -184,8 +192,11 @@ class _Grading:
     # --- stages
 
     def stages(self, journal: Journal) -> Iterator[Stage]:
-        """All stages, in order. The first three are repeated together, because they share one folder."""
+        """All stages, in order. Those before the scripts are repeated together, because they share one folder."""
         yield Stage("copy", lambda: copy_submission(self.source, self.workplace), begins_anew=True)
+        if self.grader.assignment.fix:
+            scripts = [FETCH, *dict.fromkeys(run.problem.script for run in self.grader.runs)]
+            yield Stage("fix", lambda: fix(self.workplace, scripts), begins_anew=True)
         yield Stage("fetch", lambda: fetch(self.workplace, self.grader.sandbox), begins_anew=True)
         yield Stage("freeze", lambda: freeze(self.workplace), begins_anew=True)
         for run in self.grader.runs:
@@ -231,20 +242,22 @@ class _Grading:
 
     # --- scores
 
-    def scored(self, run: PlannedRun, stage: StageResult) -> ProblemResult:
-        """The result of one run's output."""
+    def scored(self, run: PlannedRun, stage: StageResult, hints: Sequence[str] = ()) -> ProblemResult:
+        """The result of one run's output. hints: of earlier stages, for the lines that fail."""
         problem, part = run.problem, run.part
         if stage.status == "error":
             return problem.unchecked(part, Check("run", "error", stage.message), stage.traceback)
         judges = self.grader.judges
         output, data, public = self.outputs / run.folder, run.root, self.grader.assignment.data
         try:
-            result = problem.score(Run(part, output, data, public, run.inputs, judges, self.pictures.reader))
+            reader = self.pictures.reader
+            result = problem.score(Run(part, output, data, public, run.inputs, judges, reader, stage.reasons))
         except Exception as error:
             failure = described_failure(error, self.folder)
             return problem.unchecked(part, Check("score", "error", failure.sentence), failure.traceback)
         refused = [Check("collect", "warning", sentence) for sentence in stage.refused]
-        ended = stage.message if stage.status == "fail" else ""
+        told = stage.status == "fail" or stage.hints or not stage.files
+        ended = " ".join([*([stage.message] if told else []), *hints])
         return replace(result, ended=ended, checks=[*result.checks, *refused])
 
     def suspicions(self, run: PlannedRun, stage: StageResult, submitted: Mapping[str, str]) -> list[Check]:
