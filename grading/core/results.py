@@ -183,8 +183,9 @@ class StageResult:
     kind: "own" for the grader's own work, "script" for a script of the submission, "repeat" for its second run.
     problem, part: those of a problem's script. message: a sentence for the student. log: beginning and end of what the
     script printed. status: "error" if the grader itself failed. files: SHA-256 by path of the files that the stage
-    recorded. refused: a sentence for each entry that it left out. traceback: that of an unexpected error. cause: why
-    it failed, None if it did not fail or no rule applies.
+    recorded. refused: a sentence for each entry that it left out; reasons: {path: reason} of those, continuing "NAME
+    ..". hints: sentences on near misses, such as a script with another name; the message has them too. traceback: that
+    of an unexpected error. cause: why it failed, None if it did not fail or no rule applies.
     """
 
     stage: str
@@ -196,6 +197,8 @@ class StageResult:
     limit: str = ""
     files: dict[str, str] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)
+    hints: list[str] = field(default_factory=list)
     kind: Literal["own", "script", "repeat"] = "own"
     problem: int | None = None
     part: Part = Part.WHOLE

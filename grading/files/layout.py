@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,26 @@ def check_layout(folder: Path, expected: Iterable[str]) -> Layout:
         missing=sorted(wanted - names),
         unexpected=sorted(names - wanted),
     )
+
+
+def files_below(folder: Path, depth: int = 4, most: int = 20_000) -> list[str]:
+    """Sorted paths of the regular files below a folder, as deep as `depth` folders, at most `most` of them.
+
+    Follows no link. What cannot be listed, or does not exist, has no files.
+    """
+    return sorted(itertools.islice(_regular_files(folder, "", depth), most))
+
+
+def _regular_files(folder: Path, prefix: str, depth: int) -> Iterator[str]:
+    try:
+        with os.scandir(folder) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name)
+    except OSError:
+        return
+    yield from (prefix + entry.name for entry in entries if entry.is_file(follow_symlinks=False))
+    for entry in entries if depth else ():
+        if entry.is_dir(follow_symlinks=False):
+            yield from _regular_files(folder / entry.name, f"{prefix}{entry.name}/", depth - 1)
 
 
 def png_names(folder: Path) -> list[str]:

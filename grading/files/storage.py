@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
+
+from pydantic import TypeAdapter
 
 from grading.core.errors import GradingError
 from grading.core.text import printable
+
+T = TypeVar("T")
 
 LOOK = 0.2
 """Seconds between two attempts to get a lock."""
@@ -34,6 +40,16 @@ def locked(folder: Path, wait: float = 0.0) -> Iterator[None]:
                     raise GradingError(f"another grading run uses {shown}; wait until it ends, or stop it") from None
                 time.sleep(LOOK)
         yield
+
+
+def to_json(adapter: TypeAdapter[T], value: T, indent: int | None = None) -> bytes:
+    """JSON of a value, in ASCII, so that file names survive that are not UTF-8; pydantic's own JSON refuses them."""
+    return json.dumps(adapter.dump_python(value, mode="json"), indent=indent).encode()
+
+
+def from_json(adapter: TypeAdapter[T], content: bytes) -> T:
+    """The value that `to_json` wrote. Raises ValueError for anything else."""
+    return adapter.validate_python(json.loads(content))
 
 
 def write_whole(path: Path, content: bytes) -> None:

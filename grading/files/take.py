@@ -14,9 +14,13 @@ from typing import BinaryIO
 from grading.core.bounds import MAX_FILE_BYTES
 from grading.core.errors import GradingError
 from grading.core.text import counted, printable
+from grading.sandbox.run import SUBMISSION
 
 MAX_SENTENCES = 100
 """Refused entries that get a sentence each. The others share one."""
+
+MAX_REASONS = 2000
+"""Refused entries whose reasons are kept: Problem 1 has 1000 outputs."""
 
 
 @dataclass(frozen=True)
@@ -35,18 +39,23 @@ class Caps:
 
 @dataclass
 class Collected:
-    """The collected files. files: {path: sha256}, in a fixed order. refused: one sentence for each entry not taken."""
+    """The collected files. Bytes of a path that are not UTF-8 are surrogates, as `os.fsdecode` makes them.
+
+    files: {path: sha256}, in a fixed order. refused: one sentence for each entry not taken, and for each link that
+    leads out of the folder. reasons: {path: reason} of the same entries; a reason continues the sentence "NAME ..".
+    """
 
     files: dict[str, str] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)
 
 
 def collect_folder(source: int | Path, into: Path | None, caps: Caps | None = None) -> Collected:
     """Copy the regular files below a folder (a path or a descriptor) into a new one; if `into` is None, only hash them.
 
     No process may run in the source any more. Each of these is refused with a sentence: links, pipes, sockets,
-    devices, files with several names, names that cannot be shown, and what is larger or deeper than `caps`. A folder
-    with too many entries or bytes is refused as a whole. Raises GradingError if the copies cannot be written.
+    devices, files with several names, and what is larger or deeper than `caps`. A folder with too many entries or bytes
+    is refused as a whole. Raises GradingError if the copies cannot be written.
     """
     collector = _Collector(into, caps or Caps())
     if isinstance(source, int):
@@ -103,11 +112,9 @@ class _Collector:
             try:
                 self.entry(descriptor, name, path, depth)
             except _Refused as refusal:
-                self.refuse(f"{printable(path)} {refusal}.")
+                self.refuse(path, str(refusal))
 
     def entry(self, folder: int, name: str, path: str, depth: int) -> None:
-        if not name.isprintable():
-            raise _Refused("has a name with characters that cannot be shown; expected plain letters and digits")
         try:
             status = os.stat(name, dir_fd=folder, follow_symlinks=False)
         except OSError as error:
@@ -136,6 +143,8 @@ class _Collector:
         if self.into:
             (self.into / path).symlink_to(target)
         self.done.files[path] = hashlib.sha256(b"link to " + os.fsencode(target)).hexdigest()
+        if _leads_out(path, target):
+            self.refuse(path, f"is a link to {target}, which is not in the folder; expected the file itself")
 
     def file(self, folder: int, name: str, path: str) -> None:
         descriptor = _open(name, folder, os.O_NONBLOCK)  # an entry that has just become a pipe must not block
@@ -169,13 +178,21 @@ class _Collector:
         os.fchmod(copy.fileno(), 0o755 if executable else 0o644)
         return copy
 
-    def refuse(self, sentence: str) -> None:
+    def refuse(self, path: str, reason: str) -> None:
+        if len(self.done.reasons) < MAX_REASONS:
+            self.done.reasons[path] = reason
         if len(self.done.refused) < MAX_SENTENCES:
-            self.done.refused.append(sentence)
+            self.done.refused.append(f"{printable(path)} {printable(reason)}.")
             return
         self.unnamed += 1
         more = counted(self.unnamed, "more entry was", "more entries were")
         self.done.refused[MAX_SENTENCES:] = [f"{more} refused."]
+
+
+def _leads_out(path: str, target: str) -> bool:
+    """Whether a link leads out of the submission, whose folder is /submission for its own scripts."""
+    at = os.path.normpath(Path(SUBMISSION, path).parent / target)
+    return not f"{at}/".startswith(f"{SUBMISSION}/")
 
 
 def _open(name: str, folder: int, flags: int) -> int:

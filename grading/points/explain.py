@@ -17,7 +17,7 @@ def explanations(homework: Homework) -> list[Explanation]:
     problems = [each for problem in homework.problems for each in problem.explanations()]
     points = _of_points(homework) if homework.has_points else ()
     scripts = [_of_script(problem) for problem in homework.problems]
-    return [*problems, *points, *GRADING[:4], *scripts, *GRADING[4:]]
+    return [*problems, *points, *GRADING[:5], *scripts, *GRADING[5:]]
 
 
 def explain(name: str, homework: Homework) -> str:
@@ -84,9 +84,17 @@ GRADING = (
     Explanation(
         "copy",
         r"copy|collect",
-        "The submission is copied, and everything runs in the copy. Pipes, sockets, devices and names that could "
-        "lead outside the folder are left out and listed.",
+        "The submission is copied, and everything runs in the copy. Pipes, sockets and devices are left out and "
+        "listed. Links stay links. Those that lead out of the submission are listed.",
         "ours.",
+    ),
+    Explanation(
+        "fix",
+        r"fix|fixes",
+        "If staff ask for it, scripts with another name, in another folder, with Windows line ends or with a byte "
+        "order mark are fixed in the copy. Every change is listed, and points are deducted as for code that "
+        "staff fixed; see staff fixed.",
+        "slides p44-45; what is fixed is ours.",
     ),
     Explanation(
         "fetch",

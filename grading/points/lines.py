@@ -87,7 +87,7 @@ def _staff_lines(homework: Homework, lines: Sequence[ScoreLine], staff: StaffEnt
     if staff.staff_fixed:
         share = f"{100 * homework.staff_fixed_share:g} %"
         message = f"Staff fixed the code: {share} of {counted_points(performance)} for performance deducted."
-        found.append(_deduction("staff fixed", "Code fixed by staff", fixed, message))
+        found.append(_deduction("staff fixed", "Code fixed by staff", fixed, " ".join([message, *staff.fixes])))
     if staff.late_days:
         late = min(staff.late_days * homework.late_share_per_day, 1.0)
         left = performance + written - fixed

@@ -24,13 +24,14 @@ def staff_columns(homework: Homework) -> tuple[str, ...]:
 class StaffEntry:
     """Decisions of staff about one submission.
 
-    report: points of the written report by problem. late_days: days late after the free
-    days. staff_fixed: whether staff fixed the code.
+    report: points of the written report by problem. late_days: days late after the free days. staff_fixed: whether
+    staff fixed the code. fixes: sentences on what was fixed, if the grader did it.
     """
 
     report: Mapping[int, float] = field(default_factory=dict)
     late_days: int = 0
     staff_fixed: bool = False
+    fixes: tuple[str, ...] = ()
 
 
 def read_staff_file(path: Path, homework: Homework) -> dict[str, StaffEntry]:

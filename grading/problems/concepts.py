@@ -38,7 +38,7 @@ class Concepts(Problem):
         own = run.data / "textual_inversion"
         references = own if any(path.is_dir() for path in own.iterdir()) else run.public / "textual_inversion"
         graded = grade_concepts(
-            run.output, asked, references, run.judges["clip"], self.rules, read=run.images.read_image
+            run.output, asked, references, run.judges["clip"], self.rules, run.images.read_image, run.refused
         )
         return self.result(graded, run.part)
 

@@ -10,7 +10,7 @@ and averages the rest. This one names such lines. The judges' modules describe h
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from statistics import fmean
@@ -26,6 +26,7 @@ from grading.files.images import STAFF, ImageRefused, read_image
 from grading.files.layout import check_layout
 from grading.files.staff_files import read_bytes
 from grading.judges.protocols import ClipJudge, Mask, MaskJudge
+from grading.problems.missing import UNKNOWN, missing_reasons
 from grading.problems.problem import Explanation, Input, Problem, Run, messages, plain
 
 SOURCES = "fill50k/testing/source"
@@ -133,11 +134,13 @@ def grade_control(
     sam: MaskJudge,
     best: int,
     read: ImageReader = read_image,
+    refused: Mapping[str, str] | None = None,
 ) -> ControlResult:
     """Score `output/TARGET` against `sources/SOURCE` and the prompt of each line.
 
     The score is the mean of the `best` largest IoU * CLIP, or of all if there are fewer. The result passes if every
-    line could be scored. read: the function that reads the output.
+    line could be scored. read: the function that reads the output. refused: {path: reason} of outputs that were not
+    collected.
     Raises GradingError if output is a file or cannot be listed, or a source cannot be read.
     """
     shown = printable(str(output))
@@ -160,6 +163,7 @@ def grade_control(
         scored = [_with_clip(line, float(cosine)) for line, cosine in zip(scored, cosines, strict=True)]
     by_number = {line.number: line for line in scored}
     found = [by_number.get(line.number, line) for line in found]
+    found = _explained(output, found, refused or {})
     taken = sorted(scored, key=_score)[-best:]
     score = fmean(map(_score, taken)) if taken else None
     checks += _failures([line for line in found if line.failure])
@@ -205,6 +209,19 @@ def _targets(
         yield target
 
 
+def _explained(output: Path, lines: Sequence[Line], refused: Mapping[str, str]) -> list[Line]:
+    """The lines, those without a picture with the reason why there is none."""
+    absent = [line.target for line in lines if line.failure.endswith(f" {UNKNOWN}.")]
+    reasons = missing_reasons(output, absent, [line.target for line in lines], refused)
+    texts = {name: reason.text for reason in reasons if reason.known for name in reason.names}
+    return [
+        replace(line, failure=f"Line {line.number}: {printable(line.target)} {printable(texts[line.target])}.")
+        if line.target in texts
+        else line
+        for line in lines
+    ]
+
+
 def _read_source(folder: Path, name: str) -> ImageU8:
     shown = printable(str(folder / name))
     try:
@@ -225,7 +242,7 @@ def _read_target(output: Path, name: str, shape: tuple[int, ...], read: ImageRea
         if any((output / parent).is_symlink() for parent in PurePosixPath(name).parents[:-1]):
             raise ImageRefused("is in a folder that is a link; expected the folder itself")
         if not path.exists() and not path.is_symlink():
-            raise ImageRefused("is missing")
+            raise ImageRefused(UNKNOWN)
         image = read(output, name)
     except OSError as error:
         raise ImageRefused(f"cannot be opened ({error.strerror})") from None
@@ -291,7 +308,7 @@ class Control(Problem):
         lines = read_lines(run.inputs["prompt.json"])
         graded = grade_control(
             run.output, lines, run.inputs["source"], run.judges["clip"], run.judges["sam"], self.best,
-            read=run.images.read_image,
+            read=run.images.read_image, refused=run.refused,
         )  # fmt: skip
         return self.result(graded, run.part)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -18,6 +18,7 @@ from grading.files.images import ImageRefused, PngReader, read_png
 from grading.files.layout import check_layout
 from grading.judges.protocols import DigitJudge
 from grading.problems.metrics import confusion_matrix, wilson_interval
+from grading.problems.missing import missing_reasons
 from grading.problems.realism import (
     RealDigits,
     Realism,
@@ -110,6 +111,7 @@ def grade_digits(
     real: Path | None = None,
     show_neighbours: Callable[[Image.Image], None] | None = None,
     read: PngReader = read_png,
+    refused: Mapping[str, str] | None = None,
 ) -> DigitsResult:
     """Score `output/{mnistm,svhn}/{digit}_{001..}.png` with one judge for each data set.
 
@@ -118,6 +120,7 @@ def grade_digits(
     missing, unreadable or unexpected. Only a complete folder can pass, and it passes at the simple baseline.
     real: a folder with real images of both data sets in the homework's layout, compared for information.
     show_neighbours: is called with a picture of the images that are most similar to real ones. read: reads an image.
+    refused: {path: reason} of outputs that were not collected.
     Raises GradingError if output is not a folder, or real is not such a folder.
     """
     if output.exists() and not output.is_dir():
@@ -136,6 +139,7 @@ def grade_digits(
         }
     except OSError as error:
         raise GradingError(f"{printable(str(output))} cannot be listed ({error.strerror}); check its rights") from None
+    checks += _incomplete(output, rules, {dataset: each.missing for dataset, each in scored.items()}, refused or {})
     if stray:
         checks.append(Check("unexpected", "warning", ignored(stray)))
     if show_neighbours and real:
@@ -187,10 +191,6 @@ def _grade_dataset(
             continue
         images.append(image.pixels_u8)
         names.append(name)
-    if layout.missing:
-        some = f"{len(layout.missing)} of {counted(len(expected), 'image')}"
-        sentence = f"{dataset}: {some} {'is' if len(layout.missing) == 1 else 'are'} missing: {listed(layout.missing)}."
-        checks.append(Check(f"{dataset} complete", "fail", sentence))
     if extra:
         sentence = f"{dataset}: the score includes {counted(len(extra), 'unexpected image')}: {listed(extra)}."
         checks.append(Check(f"{dataset} count", "fail", sentence))
@@ -216,6 +216,20 @@ def _grade_dataset(
         realism=realism,
         closest=closest_rows(dataset, names, images, realism, real) if real else [],
     )
+
+
+def _incomplete(
+    output: Path, rules: DigitsRules, missing: Mapping[str, Sequence[str]], refused: Mapping[str, str]
+) -> Iterator[Check]:
+    """A check for each data set that lacks images, with the first reason if one is known."""
+    expected = [f"{dataset}/{name}" for dataset in DATASETS for name in rules.names(dataset)]
+    for dataset, names in missing.items():
+        if not names:
+            continue
+        sentence = f"{dataset}: {len(names)} of {len(rules.names(dataset))} images are missing: {listed(names)}."
+        reasons = missing_reasons(output, [f"{dataset}/{name}" for name in names], expected, refused)
+        known = [reason.sentence(naming=False) for reason in reasons if reason.known]
+        yield Check(f"{dataset} complete", "fail", " ".join([sentence, *known[:1]]))
 
 
 def _baseline_check(name: str, threshold: float, accuracy: float | None) -> Check:

@@ -39,7 +39,8 @@ class Digits(Problem):
 
     def score(self, run: Run) -> ProblemResult:
         """See `Problem`."""
-        return self.result(grade_digits(run.output, run.judges, self.rules, read=run.images.read_png), run.part)
+        graded = grade_digits(run.output, run.judges, self.rules, read=run.images.read_png, refused=run.refused)
+        return self.result(graded, run.part)
 
     def result(self, graded: DigitsResult, part: Part = Part.WHOLE) -> ProblemResult:
         """The result for reports."""

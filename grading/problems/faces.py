@@ -15,6 +15,7 @@ from grading.core.text import counted, ignored, printable
 from grading.files.images import ImageRefused, PngReader, read_png
 from grading.files.layout import check_layout, png_names
 from grading.problems.metrics import mse, psnr, ssim
+from grading.problems.missing import missing_reasons
 from grading.problems.problem import Explanation, Input, Problem, Run, messages, plain
 
 
@@ -42,12 +43,18 @@ class FacesResult:
     problem: Literal["faces"] = "faces"
 
 
-def grade_faces(output: Path, ground_truth: Path, threshold: float | None, read: PngReader = read_png) -> FacesResult:
+def grade_faces(
+    output: Path,
+    ground_truth: Path,
+    threshold: float | None,
+    read: PngReader = read_png,
+    refused: Mapping[str, str] | None = None,
+) -> FacesResult:
     """Score `output/NAME.png` against every `ground_truth/NAME.png`.
 
     The result passes if every expected image exists and is readable, and the mean over images of the mean squared error
     is below `threshold`, if there is one. A missing or refused image fails its own check and is left out of the mean.
-    read: the function that reads the output.
+    read: the function that reads the output. refused: {path: reason} of outputs that were not collected.
     Raises GradingError if the ground truth is missing, empty or unreadable, or threshold is not a positive number.
     """
     if threshold is not None and (not threshold > 0 or threshold == float("inf")):
@@ -63,6 +70,8 @@ def grade_faces(output: Path, ground_truth: Path, threshold: float | None, read:
     checks: list[Check] = []
     if not output.exists():
         checks.append(Check("folder", "fail", f"The folder {printable(str(output))} does not exist."))
+    reasons = missing_reasons(output, layout.missing, layout.expected, refused or {})
+    checks += [Check(reason.names[0], "fail", reason.sentence()) for reason in reasons]
     faces = _read_faces(output, references, layout.found, read, checks)
     errors = {name: mse(face, references[name]) for name, face in faces.items()}
     psnrs = {name: psnr(face, references[name]) for name, face in faces.items()}
@@ -94,14 +103,11 @@ def grade_faces(output: Path, ground_truth: Path, threshold: float | None, read:
 def _read_faces(
     output: Path, references: Mapping[str, ImageU8], found: Sequence[str], read: PngReader, checks: list[Check]
 ) -> dict[str, ImageU8]:
-    """The faces that can be scored, by name. Adds a check for every face that cannot."""
+    """The faces that can be scored, by name. Adds a check for every one that was found and cannot."""
     faces: dict[str, ImageU8] = {}
-    for name, reference in references.items():
-        if name not in found:
-            checks.append(Check(name, "fail", f"{printable(name)} is missing."))
-            continue
+    for name in found:
         try:
-            image = read(output, name, size=(reference.shape[1], reference.shape[0]))
+            image = read(output, name, size=(references[name].shape[1], references[name].shape[0]))
         except ImageRefused as refusal:
             checks.append(Check(name, "fail", f"{printable(name)} {printable(str(refusal))}."))
             continue
@@ -153,7 +159,10 @@ class Faces(Problem):
 
     name = "faces"
     parts = (Part.PUBLIC, Part.PRIVATE)
-    inputs = (Input("noise", "face/noise"), Input("UNet.pt", "face/UNet.pt", shared=True, option="unet"))
+    inputs = (
+        Input("noise", "face/noise", pattern="*.pt"),
+        Input("UNet.pt", "face/UNet.pt", shared=True, option="unet"),
+    )
     judges = ()
     expected = "face/GT"
 
@@ -164,7 +173,8 @@ class Faces(Problem):
     def score(self, run: Run) -> ProblemResult:
         """See `Problem`."""
         truth = run.data / self.expected
-        return self.result(grade_faces(run.output, truth, self.threshold, read=run.images.read_png), run.part)
+        graded = grade_faces(run.output, truth, self.threshold, run.images.read_png, run.refused)
+        return self.result(graded, run.part)
 
     def result(self, graded: FacesResult, part: Part) -> ProblemResult:
         """The result for reports."""

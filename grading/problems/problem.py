@@ -23,13 +23,15 @@ class Input:
     """A file or folder that a script gets below /data.
 
     name: its name below /data. path: its path below the part's data folder. shared: whether the private part takes it
-    from the public data, too. option: the option that sets another path for it, "" if there is none.
+    from the public data, too. option: the option that sets another path for it, "" if there is none. pattern: of the
+    names of a folder's files that scripts get, such as "*.pt"; "" if they get the whole folder, or for a file.
     """
 
     name: str
     path: str
     shared: bool = False
     option: str = ""
+    pattern: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ class Run:
     """One finished run of a script, ready for scoring.
 
     output: the folder that it wrote. data: the part's data. public: the public data. inputs: paths of the script's
-    inputs, by `Input.name`. judges: by name, each loaded at its first use.
+    inputs, by `Input.name`. judges: by name, each loaded at its first use. refused: {path: reason} of outputs that were
+    not collected; a reason continues the sentence "NAME ..".
     """
 
     part: Part
@@ -71,6 +74,7 @@ class Run:
     inputs: Mapping[str, Path]
     judges: Mapping[str, Any]
     images: ImageReader
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

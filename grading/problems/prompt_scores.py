@@ -16,6 +16,7 @@ from grading.core.text import counted, ignored, printable
 from grading.files.images import STAFF, ImageRefused, read_image
 from grading.files.layout import image_names
 from grading.judges.protocols import ClipJudge, Features
+from grading.problems.missing import missing_reasons, others_in
 from grading.problems.prompts import Concept
 
 
@@ -82,13 +83,15 @@ def grade_concepts(
     judge: ClipJudge,
     rules: ConceptsRules,
     read: Callable[[Path, str], ImageU8] = read_image,
+    refused: Mapping[str, str] | None = None,
 ) -> ConceptsResult:
     """Score OUTPUT/{concept}/{prompt index}/*.png against REFERENCES/{concept}/ and the concepts' sentences.
 
     The result passes if every prompt passes. A folder with a wrong number of images or an unreadable image fails its
     prompt, but is still scored if enough images are readable. The official script takes images in the arbitrary order
     of the folder. Here they are sorted by name.
-    read: the function that reads the output. Raises GradingError if references are missing.
+    read: the function that reads the output. refused: {path: reason} of outputs that were not collected. Raises
+    GradingError if references are missing.
     """
     shown = printable(str(output_dir))
     if output_dir.exists() and not output_dir.is_dir():
@@ -101,7 +104,7 @@ def grade_concepts(
     prompts: dict[str, PromptScore] = {}
     for concept, asked in concepts.items():
         keys = [f"{concept}/{index}" for index in range(len(asked.sentences))]
-        folders = [_Folder(key, _listed(output_dir, key, rules, checks, missing)) for key in keys]
+        folders = [_Folder(key, _listed(output_dir, key, rules, refused or {}, checks, missing)) for key in keys]
         pictures = _pictures(references / concept, known[concept], output_dir, folders, checks, read)
         features = judge.image_features(pictures)  # one call for all images of a concept
         of_references, rest = features[: len(known[concept])], features[len(known[concept]) :]
@@ -223,12 +226,21 @@ def _pictures(
             yield image
 
 
-def _listed(output_dir: Path, key: str, rules: ConceptsRules, checks: list[Check], missing: list[str]) -> list[str]:
+def _listed(
+    output_dir: Path,
+    key: str,
+    rules: ConceptsRules,
+    refused: Mapping[str, str],
+    checks: list[Check],
+    missing: list[str],
+) -> list[str]:
     """Sorted names of a prompt's images. Adds the folder's errors to checks and missing."""
     folder, shown = output_dir / key, printable(key)
     if not folder.is_dir() or any((output_dir / part).is_symlink() for part in (key, key.split("/")[0])):
         found = "is a link" if folder.is_symlink() or folder.parent.is_symlink() else "is missing"
         found = "is not a folder" if found == "is missing" and folder.exists() else found
+        (reason,) = missing_reasons(output_dir, [key], [key], refused)
+        found = reason.text if found == "is missing" else found
         missing.append(f"{key}/")
         checks.append(
             Check(f"{key} folder", "fail", f"{shown}/ {found}; expected a folder with {rules.images} images in it.")
@@ -237,7 +249,8 @@ def _listed(output_dir: Path, key: str, rules: ConceptsRules, checks: list[Check
     names = image_names(folder, rules.extensions)
     if len(names) != rules.images:
         sentence = f"{shown}/ has {counted(len(names), 'image')}; expected exactly {rules.images}."
-        checks.append(Check(f"{key} count", "fail", sentence))
+        others = others_in(output_dir, key, names, refused) if len(names) < rules.images else ""
+        checks.append(Check(f"{key} count", "fail", f"{sentence} {others}".rstrip()))
     return names[: 4 * rules.images]  # enough for a useful message
 
 

@@ -79,6 +79,12 @@ class Assignment:
         str, typer.Option(help="Device for the judges: cpu, cuda, cuda:N, or auto (a GPU if there is one).")
     ] = "auto"
     twice: Annotated[bool, typer.Option("--twice", help="Run each script twice and compare the files.")] = False
+    fix: Annotated[
+        bool,
+        typer.Option(
+            "--fix", help="Fix names, folders and line ends of scripts in the copy, and deduct points for fixed code."
+        ),
+    ] = False
     gpu: Annotated[bool, typer.Option("--gpu", help="Let scripts use the NVIDIA devices.")] = False
     trust: Annotated[bool, typer.Option("--trust", help="Run without a sandbox, for your own code only.")] = False
     python: Annotated[

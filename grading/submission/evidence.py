@@ -63,7 +63,7 @@ class Pictures:
         names = [
             str(path.relative_to(self.submission))
             for path in sorted(self.submission.rglob("*"))
-            if _is_picture(path) and not path.is_symlink() and path.name.isprintable()
+            if _is_picture(path) and not path.is_symlink()
         ]
         decoded = read_images(self.submission, [], names[:MAX_OWN_PICTURES], self.sandbox)
         return {name: image.pixels_u8 for name, image in decoded.items() if isinstance(image, GradedImage)}

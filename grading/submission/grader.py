@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from grading.causes.downloads import download_failed
 from grading.causes.rule import Scene
@@ -24,7 +24,7 @@ from grading.core.errors import GradingError
 from grading.core.results import Check, Part, ProblemResult, StageResult, SubmissionResult
 from grading.core.text import printable
 from grading.environment.probes import Probes
-from grading.files.storage import locked, write_whole
+from grading.files.storage import from_json, locked, to_json, write_whole
 from grading.judges import Judges
 from grading.points.lines import score_lines, total, verdict
 from grading.points.staff import StaffEntry
@@ -43,7 +43,9 @@ from grading.submission.stages import (
     compare_runs,
     copy_submission,
     described_failure,
+    earlier_hints,
     fetch,
+    fix,
     freeze,
     run_script,
 )
@@ -135,12 +137,14 @@ class _Grading:
 
     def result(self) -> SubmissionResult:
         found = self.earlier_result() or self.graded()
-        lines = score_lines(self.homework, found.results, self.staff)
+        fixes = tuple(found.record.get("fixes", ()))
+        staff = replace(self.staff, staff_fixed=True, fixes=fixes) if fixes else self.staff
+        lines = score_lines(self.homework, found.results, staff)
         points, max_points, unchecked = total(lines)
         found = replace(
             found, status=verdict(lines), points=points, max_points=max_points, unchecked=unchecked, lines=lines
         )
-        write_whole(self.folder / "grade.json", RESULT.dump_json(found, indent=2) + b"\n")
+        write_whole(self.folder / "grade.json", to_json(RESULT, found, indent=2) + b"\n")
         self.on_stage("report")
         pictures = make_pictures(found, self.pictures.output, self.pictures.expected)
         write_reports(found, self.folder, pictures, self.homework)
@@ -155,8 +159,8 @@ class _Grading:
         if not path.exists():
             return None
         try:
-            found = RESULT.validate_json(path.read_bytes())
-        except ValidationError:
+            found = from_json(RESULT, path.read_bytes())
+        except ValueError:
             raise GradingError(
                 f"{printable(str(path))} was not written by this version of the grader; choose another output "
                 "folder, or delete the file to grade again",
@@ -171,9 +175,13 @@ class _Grading:
         journal = Journal(self.folder / "journal.jsonl", self.record["fingerprint"])
         stages = {stage.stage: stage for stage in self.run_stages(journal, self.stages(journal))}
         results, warnings = [], []
+        if fixed := stages.get("fix"):
+            self.record["fixes"] = fixed.hints
+            warnings += [Check("fix", "warning", hint) for hint in fixed.hints]
         for run in self.grader.runs:
             self.on_stage(f"score {run.name}")
-            results.append(self.explained(run, self.scored(run, stages[run.name]), stages, journal))
+            scored = self.scored(run, stages[run.name], earlier_hints(stages))
+            results.append(self.explained(run, scored, stages, journal))
             warnings += self.suspicions(run, stages[run.name], stages["freeze"].files)
             again = stages.get(f"{run.name} twice")
             if again and again.status == "fail":
@@ -190,8 +198,11 @@ class _Grading:
     # --- stages
 
     def stages(self, journal: Journal) -> Iterator[Stage]:
-        """All stages, in order. The first three are repeated together, because they share one folder."""
+        """All stages, in order. Those before the scripts are repeated together, because they share one folder."""
         yield Stage("copy", lambda: copy_submission(self.source, self.workplace), begins_anew=True)
+        if self.grader.assignment.fix:
+            scripts = [FETCH, *dict.fromkeys(run.problem.script for run in self.grader.runs)]
+            yield Stage("fix", lambda: fix(self.workplace, scripts), begins_anew=True)
         yield Stage("fetch", functools.partial(self.fetch, journal), begins_anew=True)
         yield Stage("freeze", lambda: freeze(self.workplace), begins_anew=True)
         for run in self.grader.runs:
@@ -251,20 +262,22 @@ class _Grading:
 
     # --- scores
 
-    def scored(self, run: PlannedRun, stage: StageResult) -> ProblemResult:
-        """The result of one run's output."""
+    def scored(self, run: PlannedRun, stage: StageResult, hints: Sequence[str] = ()) -> ProblemResult:
+        """The result of one run's output. hints: of earlier stages, for the lines that fail."""
         problem, part = run.problem, run.part
         if stage.status == "error":
             return problem.unchecked(part, Check("run", "error", stage.message), stage.traceback)
         judges = self.grader.judges
         output, data, public = self.outputs / run.folder, run.root, self.grader.assignment.data
         try:
-            result = problem.score(Run(part, output, data, public, run.inputs, judges, self.pictures.reader))
+            reader = self.pictures.reader
+            result = problem.score(Run(part, output, data, public, run.inputs, judges, reader, stage.reasons))
         except Exception as error:
             failure = described_failure(error, self.folder)
             return problem.unchecked(part, Check("score", "error", failure.sentence), failure.traceback)
         refused = [Check("collect", "warning", sentence) for sentence in stage.refused]
-        ended = stage.message if stage.status == "fail" or not result.complete else ""
+        told = stage.status == "fail" or not result.complete
+        ended = " ".join([*([stage.message] if told else []), *hints])
         return replace(result, ended=ended, checks=[*result.checks, *refused])
 
     def explained(
@@ -290,7 +303,7 @@ class _Grading:
         journal.add(done)
         if cause.whose == "machine":
             return run.problem.unchecked(run.part, Check("cause", "error", cause.evidence))
-        return replace(result, ended=done.message)
+        return replace(result, ended=f"{result.ended} {cause.evidence}")
 
     def scene(self, stage: StageResult, submitted: Mapping[str, str]) -> Scene:
         """What the rules on causes are given."""

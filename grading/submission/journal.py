@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from grading.core.results import StageResult
-from grading.files.storage import write_whole
+from grading.files.storage import from_json, to_json, write_whole
 
 _STAGE = TypeAdapter(StageResult)
 
@@ -28,7 +28,7 @@ class Journal:
         with path.open("r+b") as file:
             file.truncate(sum(map(len, whole)))
         for line in whole[1:]:
-            stage = _STAGE.validate_json(line)
+            stage = from_json(_STAGE, line)
             self.done[stage.stage] = stage
 
     def first_line(self) -> bytes:
@@ -47,7 +47,7 @@ class Journal:
     def add(self, stage: StageResult) -> None:
         """Record a finished stage. After this call, the stage is never run again."""
         with self.path.open("ab") as file:
-            file.write(_STAGE.dump_json(stage) + b"\n")
+            file.write(to_json(_STAGE, stage) + b"\n")
             file.flush()
             os.fsync(file.fileno())
         self.done[stage.stage] = stage

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,8 @@ from grading.core.text import counted, listed, printable
 from grading.files.take import Caps, Collected, collect_folder
 from grading.problems.problem import DATA, Problem
 from grading.sandbox.run import HOME, SUBMISSION, UID, Limits, RunResult, Sandbox, run_sandboxed
+from grading.submission.fixes import fix_submission
+from grading.submission.near_misses import near_misses, no_commands
 
 FETCH = "hw2_download_ckpt.sh"
 
@@ -63,6 +66,11 @@ class Workplace:
         """The home folder, where downloads may put files for the scripts."""
         return self.path / "home"
 
+    @property
+    def given(self) -> Path:
+        """The folder with copies of inputs, for one run of a script."""
+        return self.path / "given"
+
 
 def copy_submission(source: Path, workplace: Workplace) -> StageResult:
     """Copy a submission unchanged, without pipes, sockets and devices. Replaces an earlier copy."""
@@ -83,18 +91,32 @@ def copy_submission(source: Path, workplace: Workplace) -> StageResult:
     return _stage(workplace, "copy", copy)
 
 
+def fix(workplace: Workplace, scripts: Sequence[str]) -> StageResult:
+    """Fix the copy. hints: a sentence for each change. log: the changes to scripts, as `diff -u` shows them."""
+
+    def work() -> StageResult:
+        fixes = fix_submission(workplace.submission, scripts)
+        log = "\n".join(line for each in fixes for line in each.diff)
+        done = "The copy was changed so that it can run." if fixes else "Nothing had to be fixed."
+        return hinted(StageResult("fix", "pass", done, log), [each.done for each in fixes])
+
+    return _stage(workplace, "fix", work)
+
+
 def fetch(workplace: Workplace, sandbox: Sandbox | None = None, limits: Limits = FETCH_LIMITS) -> StageResult:
     """Run hw2_download_ckpt.sh, if there is one, with network. It may write to the copy and to the home folder."""
 
     def run() -> StageResult:
         if not os.path.lexists(workplace.submission / FETCH):
-            return StageResult("fetch", "pass", f"There is no {FETCH}, so nothing was downloaded.")
+            none = StageResult("fetch", "pass", f"There is no {FETCH}, so nothing was downloaded.")
+            return hinted(none, near_misses(workplace.submission, FETCH))
         writable = {SUBMISSION: workplace.submission, HOME: workplace.home}
         with run_sandboxed(
             ["bash", FETCH], submission=workplace.submission, writable=writable, limits=limits, network=True,
             sandbox=sandbox,
         ) as ended:  # fmt: skip
-            return replace(_ended("fetch", FETCH, ended, limits, workplace.submission), kind="script")
+            done = replace(_ended("fetch", FETCH, ended, limits, workplace.submission), kind="script")
+            return hinted(done, near_misses(workplace.submission, FETCH))
 
     return _stage(workplace, "fetch", run)
 
@@ -129,10 +151,11 @@ def run_script(
 
     def run() -> StageResult:
         if not os.path.lexists(workplace.submission / script):
-            return StageResult(script, "fail", f"{script} is missing; expected it in the submission's top folder.")
+            none = StageResult(script, "fail", f"{script} is missing; expected it in the submission's top folder.")
+            return hinted(none, near_misses(workplace.submission, script))
         allowed = limits or Limits()
         allowed = replace(allowed, seconds=min(allowed.seconds, problem.seconds))
-        given = {f"{DATA}{name}": path for name, path in inputs.items()}
+        given = {f"{DATA}{name}": path for name, path in _given(workplace, problem, inputs).items()}
         if missing := sorted({name for name in problem.arguments if name.startswith(DATA)} - given.keys()):
             names = listed([name.removeprefix(DATA) for name in missing])
             raise GradingError(f"{script} needs {names}, but no path is set; add it to the inputs")
@@ -142,10 +165,63 @@ def run_script(
         ) as ended:  # fmt: skip
             taken = collect_folder(ended.output, output)
             done = _ended(script, script, ended, allowed, workplace.submission)
-            return replace(done, files=taken.files, refused=taken.refused)
+            if done.status == "pass" and not taken.files:
+                nothing = "nothing" if not taken.refused else "nothing that could be collected"
+                end = f"ran to its end in {done.seconds:.1f} s and wrote {nothing}"
+                done = replace(done, message=done.message.replace("ran to its end", end, 1))
+            done = replace(done, files=taken.files, refused=taken.refused, reasons=taken.reasons)
+            nearly = near_misses(workplace.submission, script)
+            whole = [] if taken.reasons else taken.refused
+            return hinted(done, [*whole, *nearly, *no_commands(workplace.submission, script)])
 
     done = _stage(workplace, script, run)
     return replace(done, stage=part.of(script), kind="script", problem=problem.number, part=part)
+
+
+def earlier_hints(stages: Mapping[str, StageResult]) -> list[str]:
+    """What the stages before the scripts say to a line that fails: near misses, and what the copy lacks."""
+    left_out = stages["copy"].refused
+    more = f" {counted(len(left_out) - 1, 'more entry is', 'more entries are')} like this." if left_out[1:] else ""
+    return [*(f"In the submission, {sentence}{more}" for sentence in left_out[:1]), *stages["fetch"].hints]
+
+
+def hinted(stage: StageResult, hints: Sequence[str]) -> StageResult:
+    """The stage with more hints, and a message that ends with them."""
+    return replace(stage, message=" ".join([stage.message, *hints]), hints=[*stage.hints, *hints])
+
+
+def matching(path: Path, pattern: str) -> list[str]:
+    """Sorted names of a folder's files that match, without hidden ones, which systems add for themselves.
+
+    Raises GradingError if there are none.
+    """
+    visible = [each for each in path.iterdir() if each.is_file() and not each.name.startswith(".")]
+    if found := sorted(each.name for each in visible if fnmatch.fnmatchcase(each.name, pattern)):
+        return found
+    raise GradingError(f"{printable(str(path))} has no files {pattern}; expected the homework's files there")
+
+
+def _given(workplace: Workplace, problem: Problem, inputs: Mapping[str, Path]) -> dict[str, Path]:
+    """The inputs, a folder with other files than the homework names replaced by a copy without those."""
+    shutil.rmtree(workplace.given, ignore_errors=True)
+    patterns = {each.name: each.pattern for each in problem.inputs if each.pattern}
+    return {
+        name: _without_others(path, patterns[name], workplace.given / name) if name in patterns else path
+        for name, path in inputs.items()
+    }
+
+
+def _without_others(path: Path, pattern: str, copy: Path) -> Path:
+    if not path.is_dir():
+        return path
+    names = matching(path, pattern)
+    if len(names) == len(list(path.iterdir())):
+        return path
+    copy.mkdir(parents=True, mode=0o755)
+    for name in names:
+        shutil.copyfile(path / name, copy / name)
+        (copy / name).chmod(0o644)
+    return copy
 
 
 def compare_runs(first: StageResult, second: StageResult) -> StageResult:
@@ -188,8 +264,8 @@ def described_failure(error: Exception, folder: Path) -> Failure:
 
 def _told(stage: str, taken: Collected, done: str) -> StageResult:
     if taken.refused and not taken.files:
-        return StageResult(stage, "fail", taken.refused[0], refused=taken.refused)
-    return StageResult(stage, "pass", done, files=taken.files, refused=taken.refused)
+        return StageResult(stage, "fail", taken.refused[0], refused=taken.refused, reasons=taken.reasons)
+    return StageResult(stage, "pass", done, files=taken.files, refused=taken.refused, reasons=taken.reasons)
 
 
 def _ended(stage: str, script: str, run: RunResult, limits: Limits, submission: Path) -> StageResult:
