@@ -21,9 +21,9 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 from grading.core.arrays import ImageU8
 from grading.core.errors import GradingError
 from grading.core.results import Judge
-from grading.judges.classifiers import EMBEDDED
 from grading.judges.pretrained import exact, find_model, ready, weights_sha256
 from grading.judges.protocols import CLIP_MODEL, Features
+from grading.judges.sources import EMBEDDED
 
 FEWEST = 16
 """Rows from which features no longer change with the batch on a CPU."""
@@ -96,7 +96,7 @@ def load_clip(name: str, device: str = "cpu", batch_size: int = BATCH) -> Transf
     """
     embedded = name == "embedded"
     file = str(EMBEDDED / "small_clip") if embedded else name
-    source = find_model(file, "CLIP model", CLIP_MODEL, shown=name if embedded else "")
+    source = find_model(file, "CLIP model", CLIP_MODEL)
     model, tokenizer, processor = source.load(CLIPModel, CLIPTokenizer, CLIPImageProcessorPil)
     # transformers would go on with an empty vocabulary.
     special, words = len(tokenizer.all_special_ids), model.config.text_config.vocab_size

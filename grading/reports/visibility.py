@@ -42,7 +42,7 @@ def public_part(result: SubmissionResult) -> SubmissionResult:
     """The part that a student may see before grades are published, with totals over that part.
 
     Left out are private lines, stages and results, warnings, tracebacks, and the problems' own results. Of the record
-    only versions stay, as hashes and options are about private inputs too.
+    only versions and the time scale stay, as hashes and options are about private inputs too.
     """
     lines = [line for line in result.lines if not tells_private(line, result)]
     points, max_points, unchecked = total(lines)
@@ -56,7 +56,7 @@ def public_part(result: SubmissionResult) -> SubmissionResult:
         stages=[replace(stage, traceback="") for stage in result.stages if stage.part is not Part.PRIVATE],
         results=[_public(each) for each in result.results if each.part is not Part.PRIVATE],
         warnings=[],
-        record={key: value for key, value in result.record.items() if key == "versions"},
+        record={key: value for key, value in result.record.items() if key in ("versions", "time_scale")},
     )
 
 

@@ -21,7 +21,7 @@ from grading.core.errors import GradingError
 from grading.core.results import Check, Part, ProblemResult, StageResult, SubmissionResult
 from grading.core.text import printable
 from grading.files.storage import locked, write_whole
-from grading.judges import Judges
+from grading.judges.sources import JudgeSource
 from grading.points.lines import score_lines, total, verdict
 from grading.points.staff import StaffEntry
 from grading.problems.problem import Run
@@ -51,12 +51,12 @@ class Grader:
     """Grades submissions of one assignment, one after the other. Judges are loaded when first needed, and kept."""
 
     def __init__(self, assignment: Assignment) -> None:
-        """Raises GradingError if a file that the assignment names is missing, or no sandbox can be made."""
+        """Raises GradingError if a file or a judge cannot be had, or no sandbox can be made."""
         self.assignment = assignment
         self.homework = assignment.edition
         self.runs = list(assignment.runs())
         self.sandbox = assignment.sandbox
-        self.judges = Judges(assignment.judges, assignment.device)
+        self.judges = assignment.find_judges()
         named = {}
         for run in self.runs:
             for given in run.problem.inputs:
@@ -69,6 +69,7 @@ class Grader:
                 named[f"{run.folder}/expected"] = run.expected
         run_sandboxed(["true"], submission=Path("/usr"), sandbox=replace(self.sandbox, hidden=())).close()
         self.hashes = data_hashes(named)
+        self.judge_facts = _judge_facts(self.judges.sources(assignment.judge_names))
 
     def grade(
         self,
@@ -96,7 +97,7 @@ class Grader:
             raise GradingError(f"{name} cannot be used {reason}") from None
 
     def record(self) -> dict[str, Any]:
-        """Everything that the numbers depend on, except times, and judges, which are in the problems' results."""
+        """Everything that the numbers depend on, except times."""
         asked = self.assignment
         seconds = {str(problem.number): problem.seconds for problem in self.homework.problems}
         return {
@@ -104,6 +105,8 @@ class Grader:
             "hardware": hardware(),
             "homework": self.homework.name,
             "data_sha256": self.hashes,
+            "judges": self.judge_facts,
+            "time_scale": asked.time_scale,
             "seeds": "grading draws nothing at random",
             "problems": [problem.number for problem in self.homework.problems],
             "limits": asdict(asked.run_limits) | {"seconds": seconds},
@@ -216,8 +219,10 @@ class _Grading:
         output = self.outputs / folder
         if output.exists():
             shutil.rmtree(output)
-        limits = self.grader.assignment.run_limits
-        done = run_script(self.workplace, run.problem, run.part, run.inputs, output, self.grader.sandbox, limits)
+        asked, sandbox = self.grader.assignment, self.grader.sandbox
+        done = run_script(
+            self.workplace, run.problem, run.part, run.inputs, output, sandbox, asked.run_limits, asked.time_scale
+        )
         output.mkdir(parents=True, exist_ok=True)
         return done
 
@@ -267,6 +272,14 @@ def _check_there(path: Path, option: str, replaced: bool = True) -> None:
             f"{printable(str(path))} is missing; expected the homework's data there; {other}, or leave the problem out",
             option=option,
         )
+
+
+def _judge_facts(sources: Mapping[str, JudgeSource]) -> dict[str, dict[str, str]]:
+    """The record of the judges: how each was chosen, and the hash of its files. Nothing is loaded."""
+    hashes = data_hashes({name: source.path for name, source in sources.items()})
+    return {
+        name: {"chosen": source.kind, "file": source.file, "sha256": hashes[name]} for name, source in sources.items()
+    }
 
 
 def _root_option(run: PlannedRun, shared: bool = False) -> str:

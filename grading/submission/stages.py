@@ -114,12 +114,13 @@ def run_script(
     output: Path,
     sandbox: Sandbox | None = None,
     limits: Limits | None = None,
+    time_scale: float = 1.0,
 ) -> StageResult:
     """Run a problem's script with its official arguments and no network, and collect its files into `output`.
 
     inputs: the paths of the problem's inputs, by name. output: a new folder. Files that a script wrote before it failed
     are collected as well, because the official graders check the files only. limits: the official time limit always
-    applies as well.
+    applies as well. time_scale: factor of the time limit.
     """
     script = problem.script
 
@@ -127,7 +128,8 @@ def run_script(
         if not os.path.lexists(workplace.submission / script):
             return StageResult(script, "fail", f"{script} is missing; expected it in the submission's top folder.")
         allowed = limits or Limits()
-        allowed = replace(allowed, seconds=min(allowed.seconds, problem.seconds))
+        unscaled = min(allowed.seconds, problem.seconds)
+        allowed = replace(allowed, seconds=unscaled * time_scale)
         given = {f"{DATA}{name}": path for name, path in inputs.items()}
         if missing := sorted({name for name in problem.arguments if name.startswith(DATA)} - given.keys()):
             names = listed([name.removeprefix(DATA) for name in missing])
@@ -137,7 +139,12 @@ def run_script(
             inputs={**given, HOME: workplace.home}, limits=allowed, sandbox=sandbox,
         ) as ended:  # fmt: skip
             taken = collect_folder(ended.output, output)
-            return replace(_ended(script, script, ended, allowed), files=taken.files, refused=taken.refused)
+            scaled = ""
+            if time_scale != 1:
+                official = "the official " if unscaled == problem.seconds else ""
+                scaled = f" ({official}{_time(unscaled)} x {time_scale:g})"
+            done = _ended(script, script, ended, allowed, scaled)
+            return replace(done, files=taken.files, refused=taken.refused)
 
     done = _stage(workplace, script, run)
     return replace(done, stage=part.of(script), kind="script", problem=problem.number, part=part)
@@ -187,9 +194,9 @@ def _told(stage: str, taken: Collected, done: str) -> StageResult:
     return StageResult(stage, "pass", done, files=taken.files, refused=taken.refused)
 
 
-def _ended(stage: str, script: str, run: RunResult, limits: Limits) -> StageResult:
+def _ended(stage: str, script: str, run: RunResult, limits: Limits, scaled: str = "") -> StageResult:
     reached = {
-        "seconds": f"it ran longer than {_time(limits.seconds)}",
+        "seconds": f"it ran longer than {_time(limits.seconds)}{scaled}",
         "memory": f"it used more than {_size(limits.memory_bytes)} of memory",
         "processes": f"it started {limits.processes} processes and threads at once, which is the limit",
         "space": f"it wrote more than {_size(limits.space_bytes)} to one place",

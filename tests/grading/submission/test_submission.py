@@ -59,7 +59,7 @@ def course(tmp_path_factory):
 
 @pytest.fixture
 def assignment(course):
-    return Assignment(course / "public", clip=str(course / "clip"), trust=True)
+    return Assignment(course / "public", judges="embedded", clip=str(course / "clip"), trust=True)
 
 
 @pytest.fixture
@@ -196,7 +196,7 @@ from pathlib import Path
 from grading.submission.assignment import Assignment
 from grading.submission.grader import Grader
 data, clip, source, folder = map(Path, sys.argv[1:])
-Grader(Assignment(data, clip=str(clip), trust=True)).grade(source, folder)
+Grader(Assignment(data, judges="embedded", clip=str(clip), trust=True)).grade(source, folder)
 """
 
 
@@ -271,7 +271,8 @@ def test_hostile_scripts_change_nothing_but_their_own_points(tmp_path, assignmen
 
 
 def test_the_command_grades_and_exits_with_the_verdict(tmp_path, hw2_grade, student, course):
-    options = ["--data", course / "public", "--clip", course / "clip", "--output", tmp_path / "out", "--trust"]
+    options = ["--data", course / "public", "--judges", "embedded", "--clip", course / "clip"]
+    options += ["--output", tmp_path / "out", "--trust"]
     run = hw2_grade("submission", student, *options, "--problems", "2", "--json", "-")
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout)["points"] == 10
@@ -292,7 +293,8 @@ def test_the_command_grades_and_exits_with_the_verdict(tmp_path, hw2_grade, stud
 
 
 def test_the_command_leaves_reports_for_staff_and_students(tmp_path, hw2_grade, student, course):
-    options = ["--data", course / "public", "--private", course / "private", "--clip", course / "clip", "--trust"]
+    options = ["--data", course / "public", "--private", course / "private", "--trust"]
+    options += ["--judges", "embedded", "--clip", course / "clip"]
     assert hw2_grade("submission", student, *options, "--output", tmp_path / "out").returncode == 1
     staff, own = ((tmp_path / "out" / name).read_text() for name in ("report.html", "student.html"))
     assert "hw2_2.sh private" in staff
