@@ -190,6 +190,31 @@ def test_finished_work_is_kept_until_something_changes(tmp_path, assignment, stu
     assert runs() == 3
 
 
+def test_a_judge_that_is_replaced_in_place_makes_a_new_result(tmp_path, assignment, student, course):
+    clip = shutil.copytree(course / "clip", tmp_path / "clip")
+    asked = replace(assignment, clip=str(clip), problems="3")
+    first = Grader(asked).grade(student, tmp_path / "out")
+    assert Grader(asked).grade(student, tmp_path / "out").record["times"] == first.record["times"]  # it was kept
+    with (clip / "model.safetensors").open("r+b") as file:
+        file.seek(-4, os.SEEK_END)
+        file.write(b"\x00\x00\x80\x3e")
+    again = Grader(asked).grade(student, tmp_path / "out")
+    assert again.record["times"] != first.record["times"]
+    assert again.record["judges"]["clip"]["sha256"] != first.record["judges"]["clip"]["sha256"]
+    assert again.results[0].judges[0].sha256 != first.results[0].judges[0].sha256
+
+
+def test_judges_are_found_but_not_loaded_before_a_class_and_only_those_that_are_needed(assignment, tmp_path):
+    grader = Grader(assignment)
+    assert grader.judge_facts.keys() == {"mnistm", "svhn", "clip"}
+    assert grader.judges.loaded == {}
+    assert grader.judge_facts["mnistm"]["chosen"] == "embedded"
+    assert Grader(replace(assignment, problems="2", judges="official")).judge_facts == {}
+    with pytest.raises(GradingError, match=r"the course's Classifier\.pth, but .* is missing") as raised:
+        Grader(replace(assignment, problems="1", judges="official"))
+    assert raised.value.option == "mnistm_classifier"
+
+
 SLOW = """
 import sys
 from pathlib import Path
