@@ -30,7 +30,7 @@ grade: .venv/.ready ## run the reference submission on the embedded default, gra
 	+@$(BIN)/hw2 digits reverse --output $(GRADE)/digits_reverse.png || exit 2
 	+@$(BIN)/hw2 concepts zero-shot $(ZERO_SHOT) --output $(GRADE)/zero_shot || exit 2
 	+@echo "The reference submission is our own code, so it runs without a sandbox (--trust)." >&2
-	+@$(BIN)/hw2-grade submission fixtures/submissions/reference --data fixtures/hw2_data --clip embedded --trust \
+	+@$(BIN)/hw2-grade submission fixtures/submissions/reference --data fixtures/hw2_data --judges embedded --trust \
 	  --unet hw2/models/face_unet.safetensors --stable-diffusion hw2/models/small_sd \
 	  --output $(GRADE)/reference
 

@@ -28,13 +28,17 @@ from grading.core.text import printable
 from grading.files.staff_files import read_bytes
 from grading.homeworks import DEFAULT, chosen_homework
 from grading.judges import JUDGES
+from grading.judges.sources import NAMED
 from grading.sandbox.run import Limits
-from grading.submission.assignment import OPTIONS, Assignment
+from grading.submission.assignment import MAX_TIME_SCALE, OPTIONS, Assignment
 
 NOT_IN_FILE = ("trust",)
 """Options for the command line only. A file must not turn off the sandbox for untrusted code."""
 
-_JUDGES = {kind.option: name for name, kind in JUDGES.items()}
+_JUDGES = {"judges": "all"} | {kind.option: name for name, kind in JUDGES.items()}
+"""Keys of the table judges, by their options."""
+
+_JUDGE_OPTIONS = {key: option for option, key in _JUDGES.items()}
 
 
 def read_assignment_file(path: Path) -> dict[str, Any]:
@@ -56,7 +60,7 @@ def read_assignment_file(path: Path) -> dict[str, Any]:
         raise GradingError(f"{shown}: the key {printable(key)} is invalid ({first['msg']}){known}") from None
     said = checked.model_dump(exclude_unset=True)
     for name, choice in said.pop("judges", {}).items():
-        said[JUDGES[name].option] = _beside(path, choice)
+        said[_JUDGE_OPTIONS[name]] = _beside(path, choice)
     for name, value in said.items():
         if isinstance(value, Path):
             said[name] = path.parent / value
@@ -66,12 +70,18 @@ def read_assignment_file(path: Path) -> dict[str, Any]:
 
 def _beside(path: Path, choice: str) -> str:
     """The path of a judge's file or folder beside the assignment file; the name unchanged if there is none."""
-    return str(path.parent / choice) if (path.parent / choice).exists() else choice
+    named = choice in ("", *NAMED) or not (path.parent / choice).exists()
+    return choice if named else str(path.parent / choice)
 
 
 def _numbers(value: Any) -> Any:
     """The problems to grade, such as "1,3". A list of numbers is converted."""
     return ",".join(map(str, value)) if isinstance(value, list) else value
+
+
+def _judges(value: Any) -> Any:
+    """The table judges; a name alone is that of all judges."""
+    return {"all": value} if isinstance(value, str) else value
 
 
 class _Closed(BaseModel):
@@ -97,7 +107,9 @@ def _model() -> type[BaseModel]:
     options: dict[str, Any] = {name: hints[name] for name in OPTIONS if name not in NOT_IN_FILE and name not in _JUDGES}
     options["problems"] = Annotated[str, BeforeValidator(_numbers)]
     whole: dict[str, Any] = {each.name: PositiveInt for each in dataclasses.fields(Limits)}
-    options["judges"] = _table("Judges", dict.fromkeys(JUDGES, str))
+    options["time_scale"] = Annotated[float, Field(gt=0, le=MAX_TIME_SCALE)]
+    judges = _table("Judges", dict.fromkeys(JUDGES, str) | {"all": hints["judges"]})
+    options["judges"] = Annotated[judges, BeforeValidator(_judges)]
     options["limits"] = _table("Limits", whole | {"seconds": PositiveFloat})
     options["points"] = _Points
     return _table("AssignmentFile", options)

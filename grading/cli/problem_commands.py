@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -12,7 +13,8 @@ from grading.cli.deliver import complain, deliver, graded, saver
 from grading.core.errors import GradingError
 from grading.core.results import Part
 from grading.homeworks import DEFAULT, chosen_homework
-from grading.judges.protocols import CLIP_MODEL
+from grading.judges import Judges
+from grading.judges.sources import Choice
 from grading.problems.problem import Problem
 from grading.submission.assignment import OPTIONS
 
@@ -23,6 +25,8 @@ HomeworkOption = Annotated[str, OPTIONS["homework"]]
 MnistmOption = Annotated[str, OPTIONS["mnistm_classifier"]]
 SvhnOption = Annotated[str, OPTIONS["svhn_classifier"]]
 ClipOption = Annotated[str, OPTIONS["clip"]]
+JudgesOption = Annotated[Choice, OPTIONS["judges"]]
+HubCacheOption = Annotated[Path | None, OPTIONS["hub_cache"]]
 DeviceOption = Annotated[str, OPTIONS["device"]]
 
 
@@ -63,8 +67,10 @@ def faces(
 
 def digits(
     output_dir: Annotated[Path, typer.Argument(help="Folder with 500 images 0_001.png .. in each of mnistm/, svhn/.")],
-    mnistm_classifier: MnistmOption = "embedded",
-    svhn_classifier: SvhnOption = "embedded",
+    judges: JudgesOption = "official",
+    mnistm_classifier: MnistmOption = "",
+    svhn_classifier: SvhnOption = "",
+    hub_cache: HubCacheOption = None,
     json: JsonOption = "",
     real: Annotated[
         Path | None,
@@ -77,7 +83,6 @@ def digits(
     homework: HomeworkOption = DEFAULT,
 ) -> None:
     """Problem 1: accuracy of generated digits, judged by the classifiers."""
-    from grading.judges import Judges
     from grading.problems.digit_scores import DigitsResult, grade_digits
     from grading.problems.digits import Digits
 
@@ -86,8 +91,9 @@ def digits(
     def grade() -> DigitsResult:
         if neighbours and not real:
             raise GradingError("--neighbours needs real images to compare with; add --real FOLDER")
-        judges = Judges({"mnistm": mnistm_classifier, "svhn": svhn_classifier}, device)
-        loaded = {name: judges[name] for name in judges}
+        choices = {"mnistm": mnistm_classifier or judges, "svhn": svhn_classifier or judges}
+        chosen = Judges(choices, device, hub_cache=hub_cache)
+        loaded = {name: chosen[name] for name in chosen.sources(choices)}
         return grade_digits(output_dir, loaded, problem.rules, real, saver(neighbours) if neighbours else None)
 
     result = graded(grade, json, lambda check: DigitsResult("error", checks=[check]))
@@ -98,7 +104,9 @@ def concepts(
     output_dir: Annotated[Path, typer.Argument(help="Folder with 0/0/, 0/1/, .., each with 25 images.")],
     prompts: Annotated[Path, typer.Option(help="The homework's input.json.")],
     references: Annotated[Path, typer.Option(help="The homework's folder textual_inversion, with 0/, 1/, ..")],
-    clip: ClipOption = CLIP_MODEL,
+    judges: JudgesOption = "official",
+    clip: ClipOption = "",
+    hub_cache: HubCacheOption = None,
     json: JsonOption = "",
     style: Annotated[
         Literal["table", "official"], typer.Option("--format", help="Print our table, or the official script's lines.")
@@ -117,11 +125,8 @@ def concepts(
     problem = graded(lambda: problem_of(homework, Concepts))
 
     def grade() -> ConceptsResult:
-        from grading.judges.clip import load_clip
-        from grading.judges.device import chosen_device
-
         asked = read_concepts(prompts)
-        judge = load_clip(clip, chosen_device(device), batch_size)
+        judge = replace(Judges({"clip": clip or judges}, device, hub_cache=hub_cache)["clip"], batch_size=batch_size)
         return grade_concepts(output_dir, asked, references, judge, problem.rules)
 
     result = graded(grade, json, lambda check: ConceptsResult("error", checks=[check]))

@@ -26,16 +26,11 @@ from grading.core.errors import GradingError
 from grading.core.results import Judge
 from grading.core.text import counted, printable
 from grading.judges.protocols import DIGIT_SIZE, Predictions
+from grading.judges.sources import Kind
 
 BATCH = 250
-EMBEDDED = Path(__file__).parent / "models"
 MNISTM_CLASSIFIER_SHA256 = "53aa64047bfdccf59362a74d52ce668d9c61982d02d4feb4d676bad4f90eff2c"
 """The official Classifier.pth in the course's template."""
-
-SVHN_HUB = ("edadaltocg/resnet34_svhn", "pytorch_model.bin")
-"""Repository and file of the official SVHN classifier (digit_classifier.py, through the package `detectors`)."""
-
-Kind = Literal["official", "embedded", "custom"]
 
 
 class Classifier(nn.Module, ABC):
@@ -148,42 +143,13 @@ def images_to_pm1(images: Sequence[ImageU8]) -> Tensor:
     return (images_01 - 0.5) / 0.5
 
 
-def choose_digit_judge(dataset: Literal["mnistm", "svhn"], choice: str, device: str = "cpu") -> LoadedJudge:
-    """The judge of a data set. choice: "embedded" (ours), "official" (only for SVHN, from the hub), or a weights file.
-
-    Raises GradingError if the judge cannot be loaded, like `load_digit_judge`.
-    """
-    if choice == "embedded":
-        return load_digit_judge(dataset, EMBEDDED / f"judge_{dataset}.safetensors", "embedded", device)
-    if choice == "official" and dataset == "svhn":
-        return load_digit_judge(dataset, _download_svhn_classifier(), "official", device)
-    if choice == "official":
-        raise GradingError(
-            "the official MNIST-M classifier cannot be downloaded; give the path of the course's Classifier.pth"
-        )
-    return load_digit_judge(dataset, Path(choice), "custom", device)
-
-
-def _download_svhn_classifier() -> Path:
-    from huggingface_hub import hf_hub_download
-
-    try:
-        return Path(hf_hub_download(*SVHN_HUB))
-    except Exception as error:  # the hub's client raises errors of many types
-        reason = printable(str(error).splitlines()[0] if str(error) else type(error).__name__)
-        raise GradingError(
-            f"the official SVHN classifier {SVHN_HUB[0]} could not be downloaded ({reason}); "
-            "give its pytorch_model.bin as a file, or use the embedded judge"
-        ) from None
-
-
 def load_digit_judge(
     dataset: Literal["mnistm", "svhn"], path: Path, kind: Kind = "custom", device: str = "cpu"
 ) -> LoadedJudge:
     """A judge with the weights in `path`, which holds a state dict or {"state_dict": ...}.
 
-    kind: "embedded" selects our own networks, any other kind the official ones. A custom file that equals the course's
-    Classifier.pth byte for byte is reported as official.
+    kind: "embedded" selects our own networks, any other kind the official ones. For MNIST-M, the course's file,
+    byte for byte, is reported as official, and no other file is.
     Raises GradingError if the file holds no such state dict. This never counts against the submission. No code in the
     file is run.
     """
@@ -212,7 +178,10 @@ def load_digit_judge(
         raise GradingError(f"{shown} does not fit the {dataset} classifier at {keys}, e.g. {wrong[0]}")
     network.load_state_dict({name: weights[name] for name in needed}, strict=False)
     digest = hashlib.sha256(content).hexdigest()
-    kind = "official" if digest == MNISTM_CLASSIFIER_SHA256 else kind
+    if digest == MNISTM_CLASSIFIER_SHA256:
+        kind = "official"
+    elif dataset == "mnistm" and kind == "official":
+        kind = "custom"
     return LoadedJudge(network.to(device).eval(), Judge(dataset, kind, path.name, digest), device)
 
 

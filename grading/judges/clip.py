@@ -21,9 +21,9 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 from grading.core.arrays import ImageU8
 from grading.core.errors import GradingError
 from grading.core.results import Judge
-from grading.judges.classifiers import EMBEDDED
 from grading.judges.pretrained import exact, find_model, ready, weights_sha256
 from grading.judges.protocols import CLIP_MODEL, Features
+from grading.judges.sources import EMBEDDED
 
 FEWEST = 16
 """Smallest batch. On a CPU, features do not depend on the batch size from this size on."""
@@ -96,7 +96,7 @@ def load_clip(name: str, device: str = "cpu", batch_size: int = BATCH) -> Transf
     """
     embedded = name == "embedded"
     file = str(EMBEDDED / "small_clip") if embedded else name
-    source = find_model(file, "CLIP model", CLIP_MODEL, shown=name if embedded else "")
+    source = find_model(file, "CLIP model", CLIP_MODEL)
     model, tokenizer, processor = source.load(CLIPModel, CLIPTokenizer, CLIPImageProcessorPil)
     # transformers accepts an empty vocabulary without an error.
     special, words = len(tokenizer.all_special_ids), model.config.text_config.vocab_size

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from grading.core.errors import GradingError
 from grading.core.text import printable
-
-HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+from grading.judges.sources import check_model
 
 
 @dataclass(frozen=True)
@@ -84,17 +82,12 @@ class Source:
             ) from None
 
 
-def find_model(name: str, what: str, example: str, shown: str = "") -> Source:
-    """The source of that name. example: a hub name, for the message. shown: what staff typed, if not name.
+def find_model(name: str, what: str, example: str) -> Source:
+    """The source of that name. example: a hub name, for the message.
 
     Raises GradingError if it is neither a folder with a model nor a hub name.
     """
-    folder = Path(name)
-    if not (folder / "config.json").is_file() and (folder.exists() or shown or not HUB_NAME.fullmatch(name)):
-        raise GradingError(
-            f"{printable(shown or name)} is not a {what}; expected a folder with config.json and model.safetensors, or "
-            f"a hub name such as {example}"
-        )
+    check_model(name, what, example)
     return Source(name, what)
 
 

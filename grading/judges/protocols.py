@@ -14,6 +14,9 @@ from grading.core.results import Judge
 CLIP_MODEL = "openai/clip-vit-base-patch32"
 """The hub model that scores Problem 3 (clip_image_score.py)."""
 
+SVHN_MODEL = "edadaltocg/resnet34_svhn"
+"""The hub model of the official SVHN classifier (digit_classifier.py, through the package `detectors`)."""
+
 SAM_MODEL = "facebook/sam2.1-hiera-large"
 """The hub model with the weights of sam2.1_hiera_large.pt, which staff use (grade_hw2_3.py of Fall 2025)."""
 

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from grading.core.results import SubmissionResult
 from grading.homeworks.homework import Homework
 from grading.reports import class_statistics as statistics
+from grading.reports.conditions import as_sentence, conditions
 from grading.reports.submission_page import environment
 from grading.reports.visibility import has_points, has_private, log_tail, passed_lines
 
@@ -23,6 +24,7 @@ def class_page(results: Sequence[SubmissionResult], homework: Homework) -> str:
         homework=homework,
         private=any(map(has_private, results)),
         has_points=all(map(has_points, results)),
+        conditions=as_sentence(conditions(*results)),
         passed=passed_lines,
         points=statistics.points_summary(results),
         bins=statistics.bins(results),

@@ -12,6 +12,7 @@ from typing import Any
 from grading.core.results import Check, Part, ScoreLine, SubmissionResult
 from grading.core.text import printable
 from grading.points.lines import counted_points
+from grading.reports.conditions import as_sentence, conditions
 from grading.reports.visibility import (
     NO_POINTS,
     has_points,
@@ -48,6 +49,7 @@ def gradescope_results(result: SubmissionResult) -> dict[str, Any]:
             "status": result.status,
             "max_points": _plain(result.max_points),
             "unchecked_points": _plain(result.unchecked),
+            "conditions": conditions(result),
         },
         "tests": [
             *(_test(line, number, result) for line, number in zip(result.lines, numbers, strict=True)),
@@ -68,6 +70,8 @@ def _summary(result: SubmissionResult) -> Iterator[str]:
         yield f"Everything was checked. The maximum is {counted_points(result.max_points)}."
     if unchecked:
         yield unchecked
+    if said := conditions(result):
+        yield as_sentence(said)
 
 
 def _test(line: ScoreLine, number: str, result: SubmissionResult) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from grading.core.results import Card, Check, Frame, ProblemResult, SubmissionRe
 from grading.core.text import counted, printable
 from grading.homeworks.homework import Homework
 from grading.reports import figures
+from grading.reports.conditions import as_sentence, conditions
 from grading.reports.pictures import Picture, Pictures
 from grading.reports.visibility import (
     NO_POINTS,
@@ -64,6 +65,7 @@ def _page(result: SubmissionResult, pictures: Pictures, homework: Homework, publ
         has_points=has_points(result),
         passed=passed_lines(result),
         unchecked=unchecked_sentence(result),
+        conditions=as_sentence(conditions(result)),
         picture=picture,
         has_pictures=bool(pictures),
         tracebacks=list(tracebacks(result)),

@@ -16,6 +16,7 @@ from rich.text import Text
 from grading.core.results import Check, Figure, ProblemResult, ScoreLine, StageResult, SubmissionResult
 from grading.core.text import printable
 from grading.reports import figures
+from grading.reports.conditions import conditions, judged_by
 from grading.reports.visibility import (
     NO_POINTS,
     OUTCOMES,
@@ -54,7 +55,7 @@ def problem_table(result: ProblemResult) -> RenderableType:
         shown.append(_line(Check("ended", "warning", result.ended)))
     shown += map(_line, result.checks)
     shown += _traceback(result.title, result.traceback)
-    return Group(Text(printable(result.title), "bold"), *shown, _verdict(result.status))
+    return Group(Text(printable(result.title), "bold"), *shown, _verdict(result.status, judged_by(result.judges)))
 
 
 def _figure_table(shown: figures.FigureTable) -> Table:
@@ -114,7 +115,7 @@ def submission_table(result: SubmissionResult) -> RenderableType:
         *([Text("Warnings for staff", "bold"), *map(_line, result.warnings)] if result.warnings else []),
         *([_line(Check("unchecked", "error", unchecked))] if unchecked else []),
         *([] if has_points(result) else [Text(NO_POINTS, "bold")]),
-        _verdict(result.status),
+        _verdict(result.status, conditions(result)),
     )
 
 
@@ -166,8 +167,9 @@ def _line(check: Check) -> Text:
     return Text.assemble((f"{check.status:>7}", STYLES[check.status]), "  ", printable(check.message))
 
 
-def _verdict(status: str) -> Text:
-    return Text.assemble(("verdict", "bold"), "  ", (status, f"bold {STYLES[status]}"))
+def _verdict(status: str, said: str) -> Text:
+    """The outcome, with the conditions under which it holds."""
+    return Text.assemble(("verdict", "bold"), "  ", (status, f"bold {STYLES[status]}"), f", {said}" if said else "")
 
 
 def stdout_console() -> Console:

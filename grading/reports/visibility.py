@@ -43,7 +43,7 @@ def public_part(result: SubmissionResult) -> SubmissionResult:
     """The part that a student may see before grades are published, with totals over that part.
 
     It has no private lines, stages and results, no warnings and tracebacks, and no problems' own results. The record
-    keeps only versions, because hashes and options are also about private inputs.
+    keeps only versions and the time scale, because hashes and options are also about private inputs.
     """
     lines = [line for line in result.lines if not tells_private(line, result)]
     points, max_points, unchecked = total(lines)
@@ -57,7 +57,7 @@ def public_part(result: SubmissionResult) -> SubmissionResult:
         stages=[replace(stage, traceback="") for stage in result.stages if stage.part is not Part.PRIVATE],
         results=[_public(each) for each in result.results if each.part is not Part.PRIVATE],
         warnings=[],
-        record={key: value for key, value in result.record.items() if key == "versions"},
+        record={key: value for key, value in result.record.items() if key in ("versions", "time_scale")},
     )
 
 

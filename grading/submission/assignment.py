@@ -16,10 +16,16 @@ from grading.core.errors import GradingError
 from grading.core.results import Part
 from grading.core.text import printable
 from grading.homeworks.homework import Homework
-from grading.judges import JUDGES
+from grading.judges import JUDGES, Judges
 from grading.judges.protocols import CLIP_MODEL, SAM_MODEL
+from grading.judges.sources import NAMED, Choice
 from grading.problems.problem import Input, Problem
 from grading.sandbox.run import Limits, Sandbox
+
+JUDGE_OPTIONS = tuple(kind.option for kind in JUDGES.values())
+"""The options that name one judge each."""
+
+MAX_TIME_SCALE = 1000.0
 
 
 @dataclass(frozen=True)
@@ -47,34 +53,42 @@ class Assignment:
     stable_diffusion: Annotated[
         Path | None, typer.Option(help="File or folder that scripts get as model.ckpt. (default: DATA/model.ckpt)")
     ] = None
+    judges: Annotated[
+        Choice,
+        typer.Option(help="Judges, unless one is named: official, or embedded (ours, for the embedded homework)."),
+    ] = "official"
     mnistm_classifier: Annotated[
         str,
         typer.Option(
-            help="Judge of MNIST-M digits: the course's Classifier.pth, or embedded (ours).", metavar="FILE|embedded"
+            help="Judge of MNIST-M digits: official (DATA/Classifier.pth), embedded, or a file like it. "
+            "(default: as --judges)",
+            metavar="official|embedded|FILE",
         ),
-    ] = "embedded"
+    ] = ""
     svhn_classifier: Annotated[
         str,
         typer.Option(
-            help="Judge of SVHN digits: pytorch_model.bin of resnet34_svhn, official (the same file from the hub), or "
-            "embedded (ours).",
-            metavar="FILE|embedded|official",
+            help="Judge of SVHN digits: official (resnet34_svhn from the Hub), embedded, or its pytorch_model.bin. "
+            "(default: as --judges)",
+            metavar="official|embedded|FILE",
         ),
-    ] = "embedded"
+    ] = ""
     clip: Annotated[
         str,
         typer.Option(
-            help="Judge of pictures: a folder of transformers, a name on the hub, or embedded (ours).",
-            metavar="FOLDER|NAME|embedded",
+            help=f"Judge of pictures: official ({CLIP_MODEL}), embedded, a folder of transformers, or a name on the "
+            "Hub. (default: as --judges)",
+            metavar="official|embedded|FOLDER|NAME",
         ),
-    ] = CLIP_MODEL
+    ] = ""
     sam: Annotated[
         str,
         typer.Option(
-            help="Judge of masks (fall2025): a SAM2 folder of transformers, or a name on the hub.",
-            metavar="FOLDER|NAME",
+            help=f"Judge of masks (fall2025): official ({SAM_MODEL}), a folder of transformers, or a name on the Hub. "
+            "(default: as --judges)",
+            metavar="official|FOLDER|NAME",
         ),
-    ] = SAM_MODEL
+    ] = ""
     device: Annotated[
         str, typer.Option(help="Device for the judges: cpu, cuda, cuda:N, or auto (a GPU if there is one).")
     ] = "auto"
@@ -109,6 +123,14 @@ class Assignment:
     environment: Mapping[str, str] = field(default_factory=dict)
     source: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Raises GradingError for a time scale that is no positive number."""
+        if not 0 < self.time_scale <= MAX_TIME_SCALE:
+            raise GradingError(
+                f"the time scale is {self.time_scale}; expected a number above 0, at most {MAX_TIME_SCALE:g}",
+                option="time_scale",
+            )
+
     @functools.cached_property
     def edition(self) -> Homework:
         """The homework, with this assignment's points and only the problems to grade."""
@@ -135,9 +157,18 @@ class Assignment:
         return Limits(**self.limits)
 
     @property
-    def judges(self) -> dict[str, str]:
-        """The choice of each judge, by its name."""
-        return {name: getattr(self, kind.option) for name, kind in JUDGES.items()}
+    def judge_choices(self) -> dict[str, str]:
+        """The choice of each judge, by its name: its own option, or what all judges are."""
+        return {name: getattr(self, kind.option) or self.judges for name, kind in JUDGES.items()}
+
+    @property
+    def judge_names(self) -> list[str]:
+        """The judges that the problems to grade need."""
+        return list(dict.fromkeys(name for problem in self.edition.problems for name in problem.judges))
+
+    def find_judges(self) -> Judges:
+        """The judges, of which none is found or loaded yet."""
+        return Judges(self.judge_choices, self.device, self.data, self.hub_cache)
 
     def runs(self) -> Iterator[PlannedRun]:
         """Every run of a script that is graded, in order."""
@@ -160,22 +191,22 @@ class Assignment:
                     yield root / problem.expected
         if self.private is not None:
             yield self.private
-        names = ("embedded", "official")
-        yield from (Path(choice) for choice in self.judges.values() if choice not in names and Path(choice).exists())
+        yield from (Path(choice) for choice in self.judge_choices.values() if _is_path(choice))
+        course = (kind.files.official for kind in JUDGES.values())
+        yield from (self.data / name for name in course if isinstance(name, str) and (self.data / name).exists())
 
     def absolute(self) -> Assignment:
         """The same assignment with absolute paths, for a process with another current folder."""
         changes: dict[str, Any] = {}
-        judges = {kind.option for kind in JUDGES.values()}
         for name in OPTIONS:
             value = getattr(self, name)
-            if isinstance(value, Path) or (name in judges and Path(value).exists()):
+            if isinstance(value, Path) or (name in JUDGE_OPTIONS and _is_path(value)):
                 changes[name] = type(value)(Path(value).absolute())
         return replace(self, **changes)
 
     def record(self) -> dict[str, Any]:
-        """The options that a result depends on, without paths. The grader records hashes of the files instead."""
-        values = {name: getattr(self, name) for name in OPTIONS}
+        """The options that a result depends on, without paths; the grader records hashes of files and judges."""
+        values = {name: getattr(self, name) for name in OPTIONS if name not in (*JUDGE_OPTIONS, "judges")}
         found = {name: value for name, value in values.items() if not isinstance(value, Path | None)}
         return found | {"private": self.private is not None, "limits": dict(self.limits), "points": dict(self.points)}
 
@@ -203,6 +234,11 @@ class PlannedRun:
     def expected(self) -> Path | None:
         """The folder that its output is compared with, if there is one."""
         return self.root / self.problem.expected if self.problem.expected else None
+
+
+def _is_path(choice: str) -> bool:
+    """Whether a judge is chosen by a path that exists, which its name alone would never be taken for."""
+    return choice not in ("", *NAMED) and Path(choice).exists()
 
 
 def _options() -> dict[str, typer.models.OptionInfo]:

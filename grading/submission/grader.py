@@ -25,7 +25,7 @@ from grading.core.results import Check, Part, ProblemResult, StageResult, Submis
 from grading.core.text import printable
 from grading.environment.probes import Probes
 from grading.files.storage import from_json, locked, to_json, write_whole
-from grading.judges import Judges
+from grading.judges.sources import JudgeSource
 from grading.points.lines import score_lines, total, verdict
 from grading.points.staff import StaffEntry
 from grading.problems.problem import Run
@@ -58,12 +58,12 @@ class Grader:
     """Grades submissions of one assignment, one after the other. Judges are loaded when first needed, and kept."""
 
     def __init__(self, assignment: Assignment) -> None:
-        """Raises GradingError if a file that the assignment names is missing, or no sandbox can be made."""
+        """Raises GradingError if a file or a judge cannot be had, or no sandbox can be made."""
         self.assignment = assignment
         self.homework = assignment.edition
         self.runs = list(assignment.runs())
         self.sandbox = assignment.sandbox
-        self.judges = Judges(assignment.judges, assignment.device)
+        self.judges = assignment.find_judges()
         named = {}
         for run in self.runs:
             for given in run.problem.inputs:
@@ -77,6 +77,7 @@ class Grader:
         run_sandboxed(["true"], submission=Path("/usr"), sandbox=replace(self.sandbox, hidden=())).close()
         self.probes = Probes(self.sandbox)
         self.hashes = data_hashes(named)
+        self.judge_facts = _judge_facts(self.judges.sources(assignment.judge_names))
 
     def grade(
         self,
@@ -104,7 +105,7 @@ class Grader:
             raise GradingError(f"{name} cannot be used {reason}") from None
 
     def record(self) -> dict[str, Any]:
-        """Everything that the numbers depend on, except times and judges. The problems' results name the judges."""
+        """Everything that the numbers depend on, except times."""
         asked = self.assignment
         seconds = {str(problem.number): problem.seconds for problem in self.homework.problems}
         return {
@@ -112,6 +113,8 @@ class Grader:
             "hardware": hardware(),
             "homework": self.homework.name,
             "data_sha256": self.hashes,
+            "judges": self.judge_facts,
+            "time_scale": asked.time_scale,
             "seeds": "grading draws nothing at random",
             "problems": [problem.number for problem in self.homework.problems],
             "limits": asdict(asked.run_limits) | {"seconds": seconds},
@@ -247,8 +250,10 @@ class _Grading:
         output = self.outputs / folder
         if output.exists():
             shutil.rmtree(output)
-        limits = self.grader.assignment.run_limits
-        done = run_script(self.workplace, run.problem, run.part, run.inputs, output, self.grader.sandbox, limits)
+        asked, sandbox = self.grader.assignment, self.grader.sandbox
+        done = run_script(
+            self.workplace, run.problem, run.part, run.inputs, output, sandbox, asked.run_limits, asked.time_scale
+        )
         output.mkdir(parents=True, exist_ok=True)
         return done
 
@@ -333,6 +338,14 @@ def _check_there(path: Path, option: str, replaced: bool = True) -> None:
             "out",
             option=option,
         )
+
+
+def _judge_facts(sources: Mapping[str, JudgeSource]) -> dict[str, dict[str, str]]:
+    """The record of the judges: how each was chosen, and the hash of its files. Nothing is loaded."""
+    hashes = data_hashes({name: source.path for name, source in sources.items()})
+    return {
+        name: {"chosen": source.kind, "file": source.file, "sha256": hashes[name]} for name, source in sources.items()
+    }
 
 
 def _root_option(run: PlannedRun, shared: bool = False) -> str:

@@ -140,12 +140,13 @@ def run_script(
     output: Path,
     sandbox: Sandbox | None = None,
     limits: Limits | None = None,
+    time_scale: float = 1.0,
 ) -> StageResult:
     """Run a problem's script with its official arguments and no network, and collect its files into `output`.
 
     inputs: the paths of the problem's inputs, by name. output: a new folder. Files that a script wrote before it failed
     are collected as well, because the official graders check the files only. limits: the official time limit always
-    applies as well.
+    applies as well. time_scale: factor of the time limit.
     """
     script = problem.script
 
@@ -154,7 +155,8 @@ def run_script(
             none = StageResult(script, "fail", f"{script} is missing; expected it in the submission's top folder.")
             return hinted(none, near_misses(workplace.submission, script))
         allowed = limits or Limits()
-        allowed = replace(allowed, seconds=min(allowed.seconds, problem.seconds))
+        unscaled = min(allowed.seconds, problem.seconds)
+        allowed = replace(allowed, seconds=unscaled * time_scale)
         given = {f"{DATA}{name}": path for name, path in _given(workplace, problem, inputs).items()}
         if missing := sorted({name for name in problem.arguments if name.startswith(DATA)} - given.keys()):
             names = listed([name.removeprefix(DATA) for name in missing])
@@ -164,7 +166,11 @@ def run_script(
             inputs={**given, HOME: workplace.home}, limits=allowed, sandbox=sandbox,
         ) as ended:  # fmt: skip
             taken = collect_folder(ended.output, output)
-            done = _ended(script, script, ended, allowed, workplace.submission)
+            scaled = ""
+            if time_scale != 1:
+                official = "the official " if unscaled == problem.seconds else ""
+                scaled = f" ({official}{_time(unscaled)} x {time_scale:g})"
+            done = _ended(script, script, ended, allowed, workplace.submission, scaled)
             if done.status == "pass" and not taken.files:
                 nothing = "nothing" if not taken.refused else "nothing that could be collected"
                 end = f"ran to its end in {done.seconds:.1f} s and wrote {nothing}"
@@ -268,10 +274,10 @@ def _told(stage: str, taken: Collected, done: str) -> StageResult:
     return StageResult(stage, "pass", done, files=taken.files, refused=taken.refused, reasons=taken.reasons)
 
 
-def _ended(stage: str, script: str, run: RunResult, limits: Limits, submission: Path) -> StageResult:
+def _ended(stage: str, script: str, run: RunResult, limits: Limits, submission: Path, scaled: str = "") -> StageResult:
     roots = (SUBMISSION, str(submission.resolve()))
     reached = {
-        "seconds": f"it ran longer than {_time(limits.seconds)}",
+        "seconds": f"it ran longer than {_time(limits.seconds)}{scaled}",
         "memory": f"it used more than {_size(limits.memory_bytes)} of memory",
         "processes": f"it started {limits.processes} processes and threads at once, which is the limit",
         "space": f"it wrote more than {_size(limits.space_bytes)} to one place",

@@ -121,7 +121,11 @@ def bench_cohort(count: int, workers: int) -> None:
     try:
         make_class(root / "in", count)
         assignment = Assignment(
-            DATA, unet=ROOT / "hw2" / "models" / "face_unet.safetensors", problems="1,2", limits=asdict(LIMITS)
+            DATA,
+            unet=ROOT / "hw2" / "models" / "face_unet.safetensors",
+            problems="1,2",
+            judges="embedded",
+            limits=asdict(LIMITS),
         )
 
         def build_grader() -> Grades:

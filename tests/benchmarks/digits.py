@@ -15,7 +15,7 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from grading.judges.classifiers import choose_digit_judge
+from grading.judges import Judges
 from grading.judges.protocols import DigitJudge
 from hw2.digits.checkpoint import load_digit_model
 from hw2.digits.data import DigitImages, load_digits
@@ -169,7 +169,7 @@ def bench_sampling(table: Table) -> None:
 
 def embedded_judges(device: str) -> dict[str, DigitJudge]:
     """The embedded judge of each data set."""
-    return {dataset: choose_digit_judge(dataset, "embedded", device) for dataset in ("mnistm", "svhn")}
+    return dict(Judges(dict.fromkeys(("mnistm", "svhn"), "embedded"), device))
 
 
 def accuracy(judges: dict[str, DigitJudge], drawn: dict[str, Tensor]) -> float:

@@ -51,13 +51,23 @@ def test_every_value_reaches_the_assignment(file, tmp_path):
     assert assignment.stable_diffusion == Path("/models/sd.ckpt")
     assert [problem.number for problem in assignment.edition.problems] == [1, 3]
     assert assignment.twice
-    assert assignment.judges["mnistm"] == str(tmp_path / "Classifier.pth")  # it lies beside the file
-    assert assignment.judges["clip"] == "openai/clip-vit-base-patch32"
-    assert assignment.judges["svhn"] == "embedded"
+    assert assignment.judge_choices["mnistm"] == str(tmp_path / "Classifier.pth")  # it lies beside the file
+    assert assignment.judge_choices["clip"] == "openai/clip-vit-base-patch32"
+    assert assignment.judge_choices["svhn"] == "official"
     assert assignment.run_limits == dataclasses.replace(Limits(), memory_bytes=1000, seconds=2.5)
     assert assignment.edition.late_share_per_day == 0.1
     assert assignment.edition.problem(1).points == {"simple": 8, "strong": 7}
     assert assignment.edition.staff_fixed_share == 0.30
+
+
+@pytest.mark.parametrize("said", ["judges = 'embedded'", "[judges]\nall = 'embedded'\nclip = ''"])
+def test_a_file_can_choose_all_judges_and_no_folder_of_that_name_is_taken_for_one(tmp_path, said):
+    (tmp_path / "embedded").mkdir()
+    (tmp_path / "hw2.toml").write_text(f"data = 'd'\n{said}\n")
+    assignment = make_assignment(tmp_path / "hw2.toml", {"svhn_classifier": "official"})
+    assert assignment.judge_choices == {
+        "mnistm": "embedded", "svhn": "official", "clip": "embedded", "sam": "embedded"
+    }  # fmt: skip
 
 
 def test_flags_override_the_file_and_the_record_keeps_both(file, tmp_path):
@@ -73,7 +83,11 @@ def test_flags_override_the_file_and_the_record_keeps_both(file, tmp_path):
     [
         ("dta = 1", r"the key dta is invalid .*known keys are .*data, device"),
         ("twice = 'perhaps'", "the key twice is invalid"),
-        ("[judges]\nmnst = 'x'", "the key judges.mnst is invalid .*known keys are clip, mnistm"),
+        ("[judges]\nmnst = 'x'", "the key judges.mnst is invalid .*known keys are all, clip, mnistm"),
+        ("judges = 'mine'", "the key judges.all is invalid .*'official' or 'embedded'"),
+        ("time_scale = 0", "the key time_scale is invalid .*greater than 0"),
+        ("time_scale = inf", "the key time_scale is invalid .*less than or equal to 1000"),
+        ("time_scale = nan", "the key time_scale is invalid"),
         ("[limits]\nmemory_bytes = -1", "the key limits.memory_bytes is invalid"),
         ("[limits]\ngpus = 1", "the key limits.gpus is invalid .*known keys are file_bytes, files"),
         ("[points]\nlate_share_per_day = 3", "the key points.late_share_per_day is invalid"),
@@ -108,7 +122,7 @@ def test_the_commented_file_has_every_key_and_is_valid_with_and_without_its_comm
     path.write_text(everything)
     found = read_assignment_file(path)
     assert found.keys() == (OPTIONS.keys() - {"trust"}) | {"limits", "points"}
-    assert tomllib.loads(everything)["judges"].keys() == JUDGES.keys()
+    assert tomllib.loads(everything)["judges"].keys() == {"all", *JUDGES}
     assert tomllib.loads(everything)["limits"] == dataclasses.asdict(Limits())
     assert make_assignment(path, {}).edition.problem(2).points == {"public": 10, "private": 10}
 

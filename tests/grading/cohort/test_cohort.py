@@ -486,7 +486,7 @@ def test_relative_paths_are_meant_from_the_callers_folder(tmp_path, monkeypatch)
     paths = (meant.data, meant.private, meant.unet, meant.stable_diffusion, meant.python)
     assert paths == tuple(tmp_path / name for name in ("d", "p", "u", "m", "env"))
     assert meant.clip == str(tmp_path / "clip")
-    assert meant.mnistm_classifier == "embedded"
+    assert meant.mnistm_classifier == ""
     assert Assignment(Path("d")).absolute().private is None
 
 

@@ -2,19 +2,20 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from grading.core.errors import GradingError
 from grading.homeworks.fall2024 import DIGITS
-from grading.judges.classifiers import EMBEDDED, SvhnClassifier, choose_digit_judge
+from grading.judges import Judges
 from grading.problems.digit_scores import grade_digits
 from grading.problems.metrics import frechet_distance, mean_pairwise_distance, nearest
 from grading.problems.realism import Realism, load_real_digits, realism_figures
 from tests.grading.plain_digits import JUDGES
 from tests.oracles import frechet_distance_by_matrix_root
+
+EMBEDDED = ("--judges", "embedded")
 
 numbers = st.integers(0, 2**32 - 1)
 
@@ -132,12 +133,12 @@ def test_real_images_that_cannot_be_read_are_an_error_of_the_call(real, table, s
 
 
 def test_the_command_writes_the_neighbours(complete, real, hw2_grade, tmp_path):
-    run = hw2_grade("digits", complete, "--real", real, "--neighbours", tmp_path / "n.png", "--json", "-")
+    run = hw2_grade("digits", complete, "--real", real, "--neighbours", tmp_path / "n.png", *EMBEDDED, "--json", "-")
     result = json.loads(run.stdout)
     assert result["realism"]["svhn"]["nearest"]["3_001.png"] == ["copied.png", 0.0]
     with Image.open(tmp_path / "n.png") as image:
         assert image.height > 20 * 112
-    run = hw2_grade("digits", complete, "--neighbours", tmp_path / "m.png")
+    run = hw2_grade("digits", complete, *EMBEDDED, "--neighbours", tmp_path / "m.png")
     assert run.returncode == 2
     assert "add --real FOLDER" in run.stderr
 
@@ -145,48 +146,32 @@ def test_the_command_writes_the_neighbours(complete, real, hw2_grade, tmp_path):
 # --- choosing a judge ---
 
 
-def test_the_embedded_judges_are_the_default_and_say_so(complete, hw2_grade):
-    run = hw2_grade("digits", complete)
-    assert "embedded" in run.stdout
-    result = json.loads(hw2_grade("digits", complete, "--json", "-").stdout)
+def test_the_embedded_judges_are_used_when_asked_for_and_say_so(complete, hw2_grade):
+    run = hw2_grade("digits", complete, *EMBEDDED)
+    assert run.stdout.endswith("fail, judged by the embedded judges: scores are not the official ones\n")
+    result = json.loads(hw2_grade("digits", complete, *EMBEDDED, "--json", "-").stdout)
     for dataset in ("mnistm", "svhn"):
         assert result["judges"][dataset]["kind"] == "embedded"
         assert result["judges"][dataset]["file"] == f"judge_{dataset}.safetensors"
 
 
-def test_the_official_svhn_judge_comes_from_the_hub(tmp_path, monkeypatch):
-    asked = []
-    torch.manual_seed(0)
-    torch.save(SvhnClassifier().state_dict(), tmp_path / "pytorch_model.bin")
-
-    def download(*arguments):
-        asked.append(arguments)
-        return str(tmp_path / "pytorch_model.bin")
-
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
-    judge = choose_digit_judge("svhn", "official")
-    assert asked == [("edadaltocg/resnet34_svhn", "pytorch_model.bin")]
-    assert (judge.identity.kind, judge.identity.file) == ("official", "pytorch_model.bin")
-
-
-def test_a_hub_that_cannot_be_reached_is_an_error_of_the_call(monkeypatch):
-    def download(*arguments):
-        raise ConnectionError("no route to host")
-
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
-    with pytest.raises(GradingError, match=r"could not be downloaded \(no route to host\); give its"):
-        choose_digit_judge("svhn", "official")
-    with pytest.raises(GradingError, match=r"give the path of the course's Classifier\.pth"):
-        choose_digit_judge("mnistm", "official")
+def test_without_a_choice_the_official_judges_are_asked_for_and_their_file_is_named(complete, hw2_grade):
+    run = hw2_grade("digits", complete)
+    assert run.returncode == 2
+    assert run.stdout == ""
+    assert run.stderr == (
+        "hw2-grade: the official mnistm classifier is the course's Classifier.pth, but this project does not contain "
+        "it; give that file, or choose the embedded judges, whose scores are not the official ones "
+        "(option --mnistm-classifier).\n"
+    )
 
 
 def test_the_embedded_judges_read_real_digits(shared_data):
     for dataset, least in (("mnistm", 0.92), ("svhn", 0.75)):
-        judge = choose_digit_judge(dataset, "embedded")
+        judge = Judges({dataset: "embedded"}, "cpu")[dataset]
         real = load_real_digits(shared_data / "hw2_data" / "digits" / dataset)
         chosen = slice(0, 1000)
         assert (judge.predict(list(real.pixels_u8[chosen])).digits == real.labels[chosen]).mean() > least
-    assert sorted(p.name for p in EMBEDDED.glob("judge_*")) == ["judge_mnistm.safetensors", "judge_svhn.safetensors"]
 
 
 def test_every_realism_figure_has_a_row_with_its_own_value():

@@ -100,7 +100,8 @@ def test_the_total_is_that_of_the_tests_where_points_do_not_go_below_zero():
 def test_where_all_was_checked_the_top_says_that():
     lines = [line for line in submission_result().lines if line.points is not None]
     found = gradescope_results(summed(submission_result(), lines))
-    assert found["output"] == "Everything was checked. The maximum is 60 points."
+    who = "Judged by the embedded judges: scores are not the official ones."
+    assert found["output"] == f"Everything was checked. The maximum is 60 points. {who}"
 
 
 def test_students_see_private_lines_and_shares_of_them_only_once_grades_are_published():

@@ -14,6 +14,8 @@ from tests.grading.reported import WITHOUT_POINTS, hostile_result, problem_resul
 
 PLAIN = {"file": None, "width": 100, "highlight": False, "soft_wrap": True}
 
+EMBEDDED = "judged by the embedded judges: scores are not the official ones"
+
 
 def printed(result):
     table = submission_table(result) if hasattr(result, "lines") else problem_table(result)
@@ -59,7 +61,7 @@ def test_every_line_warning_and_failed_stage_says_its_sentence():
     assert "line 32" not in text  # eight lines of a log
     assert "minus  Late: 1 day late after the free days: 30 % of 37 points deducted." in text
     assert "10 of 70 points could not be checked" in text
-    assert text.endswith("verdict  error\n")
+    assert text.endswith(f"verdict  error, {EMBEDDED}\n")
 
 
 def test_unexpected_errors_are_named_with_what_was_raised():
@@ -76,7 +78,7 @@ def test_what_went_well_says_no_more_than_its_lines():
     text = printed(summed(passed, result.lines[:1]))
     for heading in ("Stages that did not pass", "Warnings", "Unexpected", "could not", "not known"):
         assert heading not in text
-    assert text.endswith("verdict  pass\n")
+    assert text.endswith(f"verdict  pass, {EMBEDDED}\n")
 
 
 def test_without_points_the_table_shows_scores_and_says_why():
@@ -106,7 +108,8 @@ def test_a_problem_shows_its_tables_headline_figures_judges_and_checks():
     assert "warning  hw2_3.sh ended with exit status 1" in printed(concepts)
     for result in problem_results():
         assert printed(result).startswith(f"{result.title}\n")
-        assert printed(result).endswith(f"verdict  {result.status}\n")
+        who = f", {EMBEDDED}" if result.judges else ""
+        assert printed(result).endswith(f"verdict  {result.status}{who}\n")
         for check in result.checks:
             assert f"{check.status:>7}  {check.message}\n" in printed(result)
 

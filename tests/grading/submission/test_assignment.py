@@ -32,7 +32,28 @@ def test_ground_truth_private_data_and_judges_are_hidden_from_every_run(staff):
 def test_a_judges_name_hides_no_folder_that_happens_to_be_called_so(staff, monkeypatch):
     monkeypatch.chdir(staff)
     (staff / "embedded").mkdir()
-    assert Path("embedded") not in assignment(staff, svhn_classifier="embedded").sandbox.hidden
+    chosen = assignment(staff, judges="embedded", svhn_classifier="embedded", mnistm_classifier="")
+    assert not {Path("embedded"), Path()} & set(chosen.sandbox.hidden)
+    assert chosen.absolute().judge_choices["mnistm"] == "embedded"
+
+
+def test_the_courses_classifier_beside_the_data_is_hidden(staff):
+    (staff / "public" / "Classifier.pth").touch()
+    assert staff / "public" / "Classifier.pth" in assignment(staff, judges="embedded").sandbox.hidden
+
+
+@pytest.mark.parametrize("scale", [0, -1, float("inf"), float("nan"), 1001])
+def test_a_time_scale_is_a_positive_number(staff, scale):
+    with pytest.raises(GradingError, match=f"the time scale is {scale}; expected a number above 0") as raised:
+        assignment(staff, time_scale=scale)
+    assert raised.value.option == "time_scale"
+
+
+def test_without_a_choice_every_judge_is_official_and_one_that_is_named_is_not(staff):
+    chosen = Assignment(staff / "public", clip="embedded").judge_choices
+    assert chosen == {"mnistm": "official", "svhn": "official", "clip": "embedded", "sam": "official"}
+    assert Assignment(staff / "public", problems="3").judge_names == ["clip"]
+    assert Assignment(staff / "public", problems="2").judge_names == []
 
 
 @pytest.mark.parametrize(("asked", "numbers"), [("", [1, 2, 3]), ("3,1", [1, 3]), ("2", [2]), (" 1, 2 ", [1, 2])])
@@ -52,7 +73,8 @@ def test_the_record_has_every_option_but_places(staff):
     assert record["twice"] is True
     assert record["private"] is True
     assert record["limits"] == {"files": 5}
-    assert record["clip"] == str(staff / "clip")
+    assert not {"judges", "clip", "mnistm_classifier"} & record.keys()  # their files' hashes are in the record
+    assert record["time_scale"] == 1
     assert record["homework"] == "fall2024"
     assert "data" not in record
     assert assignment(staff, private=None).record()["private"] is False

@@ -279,6 +279,9 @@ def test_the_official_time_holds_even_if_more_is_allowed(tmp_path):
     hasty = replace(FALL2024.problem(1), seconds=0.3)
     result = run_script(workplace, hasty, Part.WHOLE, {}, tmp_path / "out", TRUSTED, Limits(seconds=1000))
     assert result.message == "hw2_1.sh was stopped: it ran longer than 0.3 seconds."
+    result = run_script(workplace, hasty, Part.WHOLE, {}, tmp_path / "twice", TRUSTED, Limits(seconds=1000), 2)
+    assert result.message.endswith("it ran longer than 0.6 seconds (the official 0.3 seconds x 2).")
+    assert result.seconds > 0.5
 
 
 @needs_sandbox

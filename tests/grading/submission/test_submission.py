@@ -59,7 +59,7 @@ def course(tmp_path_factory):
 
 @pytest.fixture
 def assignment(course):
-    return Assignment(course / "public", clip=str(course / "clip"), trust=True)
+    return Assignment(course / "public", judges="embedded", clip=str(course / "clip"), trust=True)
 
 
 @pytest.fixture
@@ -190,13 +190,38 @@ def test_finished_work_is_kept_until_something_changes(tmp_path, assignment, stu
     assert runs() == 3
 
 
+def test_a_judge_that_is_replaced_in_place_makes_a_new_result(tmp_path, assignment, student, course):
+    clip = shutil.copytree(course / "clip", tmp_path / "clip")
+    asked = replace(assignment, clip=str(clip), problems="3")
+    first = Grader(asked).grade(student, tmp_path / "out")
+    assert Grader(asked).grade(student, tmp_path / "out").record["times"] == first.record["times"]  # it was kept
+    with (clip / "model.safetensors").open("r+b") as file:
+        file.seek(-4, os.SEEK_END)
+        file.write(b"\x00\x00\x80\x3e")
+    again = Grader(asked).grade(student, tmp_path / "out")
+    assert again.record["times"] != first.record["times"]
+    assert again.record["judges"]["clip"]["sha256"] != first.record["judges"]["clip"]["sha256"]
+    assert again.results[0].judges[0].sha256 != first.results[0].judges[0].sha256
+
+
+def test_judges_are_found_but_not_loaded_before_a_class_and_only_those_that_are_needed(assignment, tmp_path):
+    grader = Grader(assignment)
+    assert grader.judge_facts.keys() == {"mnistm", "svhn", "clip"}
+    assert grader.judges.loaded == {}
+    assert grader.judge_facts["mnistm"]["chosen"] == "embedded"
+    assert Grader(replace(assignment, problems="2", judges="official")).judge_facts == {}
+    with pytest.raises(GradingError, match=r"the course's Classifier\.pth, but .* is missing") as raised:
+        Grader(replace(assignment, problems="1", judges="official"))
+    assert raised.value.option == "mnistm_classifier"
+
+
 SLOW = """
 import sys
 from pathlib import Path
 from grading.submission.assignment import Assignment
 from grading.submission.grader import Grader
 data, clip, source, folder = map(Path, sys.argv[1:])
-Grader(Assignment(data, clip=str(clip), trust=True)).grade(source, folder)
+Grader(Assignment(data, judges="embedded", clip=str(clip), trust=True)).grade(source, folder)
 """
 
 
@@ -271,7 +296,8 @@ def test_hostile_scripts_change_nothing_but_their_own_points(tmp_path, assignmen
 
 
 def test_the_command_grades_and_exits_with_the_verdict(tmp_path, hw2_grade, student, course):
-    options = ["--data", course / "public", "--clip", course / "clip", "--output", tmp_path / "out", "--trust"]
+    options = ["--data", course / "public", "--judges", "embedded", "--clip", course / "clip"]
+    options += ["--output", tmp_path / "out", "--trust"]
     run = hw2_grade("submission", student, *options, "--problems", "2", "--json", "-")
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout)["points"] == 10
@@ -292,7 +318,8 @@ def test_the_command_grades_and_exits_with_the_verdict(tmp_path, hw2_grade, stud
 
 
 def test_the_command_leaves_reports_for_staff_and_students(tmp_path, hw2_grade, student, course):
-    options = ["--data", course / "public", "--private", course / "private", "--clip", course / "clip", "--trust"]
+    options = ["--data", course / "public", "--private", course / "private", "--trust"]
+    options += ["--judges", "embedded", "--clip", course / "clip"]
     assert hw2_grade("submission", student, *options, "--output", tmp_path / "out").returncode == 1
     staff, own = ((tmp_path / "out" / name).read_text() for name in ("report.html", "student.html"))
     assert "hw2_2.sh private" in staff

@@ -1,0 +1,33 @@
+"""The conditions of a result: the judges and the time limits. Scores compare only under the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from grading.core.results import Judge, SubmissionResult
+
+
+def conditions(*results: SubmissionResult) -> str:
+    """The judges and the changed time limits of one submission or a class; empty if there are neither."""
+    judges = [judge for result in results for each in result.results for judge in each.judges]
+    scales = {result.record.get("time_scale", 1) for result in results} - {1}
+    limits = [f"time limits x {scale:g}" for scale in sorted(scales)]
+    return "; ".join(filter(None, [judged_by(judges), *limits]))
+
+
+def judged_by(judges: Iterable[Judge]) -> str:
+    """Who judged, such as "judged by the official judges"; a mixture is named. Empty if nobody judged."""
+    kinds = dict.fromkeys((judge.name, judge.kind) for judge in judges)
+    if not kinds:
+        return ""
+    found = {kind for _, kind in kinds}
+    if found == {"official"}:
+        return "judged by the official judges"
+    names = ", ".join(f"{name} ({kind})" for name, kind in kinds)
+    who = "the embedded judges" if found == {"embedded"} else names
+    return f"judged by {who}: scores are not the official ones"
+
+
+def as_sentence(text: str) -> str:
+    """The text with a capital letter and a full stop; empty if it is empty."""
+    return f"{text[0].upper()}{text[1:]}." if text else ""

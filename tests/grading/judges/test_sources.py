@@ -1,0 +1,152 @@
+"""Where judges come from: the data folder, a cache, the Hub, a file; and what is said when one cannot be had."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+from grading.core.errors import GradingError
+from grading.judges import JUDGES, Judges
+from grading.judges.classifiers import MnistmClassifier, SvhnClassifier
+from grading.judges.protocols import CLIP_MODEL, SAM_MODEL, SVHN_MODEL
+from tests.models.tiny_clip import save_tiny_clip
+
+COMMIT = "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268"
+
+
+def cached(cache: Path, model: str) -> Path:
+    """An empty snapshot of a model in a Hugging Face cache."""
+    folder = cache / f"models--{model.replace('/', '--')}"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text(COMMIT)
+    (folder / "snapshots" / COMMIT).mkdir(parents=True)
+    return folder / "snapshots" / COMMIT
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    """The user's own cache, empty."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "own"))
+    return tmp_path / "own"
+
+
+@pytest.fixture
+def hub(own_cache, monkeypatch):
+    """A Hub of files by name, and what was asked of it. Without files it cannot be reached."""
+    served, asked = {}, []
+
+    def file(model, name):
+        asked.append(name)
+        if not served:
+            raise LocalEntryNotFoundError("no route to host\nand more")
+        if name not in served:
+            raise EntryNotFoundError(name)
+        folder = next(own_cache.glob("*/snapshots/*"), None) or cached(own_cache, model)
+        (folder / name).write_bytes(served[name])
+
+    def snapshot(model, allow_patterns):
+        asked.append(allow_patterns)
+        for name in [name for name in served if Path(name).suffix in (".json", ".txt")]:
+            file(model, name)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", file)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    return served, asked
+
+
+def test_the_courses_classifier_is_looked_for_in_the_data(tmp_path):
+    judges = Judges({"mnistm": "official"}, data=tmp_path)
+    with pytest.raises(
+        GradingError, match=r"/Classifier\.pth is missing; give that file, or choose the embed"
+    ) as error:
+        judges.source("mnistm")
+    assert error.value.option == "mnistm_classifier"
+    (tmp_path / "Classifier.pth").write_bytes(b"weights")
+    assert judges.source("mnistm").path == tmp_path / "Classifier.pth"
+
+
+def test_a_file_in_place_of_the_courses_classifier_is_not_called_official(tmp_path):
+    torch.save(MnistmClassifier().state_dict(), tmp_path / "Classifier.pth")
+    assert Judges({"mnistm": "official"}, "cpu", data=tmp_path)["mnistm"].identity.kind == "custom"
+
+
+@pytest.mark.parametrize("place", ["given", "own"])
+def test_a_model_of_the_hub_is_found_in_a_cache_without_network(tmp_path, own_cache, hub, place):
+    save_tiny_clip(cached(tmp_path / "given" / "hub" if place == "given" else own_cache, CLIP_MODEL))
+    judges = Judges({"clip": "official"}, "cpu", hub_cache=tmp_path / "given")
+    assert judges["clip"].identity.file == CLIP_MODEL
+    assert judges["clip"].identity.kind == "official"
+    assert hub[1] == []
+
+
+def test_an_incomplete_cache_is_passed_over(tmp_path, own_cache, hub):
+    (cached(tmp_path / "given" / "hub", CLIP_MODEL) / "config.json").touch()
+    save_tiny_clip(cached(own_cache, CLIP_MODEL))
+    found = Judges({"clip": "official"}, hub_cache=tmp_path / "given").source("clip")
+    assert found.path.is_relative_to(own_cache)
+
+
+def test_the_svhn_classifier_is_the_file_in_its_snapshot(tmp_path, hub):
+    torch.manual_seed(0)
+    folder = cached(tmp_path / "hub", SVHN_MODEL)
+    torch.save(SvhnClassifier().state_dict(), folder / "pytorch_model.bin")
+    judges = Judges({"svhn": "official"}, "cpu", hub_cache=tmp_path)
+    assert judges.source("svhn").path == folder / "pytorch_model.bin"
+    assert (judges["svhn"].identity.kind, judges["svhn"].identity.file) == ("official", "pytorch_model.bin")
+
+
+def test_what_no_cache_has_is_downloaded_with_one_file_of_weights(own_cache, hub):
+    served, asked = hub
+    names = ("config.json", "preprocessor_config.json", "vocab.json", "merges.txt", "pytorch_model.bin", "tf_model.h5")
+    served.update(dict.fromkeys(names, b"{}"))
+    found = Judges({"clip": "official"}).source("clip")
+    assert found.path.is_relative_to(own_cache)
+    assert {path.name for path in found.path.iterdir()} == set(names) - {"tf_model.h5"}
+    assert asked[-2:] == ["model.safetensors", "pytorch_model.bin"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("svhn", "give its pytorch_model.bin as a file, or choose the embedded judges, whose scores are not"),
+        ("clip", "give a folder with its files, or choose the embedded judges, whose scores are not"),
+        ("sam", "give a folder with its files$"),
+    ],
+)
+def test_a_hub_that_cannot_be_reached_is_one_sentence_with_both_remedies(hub, name, said):
+    with pytest.raises(GradingError, match=said) as error:
+        Judges({name: "official"}).source(name)
+    assert "could not be downloaded (no route to host and more); connect to the network" in str(error.value)
+    assert error.value.option == JUDGES[name].option
+
+
+def test_another_model_of_the_hub_is_no_official_one(tmp_path, hub):
+    save_tiny_clip(cached(tmp_path / "hub", "someone/clip"))
+    assert Judges({"clip": "someone/clip"}, hub_cache=tmp_path).source("clip").kind == "custom"
+    save_tiny_clip(cached(tmp_path / "hub", CLIP_MODEL))
+    assert Judges({"clip": CLIP_MODEL}, hub_cache=tmp_path).source("clip").kind == "official"
+
+
+def test_there_is_no_embedded_sam():
+    with pytest.raises(
+        GradingError, match="there is no embedded SAM2 model; choose the official one, or give"
+    ) as error:
+        Judges({"sam": "embedded"}).source("sam")
+    assert error.value.option == "sam"
+    assert SAM_MODEL not in str(error.value)
+
+
+def test_files_of_this_machine_are_checked_before_anything_is_downloaded(tmp_path, hub):
+    judges = Judges({"svhn": "official", "clip": str(tmp_path / "none")})
+    with pytest.raises(GradingError, match="none is no CLIP model"):
+        judges.sources(["svhn", "clip"])
+    assert hub[1] == []
+
+
+@pytest.mark.parametrize("name", ["mnistm", "svhn"])
+def test_a_classifier_that_is_no_file_is_said(tmp_path, name):
+    for path, said in ((tmp_path / "none", "is missing"), (tmp_path, "is a folder")):
+        with pytest.raises(GradingError, match=f"the {name} classifier .* {said}; expected") as error:
+            Judges({name: str(path)}).source(name)
+        assert error.value.option == JUDGES[name].option
