@@ -43,6 +43,14 @@ def _of_points(homework: Homework) -> Iterator[Explanation]:
             "the slides' points of each problem; staff's table.",
         )
     yield Explanation(
+        "settled",
+        r"settled([ _]\d)?",
+        "Staff can give points for those lines of a problem that the grader could not check, for example after they "
+        "ran the code by hand: from 0 to the sum of these lines, each of which gets the same share of its maximum. A "
+        "line that was checked keeps its points.",
+        "ours; staff's table.",
+    )
+    yield Explanation(
         "staff fixed",
         r"staff[ _]fixed",
         f"If staff had to fix the code to run it, {100 * homework.staff_fixed_share:g} % of the performance points "

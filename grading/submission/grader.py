@@ -22,7 +22,7 @@ from grading.core.results import Check, Part, ProblemResult, StageResult, Submis
 from grading.core.text import printable
 from grading.files.storage import locked, write_whole
 from grading.judges import Judges
-from grading.points.lines import score_lines, total, verdict
+from grading.points.lines import SETTLED, score_lines, settled_warnings, total, verdict
 from grading.points.staff import StaffEntry
 from grading.problems.problem import Run
 from grading.reports.pictures import make_pictures
@@ -132,13 +132,19 @@ class _Grading:
         lines = score_lines(self.homework, found.results, self.staff)
         points, max_points, unchecked = total(lines)
         found = replace(
-            found, status=verdict(lines), points=points, max_points=max_points, unchecked=unchecked, lines=lines
-        )
+            found, status=verdict(lines), points=points, max_points=max_points, unchecked=unchecked, lines=lines,
+            warnings=self.warnings(found),
+        )  # fmt: skip
         write_whole(self.folder / "grade.json", RESULT.dump_json(found, indent=2) + b"\n")
         self.on_stage("report")
         pictures = make_pictures(found, self.pictures.output, self.pictures.expected)
         write_reports(found, self.folder, pictures, self.homework)
         return found
+
+    def warnings(self, found: SubmissionResult) -> list[Check]:
+        """The warnings of a result, with those about the staff file as it is now."""
+        settled = settled_warnings(self.homework, found.results, self.staff)
+        return [*(each for each in found.warnings if each.name != SETTLED), *settled]
 
     def earlier_result(self) -> SubmissionResult | None:
         """The result of an earlier call; None if something has changed since, or could not be checked.
