@@ -16,9 +16,10 @@ from grading.cli.options import MakeAssignment, takes_assignment
 from grading.cli.problem_commands import JsonOption
 from grading.core.errors import GradingError
 from grading.core.results import Check, SubmissionResult
-from grading.core.text import counted, printable
+from grading.core.text import counted, listed, printable
 from grading.points.staff import StaffEntry, plain_name, read_staff_file
 from grading.reports.terminal import stdout_console
+from grading.reports.todo import staff_tasks
 
 OutputOption = Annotated[Path, typer.Option(help="Folder for outputs, results and reports. Run again to resume.")]
 
@@ -80,6 +81,8 @@ def cohort(
     unchecked = f"; {counts['error']} could not be checked completely: grade again" if counts["error"] else ""
     console = stdout_console()
     console.print(f"{counted(len(results), 'submission')} graded, {counts['pass']} with full points{unchecked}.")
+    for task in staff_tasks(results):
+        console.print(f"  {printable(task.sentence)} ({listed(task.submissions)})", markup=False)
     console.print(printable(f"{output / 'index.html'} and {output / 'scores.csv'}"))
     raise typer.Exit(2 if counts["error"] else 0)
 

@@ -9,6 +9,7 @@ from grading.core.results import SubmissionResult
 from grading.homeworks.homework import Homework
 from grading.reports import class_statistics as statistics
 from grading.reports.submission_page import environment
+from grading.reports.todo import staff_tasks
 from grading.reports.visibility import has_points, has_private, log_tail, passed_lines
 
 SHOWN = 10
@@ -30,7 +31,9 @@ def class_page(results: Sequence[SubmissionResult], homework: Homework) -> str:
         means=statistics.mean_tables(results),
         slowest=statistics.slowest(results, SHOWN),
         failed=[(result, stage) for result in results for stage in result.stages if stage.status != "pass"],
-        undone=[result for result in results if any(line.points is None for line in result.lines)],
+        undone=[result for result in results if result.status == "error"],
+        tasks=staff_tasks(results),
+        named={result.submission: result for result in results},
         outliers=statistics.outliers(results),
         warned=[result for result in results if result.warnings],
         link=report_link,

@@ -12,6 +12,7 @@ from typing import Any
 from grading.core.results import Check, Part, ScoreLine, SubmissionResult
 from grading.core.text import printable
 from grading.points.lines import counted_points
+from grading.reports.todo import for_students
 from grading.reports.visibility import (
     NO_POINTS,
     has_points,
@@ -35,6 +36,7 @@ def gradescope_results(result: SubmissionResult) -> dict[str, Any]:
     is about public inputs only. A line without points, or one that could not be checked, has neither score nor status,
     which Gradescope shows as neither passed nor failed; the text at the top says so.
     """
+    result = for_students(result)
     numbers = _numbers(result.lines)
     return {
         "score": _plain(result.points),

@@ -8,6 +8,7 @@ from dataclasses import replace
 from grading.core.results import Part, ProblemResult, ScoreLine, SubmissionResult
 from grading.core.text import counted, listed, printable
 from grading.points.lines import counted_points, total, verdict
+from grading.reports.todo import for_students
 
 TAIL_LINES = 20
 
@@ -42,8 +43,9 @@ def public_part(result: SubmissionResult) -> SubmissionResult:
     """The part that a student may see before grades are published, with totals over that part.
 
     Left out are private lines, stages and results, warnings, tracebacks, and the problems' own results. Of the record
-    only versions stay, as hashes and options are about private inputs too.
+    only versions stay, as hashes and options are about private inputs too. Causes on the grading machine are staff's.
     """
+    result = for_students(result)
     lines = [line for line in result.lines if not tells_private(line, result)]
     points, max_points, unchecked = total(lines)
     return replace(
