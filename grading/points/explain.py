@@ -125,9 +125,10 @@ GRADING = (
     ),
     Explanation(
         "warnings",
-        r"warnings?|repeated|near-duplicates|copied( pictures)?|truth|too fast",
+        r"warnings?|replaced( code)?|added( code)?|repeated|near-duplicates|copied( pictures)?|truth|too fast",
         "Signs that images may not have been made as they should be: many equal ones, equal ones for different digits, "
-        "outputs that came with the submission, ground truth in it, or a run that was faster than a network can be. "
+        "outputs that came with the submission, ground truth in it, code that the download replaced, or a run that was "
+        "faster than a network can be. "
         "They are for staff, cost nothing and prove nothing.",
         "ours.",
     ),

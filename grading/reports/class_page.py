@@ -16,7 +16,9 @@ SHOWN = 10
 """Number of slowest runs on the page."""
 
 
-def class_page(results: Sequence[SubmissionResult], homework: Homework) -> str:
+def class_page(
+    results: Sequence[SubmissionResult], homework: Homework, alike: Sequence[statistics.Likeness] = ()
+) -> str:
     """The page of a class, as self-contained as `submission_page`; links lead to students/NAME/report.html."""
     passed = {id(result): passed_lines(result) for result in results}
     return environment().get_template("class.html").render(
@@ -34,6 +36,7 @@ def class_page(results: Sequence[SubmissionResult], homework: Homework) -> str:
         undone=[result for result in results if result.status == "error"],
         tasks=staff_tasks(results),
         named={result.submission: result for result in results},
+        alike=alike,
         outliers=statistics.outliers(results),
         warned=[result for result in results if result.warnings],
         link=report_link,

@@ -29,7 +29,8 @@ from grading.reports.pictures import make_pictures
 from grading.reports.write import write_reports
 from grading.sandbox.run import run_sandboxed
 from grading.submission.assignment import Assignment, PlannedRun
-from grading.submission.evidence import Pictures
+from grading.submission.evidence import Pictures, expected_hashes
+from grading.submission.facts import facts_of, replaced_code, write_facts
 from grading.submission.journal import Journal
 from grading.submission.provenance import data_hashes, hardware, listing_hash, versions
 from grading.submission.stages import (
@@ -79,9 +80,9 @@ class Grader:
     ) -> SubmissionResult:
         """Grade the submission in `source`, and write all files about it to `folder`.
 
-        These are journal.jsonl, grade.json, the reports, and outputs/ with the files that the scripts wrote. Run again
-        to resume: finished stages are kept if submission and assignment are the same, and stages that failed because of
-        the grader are repeated. on_stage: called with the name of each stage when it begins.
+        These are journal.jsonl, grade.json, facts.json, the reports, and outputs/ with the files that the scripts
+        wrote. Run again to resume: finished stages are kept if submission and assignment are the same, and stages that
+        failed because of the grader are repeated. on_stage: called with the name of each stage when it begins.
         Raises GradingError if source is not a folder, or folder is in use or cannot be written.
         """
         if source.is_symlink() or not source.is_dir():
@@ -178,6 +179,7 @@ class _Grading:
             again = stages.get(f"{run.name} twice")
             if again and again.status == "fail":
                 warnings.append(Check(again.stage, "warning", again.message))
+        warnings += self.replaced(list(stages.values()))
         if all(result.status != "error" for result in results):
             # otherwise it is kept, so that the scripts need not run again
             shutil.rmtree(self.workplace.path, ignore_errors=True)
@@ -259,6 +261,16 @@ class _Grading:
             return run.problem.suspicions(self.pictures.evidence(run, stage, submitted))
         except Exception as error:
             return [Check(f"{run.name} warnings", "warning", described_failure(error, self.folder).sentence)]
+
+    def replaced(self, stages: Sequence[StageResult]) -> list[Check]:
+        """Warnings about replaced code. Also writes the facts that a class is compared by."""
+        submission = self.workplace.submission
+        try:
+            truth = {digest for run in self.grader.runs for digest in expected_hashes(run).values()}
+            write_facts(self.folder, facts_of(submission, stages, truth | set(self.grader.hashes.values())))
+            return list(replaced_code(submission, stages))
+        except Exception as error:
+            return [Check("facts", "warning", described_failure(error, self.folder).sentence)]
 
 
 RESULT = TypeAdapter(SubmissionResult)
