@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from grading.core.results import Cause, ScoreLine, StageResult, SubmissionResult
 from grading.core.text import counted
 
-FOR_STUDENTS = "It could not be checked; staff will run it again."
+FOR_STUDENTS = "The grading machine could not check this; staff will run it again."
 """The sentence that students read about a stage that the grading machine kept from running."""
 
 SETTLED_FOR_STUDENTS = "it could not be run."

@@ -165,7 +165,8 @@ class _Grading:
             ) from None
         same = found.record.get("fingerprint") == self.record["fingerprint"]
         undone = [stage for stage in found.stages if stage.status == "error"]
-        return found if same and not undone and verdict(found.lines) != "error" else None
+        unscored = [each for each in found.results if each.status == "error"]
+        return found if same and not undone and not unscored else None
 
     def graded(self) -> SubmissionResult:
         started = time.time()
