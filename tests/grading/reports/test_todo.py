@@ -99,6 +99,20 @@ def test_what_staff_settled_is_no_task_any_more():
     assert sentences(blocked("a", PACKAGE, staff=StaffEntry(settled={2: 7.5}))) != []
 
 
+def test_what_staff_settled_is_no_task_though_another_part_is_open():
+    result = blocked("a", PACKAGE)
+    results = [*result.results[:1], FACES.unchecked(Part.PUBLIC, Check("score", "error", "A judge is missing."))]
+    assert sentences(regraded(result, results, staff=StaffEntry(settled={1: 7.5}))) == [
+        "1 submission could not be checked: A judge is missing."
+    ]
+
+
+def test_a_failed_stage_that_costs_no_line_its_check_is_no_task():
+    result = regraded(replace(submission_result(), stages=[]), submission_result().results[:3])
+    again = StageResult("hw2_1.sh twice", "error", "The runs could not be compared.", kind="repeat", problem=1)
+    assert sentences(replace(result, stages=[again])) == []
+
+
 def test_a_class_without_errors_has_no_tasks():
     assert sentences(regraded(replace(submission_result(), stages=[]), submission_result().results[:3])) == []
     assert "not fully checked" not in class_page([], FALL2024)
