@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -15,9 +16,10 @@ from grading.cli.options import MakeAssignment, takes_assignment
 from grading.cli.problem_commands import JsonOption
 from grading.core.errors import GradingError
 from grading.core.results import Check, SubmissionResult
-from grading.core.text import counted, printable
-from grading.points.staff import StaffEntry, read_staff_file
+from grading.core.text import counted, listed, printable
+from grading.points.staff import StaffEntry, plain_name, read_staff_file
 from grading.reports.terminal import stdout_console
+from grading.reports.todo import staff_tasks
 
 OutputOption = Annotated[Path, typer.Option(help="Folder for outputs, results and reports. Run again to resume.")]
 
@@ -40,9 +42,10 @@ def submission(
         entry = StaffEntry()
         if assignment.staff:
             staff = read_staff_file(assignment.staff, assignment.edition)
-            entry = staff.get(submission_dir.resolve().name, entry)
+            entry = staff.get(plain_name(submission_dir.resolve().name), entry)
         if late_days or staff_fixed:
-            entry = StaffEntry(entry.report, late_days or entry.late_days, staff_fixed or entry.staff_fixed)
+            late, fixed = late_days or entry.late_days, staff_fixed or entry.staff_fixed
+            entry = replace(entry, late_days=late, staff_fixed=fixed)
         with Console(stderr=True).status("preparing") as status:
             return Grader(assignment).grade(submission_dir, output, entry, status.update)
 
@@ -78,6 +81,8 @@ def cohort(
     unchecked = f". {counts['error']} could not be checked completely; grade again" if counts["error"] else ""
     console = stdout_console()
     console.print(f"{counted(len(results), 'submission')} graded, {counts['pass']} with full points{unchecked}.")
+    for task in staff_tasks(results):
+        console.print(f"  {printable(task.sentence)} ({listed(task.submissions)})", markup=False)
     console.print(printable(f"{output / 'index.html'} and {output / 'scores.csv'}"))
     raise typer.Exit(2 if counts["error"] else 0)
 

@@ -43,8 +43,10 @@ def grade_cohort(
     belongs to; "" starts Ray here.
     Raises GradingError if there is nothing to grade, output is in use, Ray or a worker cannot start, or on Ctrl-C.
     """
+    from grading.cohort.similar import find_alike
     from grading.reports.class_page import class_page
     from grading.reports.scores_csv import scores_csv
+    from grading.submission.facts import read_facts
 
     submissions, output, assignment = submissions.absolute(), output.absolute(), assignment.absolute()
     found, notes = find_submissions(submissions, output, staff or {})
@@ -60,8 +62,10 @@ def grade_cohort(
             except KeyboardInterrupt:
                 done = f"{screen.outcomes.total()} of {counted(screen.total, 'submission')}"
                 raise GradingError(f"interrupted after {done}; run the same command again to resume") from None
+            facts = {each.name: known for each in found if (known := read_facts(each.folder))}
+            alike = find_alike(facts)
             write_whole(output / "scores.csv", scores_csv(results).encode())
-            write_whole(output / "index.html", class_page(results, assignment.edition).encode())
+            write_whole(output / "index.html", class_page(results, assignment.edition, alike).encode())
     except OSError as error:
         name = printable(str(error.filename or output))
         reason = f"({error.strerror}); free some space or choose another folder"

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from grading.core.errors import GradingError
 from grading.core.results import Check
-from grading.core.text import printable
-from grading.points.staff import StaffEntry
+from grading.core.text import listed, printable
+from grading.points.staff import StaffEntry, plain_name
+
+SHOWN = 10
+"""Rows of a staff file that an error names."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +35,10 @@ class Submission:
 def find_submissions(
     submissions: Path, output: Path, staff: Mapping[str, StaffEntry]
 ) -> tuple[list[Submission], list[Check]]:
-    """The sub-folders in the order of their names, and warnings about other entries and unknown names in `staff`.
+    """The sub-folders in the order of their names, and warnings about other entries. staff: by `plain_name`.
 
-    Raises GradingError if there is no sub-folder, or if one of output and submissions contains the other.
+    Raises GradingError if there is no sub-folder, if one of output and submissions contains the other, if two folders
+    have the same plain name, or if an entry of staff has no folder.
     """
     shown = printable(str(submissions))
     students = output / "students"
@@ -49,7 +54,7 @@ def find_submissions(
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
             folder = students / _folder_name(entry.name)
-            found.append(Submission(Path(entry.path), folder, staff.get(entry.name, StaffEntry())))
+            found.append(Submission(Path(entry.path), folder, staff.get(plain_name(entry.name), StaffEntry())))
         else:
             what = "a symbolic link" if entry.is_symlink() else "not a folder"
             notes.append(Check("entry", "warning", f"{printable(entry.name)} was not graded: it is {what}."))
@@ -57,10 +62,34 @@ def find_submissions(
         raise GradingError(f"{shown} has no sub-folders; expected one for each submission")
     if len({submission.name for submission in found}) < len(found):
         raise GradingError(f"two submissions of {shown} would share one folder of the output; rename one of them")
-    for name in sorted(staff.keys() - {submission.source.name for submission in found}):
-        sentence = f"The staff file has a row for {printable(name)}, but there is no such submission."
-        notes.append(Check("staff", "warning", sentence))
+    _check_names([submission.source.name for submission in found], staff)
     return found, notes
+
+
+def _check_names(folders: Sequence[str], staff: Mapping[str, StaffEntry]) -> None:
+    """Raises GradingError if two folders have the same plain name, or an entry of staff has no folder."""
+    plain: dict[str, str] = {}
+    for folder in folders:
+        other = plain.setdefault(plain_name(folder), folder)
+        if other != folder:
+            raise GradingError(
+                f"two submissions are called {printable(plain_name(folder))}, with different spaces around the name or "
+                "different Unicode characters for the same letters; rename one of them"
+            )
+    missing = sorted(staff.keys() - plain.keys())
+    if missing:
+        named = listed([_near(name, plain) for name in missing], SHOWN)
+        raise GradingError(
+            f"the staff file has rows without a submission of that name: {named}; correct the names or remove the rows",
+            option="staff",
+        )
+
+
+def _near(name: str, plain: Mapping[str, str]) -> str:
+    """The name, and the folder whose name is nearest to it, whatever the case of letters."""
+    folded = {known.casefold(): folder for known, folder in plain.items()}
+    close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
+    return printable(name) + (f" (the nearest folder is {printable(folded[close[0]])})" if close else "")
 
 
 def _folder_name(name: str) -> str:

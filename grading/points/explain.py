@@ -43,6 +43,14 @@ def _of_points(homework: Homework) -> Iterator[Explanation]:
             "the points of each problem in the slides; staff's table.",
         )
     yield Explanation(
+        "settled",
+        r"settled([ _]\d)?",
+        "Staff can give points for those lines of a problem that the grader could not check, for example after they "
+        "ran the code by hand: from 0 to the sum of these lines, each of which gets the same share of its maximum. A "
+        "line that was checked keeps its points.",
+        "ours; staff's table.",
+    )
+    yield Explanation(
         "staff fixed",
         r"staff[ _]fixed",
         f"If staff fixed the code to run it, {100 * homework.staff_fixed_share:g} % of the performance points "
@@ -126,10 +134,11 @@ GRADING = (
     ),
     Explanation(
         "warnings",
-        r"warnings?|repeated|near-duplicates|copied( pictures)?|truth|too fast",
+        r"warnings?|replaced( code)?|added( code)?|repeated|near-duplicates|copied( pictures)?|truth|too fast",
         "Signs that images may not have been generated as required: many copies of one image, nearly equal images of "
-        "different digits, outputs that are files of the submission, ground truth in the submission, or a run that was "
-        "faster than any network. Warnings are for staff. They cost no points and prove nothing.",
+        "different digits, outputs that are files of the submission, ground truth in the submission, code that the "
+        "download replaced, or a run that was faster than any network. Warnings are for staff. They cost no points and "
+        "prove nothing.",
         "ours.",
     ),
     Explanation(

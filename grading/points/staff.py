@@ -1,10 +1,11 @@
-"""Decisions of staff about a submission: points of the report, late days, fixed code."""
+"""Decisions of staff about a submission: its report, what the grader could not check, late days, fixed code."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,14 @@ from grading.homeworks.homework import Homework
 
 def staff_columns(homework: Homework) -> tuple[str, ...]:
     """The columns of a homework's staff file."""
-    return ("submission", *(f"report_{problem}" for problem in homework.report), "late_days", "staff_fixed")
+    reports = (f"report_{problem}" for problem in homework.report)
+    settled = (f"settled_{problem}" for problem in _most_settled(homework))
+    return ("submission", *reports, *settled, "late_days", "staff_fixed")
+
+
+def plain_name(name: str) -> str:
+    """A submission's name in the form in which names are compared: Unicode NFC, without surrounding spaces."""
+    return unicodedata.normalize("NFC", name).strip()
 
 
 @dataclass(frozen=True)
@@ -25,19 +33,22 @@ class StaffEntry:
     """Decisions of staff about one submission.
 
     report: points of the written report by problem. late_days: days late after the free days. staff_fixed: whether
-    staff fixed the code. fixes: sentences on what was fixed, if the grader did it.
+    staff fixed the code. fixes: sentences on what was fixed, if the grader did it. settled: points by problem for its
+    lines that the grader could not check.
     """
 
     report: Mapping[int, float] = field(default_factory=dict)
     late_days: int = 0
     staff_fixed: bool = False
     fixes: tuple[str, ...] = ()
+    settled: Mapping[int, float] = field(default_factory=dict)
 
 
 def read_staff_file(path: Path, homework: Homework) -> dict[str, StaffEntry]:
     """Submission -> entry, from a CSV with the column `submission` and any other columns of `staff_columns`.
 
-    Empty cells set nothing. Raises GradingError for an invalid file, column or number, or a submission named twice.
+    Names are those of `plain_name`. Empty cells set nothing. Raises GradingError for an invalid file, column or number,
+    or a submission named twice.
     """
     shown = printable(str(path))
     columns = staff_columns(homework)
@@ -53,22 +64,33 @@ def read_staff_file(path: Path, homework: Homework) -> dict[str, StaffEntry]:
         where = f"{shown}, line {number},"
         if unknown := [str(column) for column in row if column not in columns]:
             raise GradingError(f"{shown} has a column {printable(unknown[0])}; expected some of {', '.join(columns)}")
-        name = row.get("submission") or ""
+        name = plain_name(row.get("submission") or "")
         if not name or name in entries:
             raise GradingError(f"{where} names {'no submission' if not name else printable(name) + ' a second time'}")
-        report = {
-            problem: _number(where, f"report_{problem}", cell, most)
-            for problem, most in homework.report.items()
-            if (cell := row.get(f"report_{problem}"))
-        }
+        report = _numbers(where, row, "report", homework.report)
+        settled = _numbers(where, row, "settled", _most_settled(homework))
         late = _number(where, "late_days", row.get("late_days") or "0", 1000)
         if late != int(late):
             raise GradingError(f"{where} has late_days {late:g}; expected whole days")
         fixed = (row.get("staff_fixed") or "no").strip().lower()
         if fixed not in ("yes", "no"):
             raise GradingError(f"{where} has staff_fixed {printable(fixed)}; expected yes or no")
-        entries[name] = StaffEntry(report, int(late), fixed == "yes")
+        entries[name] = StaffEntry(report, int(late), fixed == "yes", settled)
     return entries
+
+
+def _most_settled(homework: Homework) -> dict[int, float]:
+    """The most that each problem's scripts can get; no limit for a problem that is not graded now."""
+    known = {problem.number: sum(problem.points.values()) for problem in homework.problems if problem.points}
+    return {**dict.fromkeys(homework.report, math.inf), **known}
+
+
+def _numbers(where: str, row: Mapping[str, str], column: str, most: Mapping[int, float]) -> dict[int, float]:
+    """The numbers of a row by problem. most: the largest one allowed."""
+    cells = {problem: row.get(f"{column}_{problem}") for problem in most}
+    return {
+        problem: _number(where, f"{column}_{problem}", cell, most[problem]) for problem, cell in cells.items() if cell
+    }
 
 
 def _number(where: str, column: str, cell: str, most: float) -> float:

@@ -10,13 +10,16 @@ from grading.homeworks.homework import Homework
 from grading.reports import class_statistics as statistics
 from grading.reports.conditions import as_sentence, conditions
 from grading.reports.submission_page import environment
+from grading.reports.todo import staff_tasks
 from grading.reports.visibility import has_points, has_private, log_tail, passed_lines
 
 SHOWN = 10
 """Number of slowest runs on the page."""
 
 
-def class_page(results: Sequence[SubmissionResult], homework: Homework) -> str:
+def class_page(
+    results: Sequence[SubmissionResult], homework: Homework, alike: Sequence[statistics.Likeness] = ()
+) -> str:
     """The page of a class, self-contained like `submission_page`. Its links lead to students/NAME/report.html."""
     passed = {id(result): passed_lines(result) for result in results}
     return environment().get_template("class.html").render(
@@ -32,7 +35,10 @@ def class_page(results: Sequence[SubmissionResult], homework: Homework) -> str:
         means=statistics.mean_tables(results),
         slowest=statistics.slowest(results, SHOWN),
         failed=[(result, stage) for result in results for stage in result.stages if stage.status != "pass"],
-        undone=[result for result in results if any(line.points is None for line in result.lines)],
+        undone=[result for result in results if result.status == "error"],
+        tasks=staff_tasks(results),
+        named={result.submission: result for result in results},
+        alike=alike,
         outliers=statistics.outliers(results),
         warned=[result for result in results if result.warnings],
         link=report_link,

@@ -70,6 +70,18 @@ class Outlier:
     median: float
 
 
+@dataclass(frozen=True)
+class Likeness:
+    """Submissions that share something.
+
+    kind: "outputs", "large files" (such as weights) or "code". shared: what it is, for staff.
+    """
+
+    kind: str
+    submissions: tuple[str, ...]
+    shared: str
+
+
 def points_summary(results: Sequence[SubmissionResult]) -> dict[str, float]:
     """Mean, median, lowest and highest; empty for an empty class."""
     points = [result.points for result in results]

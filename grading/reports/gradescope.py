@@ -13,6 +13,7 @@ from grading.core.results import Check, Part, ScoreLine, SubmissionResult
 from grading.core.text import printable
 from grading.points.lines import counted_points
 from grading.reports.conditions import as_sentence, conditions
+from grading.reports.todo import for_students
 from grading.reports.visibility import (
     NO_POINTS,
     has_points,
@@ -36,6 +37,7 @@ def gradescope_results(result: SubmissionResult) -> dict[str, Any]:
     see, is about public inputs only. A line without points, or one that could not be checked, has neither score nor
     status. Gradescope shows it as neither passed nor failed, and the text at the top says so.
     """
+    result = for_students(result)
     numbers = _numbers(result.lines)
     return {
         "score": _plain(result.points),

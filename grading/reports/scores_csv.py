@@ -10,6 +10,7 @@ from grading.core.results import SubmissionResult
 from grading.core.text import printable
 from grading.reports.class_statistics import script_runs
 from grading.reports.figures import headlines, run_name
+from grading.reports.todo import open_reasons
 from grading.reports.visibility import has_points, is_deduction
 
 UNKNOWN = "not known"
@@ -24,7 +25,7 @@ def scores_csv(results: Sequence[SubmissionResult]) -> str:
     """A CSV with one row per submission.
 
     Its columns are submission, status, points, max_points, unchecked, one per line, one per headline figure, seconds of
-    scripts, warnings. The cell of a line that could not be checked is "not checked". It is empty for a line or figure
+    scripts, warnings, could_not_check (why). The cell of a line that could not be checked is "not checked". It is empty for a line or figure
     that the submission does not have. If the homework's points are not known, points are "not known", and lines are
     "pass" or "fail". No text begins like a formula.
     """
@@ -33,10 +34,12 @@ def scores_csv(results: Sequence[SubmissionResult]) -> str:
     columns = sorted(dict.fromkeys(name for row in rows for name in row), key=lambda column: KINDS.index(column[0]))
     text = io.StringIO()
     writer = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-    writer.writerow([*fixed, *(_cell(_heading(*column)) for column in columns), "warnings"])
+    writer.writerow([*fixed, *(_cell(_heading(*column)) for column in columns), "warnings", "could_not_check"])
     for result, row in zip(results, rows, strict=True):
         first = [_cell(result.submission), result.status, *_points(result)]
-        writer.writerow([*first, *(row.get(column, "") for column in columns), len(result.warnings)])
+        writer.writerow(
+            [*first, *(row.get(column, "") for column in columns), len(result.warnings), _cell(_reasons(result))]
+        )
     return text.getvalue()
 
 
@@ -56,6 +59,12 @@ def _row(result: SubmissionResult) -> dict[tuple[str, str], Cell]:
     for stage in script_runs(result):
         row["seconds", stage.stage] = _round(stage.seconds)
     return row
+
+
+def _reasons(result: SubmissionResult) -> str:
+    """Why parts of it could not be checked; empty if all was checked."""
+    reasons = (reason.cause.evidence if reason.cause else reason.message for reason in open_reasons(result))
+    return " ".join(dict.fromkeys(reasons))
 
 
 def _points(result: SubmissionResult) -> list[Cell]:

@@ -9,6 +9,7 @@ from grading.core.pythonlog import excerpt
 from grading.core.results import Part, ProblemResult, ScoreLine, SubmissionResult
 from grading.core.text import counted, listed, printable
 from grading.points.lines import counted_points, total, verdict
+from grading.reports.todo import for_students
 
 TAIL_LINES = 20
 
@@ -43,8 +44,10 @@ def public_part(result: SubmissionResult) -> SubmissionResult:
     """The part that a student may see before grades are published, with totals over that part.
 
     It has no private lines, stages and results, no warnings and tracebacks, and no problems' own results. The record
-    keeps only versions and the time scale, because hashes and options are also about private inputs.
+    keeps only versions and the time scale, because hashes and options are also about private inputs. Causes on the
+    grading machine are for staff.
     """
+    result = for_students(result)
     lines = [line for line in result.lines if not tells_private(line, result)]
     points, max_points, unchecked = total(lines)
     return replace(

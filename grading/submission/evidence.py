@@ -76,10 +76,11 @@ class Pictures:
             for name, image in self.decoded.items()
             if name.startswith(prefix) and isinstance(image, GradedImage)
         }
-        return Evidence(run.name, stage.seconds, images, stage.files, submitted, _expected_hashes(run), self.own)
+        return Evidence(run.name, stage.seconds, images, stage.files, submitted, expected_hashes(run), self.own)
 
 
-def _expected_hashes(run: PlannedRun) -> dict[str, str]:
+def expected_hashes(run: PlannedRun) -> dict[str, str]:
+    """SHA-256 of the PNG files that a run is compared with. Raises GradingError if one cannot be read."""
     folder = run.expected
     if folder is None:
         return {}

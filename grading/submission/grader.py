@@ -26,14 +26,15 @@ from grading.core.text import printable
 from grading.environment.probes import Probes
 from grading.files.storage import from_json, locked, to_json, write_whole
 from grading.judges.sources import JudgeSource
-from grading.points.lines import score_lines, total, verdict
+from grading.points.lines import SETTLED, score_lines, settled_warnings, total, verdict
 from grading.points.staff import StaffEntry
 from grading.problems.problem import Run
 from grading.reports.pictures import make_pictures
 from grading.reports.write import write_reports
 from grading.sandbox.run import run_sandboxed
 from grading.submission.assignment import Assignment, PlannedRun
-from grading.submission.evidence import Pictures
+from grading.submission.evidence import Pictures, expected_hashes
+from grading.submission.facts import facts_of, replaced_code, write_facts
 from grading.submission.journal import Journal
 from grading.submission.provenance import data_hashes, hardware, listing_hash, versions
 from grading.submission.stages import (
@@ -88,9 +89,9 @@ class Grader:
     ) -> SubmissionResult:
         """Grade the submission in `source`, and write all files about it to `folder`.
 
-        These are journal.jsonl, grade.json, the reports, and outputs/ with the files that the scripts wrote. Run again
-        to resume: finished stages are kept if submission and assignment are the same, and stages that failed because of
-        the grader are repeated. on_stage: called with the name of each stage when it begins.
+        These are journal.jsonl, grade.json, facts.json, the reports, and outputs/ with the files that the scripts
+        wrote. Run again to resume: finished stages are kept if submission and assignment are the same, and stages that
+        failed because of the grader are repeated. on_stage: called with the name of each stage when it begins.
         Raises GradingError if source is not a folder, or folder is in use or cannot be written.
         """
         if source.is_symlink() or not source.is_dir():
@@ -145,13 +146,19 @@ class _Grading:
         lines = score_lines(self.homework, found.results, staff)
         points, max_points, unchecked = total(lines)
         found = replace(
-            found, status=verdict(lines), points=points, max_points=max_points, unchecked=unchecked, lines=lines
-        )
+            found, status=verdict(lines), points=points, max_points=max_points, unchecked=unchecked, lines=lines,
+            warnings=self.warnings(found),
+        )  # fmt: skip
         write_whole(self.folder / "grade.json", to_json(RESULT, found, indent=2) + b"\n")
         self.on_stage("report")
         pictures = make_pictures(found, self.pictures.output, self.pictures.expected)
         write_reports(found, self.folder, pictures, self.homework)
         return found
+
+    def warnings(self, found: SubmissionResult) -> list[Check]:
+        """The warnings of a result, with those about the staff file as it is now."""
+        settled = settled_warnings(self.homework, found.results, self.staff)
+        return [*(each for each in found.warnings if each.name != SETTLED), *settled]
 
     def earlier_result(self) -> SubmissionResult | None:
         """The result of an earlier call; None if something has changed since, or could not be checked.
@@ -171,7 +178,8 @@ class _Grading:
             ) from None
         same = found.record.get("fingerprint") == self.record["fingerprint"]
         undone = [stage for stage in found.stages if stage.status == "error"]
-        return found if same and not undone and verdict(found.lines) != "error" else None
+        unscored = [each for each in found.results if each.status == "error"]
+        return found if same and not undone and not unscored else None
 
     def graded(self) -> SubmissionResult:
         started = time.time()
@@ -189,6 +197,7 @@ class _Grading:
             again = stages.get(f"{run.name} twice")
             if again and again.status == "fail":
                 warnings.append(Check(again.stage, "warning", again.message))
+        warnings += self.replaced(list(stages.values()))
         if all(result.status != "error" for result in results):
             # after an error the copy is kept, so that the scripts need not run again
             shutil.rmtree(self.workplace.path, ignore_errors=True)
@@ -323,6 +332,16 @@ class _Grading:
             return run.problem.suspicions(self.pictures.evidence(run, stage, submitted))
         except Exception as error:
             return [Check(f"{run.name} warnings", "warning", described_failure(error, self.folder).sentence)]
+
+    def replaced(self, stages: Sequence[StageResult]) -> list[Check]:
+        """Warnings about replaced code. Also writes the facts that a class is compared by."""
+        submission = self.workplace.submission
+        try:
+            truth = {digest for run in self.grader.runs for digest in expected_hashes(run).values()}
+            write_facts(self.folder, facts_of(submission, stages, truth | set(self.grader.hashes.values())))
+            return list(replaced_code(submission, stages))
+        except Exception as error:
+            return [Check("facts", "warning", described_failure(error, self.folder).sentence)]
 
 
 RESULT = TypeAdapter(SubmissionResult)

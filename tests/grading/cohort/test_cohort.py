@@ -31,7 +31,8 @@ from grading.cohort.workers import MAX_TRIES, Worker, grade_all
 from grading.core.errors import GradingError
 from grading.core.results import SubmissionResult
 from grading.files.storage import locked, write_whole
-from grading.points.staff import StaffEntry
+from grading.homeworks.fall2024 import FALL2024
+from grading.points.staff import StaffEntry, read_staff_file
 from grading.submission.assignment import Assignment
 from tests.commands import ROOT
 from tests.grading.graders import Counted, Fake, stillborn, unfit
@@ -85,7 +86,7 @@ def test_submissions_are_the_sub_folders_by_name_and_all_else_is_named(tmp_path)
     (tmp_path / "in" / "link").symlink_to(elsewhere)
     (tmp_path / "in" / "c03.zip").write_bytes(b"PK")
     os.mkfifo(tmp_path / "in" / "pi\npe")
-    staff = {"a01": StaffEntry(late_days=2), "z99": StaffEntry()}
+    staff = {"a01": StaffEntry(late_days=2)}
     found, notes = find_submissions(tmp_path / "in", tmp_path / "out", staff)
     assert [submission.name for submission in found] == [".hidden", "a01", "b02"]
     assert [submission.staff.late_days for submission in found] == [0, 2, 0]
@@ -94,8 +95,35 @@ def test_submissions_are_the_sub_folders_by_name_and_all_else_is_named(tmp_path)
         "c03.zip was not graded: it is not a folder.",
         "link was not graded: it is a symbolic link.",
         "pi\\npe was not graded: it is not a folder.",
-        "The staff file has a row for z99, but there is no such submission.",
     ]
+
+
+@pytest.mark.parametrize("folder", ["Jos\u00e9_b12", "Jose\u0301_b12", " Jos\u00e9_b12 "])
+@pytest.mark.parametrize("row", ["Jos\u00e9_b12", "Jose\u0301_b12", "Jos\u00e9_b12 "])
+def test_staff_meet_a_folder_whose_name_only_looks_the_same(tmp_path, folder, row):
+    (tmp_path / "in" / folder).mkdir(parents=True)
+    (tmp_path / "staff.csv").write_text(f"submission,late_days\n{row},2\n")
+    staff = read_staff_file(tmp_path / "staff.csv", FALL2024)
+    (found,), _ = find_submissions(tmp_path / "in", tmp_path / "out", staff)
+    assert (found.source.name, found.staff.late_days) == (folder, 2)
+
+
+def test_a_row_that_matches_nobody_is_refused_with_the_nearest_folder(tmp_path):
+    for name in ("B04", "00123", "r9"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+    staff = {name: StaffEntry() for name in ("b04", "123", "r9", "somebody\x1b[2J")}
+    with pytest.raises(GradingError) as error:
+        find_submissions(tmp_path / "in", tmp_path / "out", staff)
+    assert str(error.value) == (
+        "the staff file has rows without a submission of that name: 123 (the nearest folder is 00123), b04 (the "
+        "nearest folder is B04), somebody\\x1b[2J; correct the names or remove the rows"
+    )
+
+
+@pytest.mark.parametrize("other", ["Jose\u0301", "Jos\u00e9 "])
+def test_two_folders_with_one_name_to_the_eye_are_refused(handed_in, other):
+    with pytest.raises(GradingError, match="two submissions are called Jos\u00e9, with"):
+        handed_in("Jos\u00e9", other)
 
 
 def test_folders_have_names_that_can_be_printed_and_are_all_different(handed_in):

@@ -13,7 +13,8 @@ EXPLANATIONS = explanations(FALL2024)
 
 ASKED = [
     "1 simple", "1 strong", "2 public", "2 private", "3 public 0/0", "3 public 0/1", "3 private 1/12", "3 public",
-    "report 1", "report 2", "report 3", "staff fixed", "late", "accuracy", "accuracy_mnistm", "accuracy_svhn", "mse",
+    "report 1", "report 2", "report 3", "settled", "settled_2", "staff fixed",
+    "late", "accuracy", "accuracy_mnistm", "accuracy_svhn", "mse",
     "psnr", "ssim", "clip_image_score", "clip_text_score", "selected", "twice", "hw2_2.sh private twice", "copy",
     "fetch", "freeze", "hw2_1.sh", "hw2_2.sh public", "hw2_3.sh private", "limits", "zero-shot", "confusion",
     "per_digit", "wilson_95", "realism", "diversity", "frechet_distance", "nearest_rms_real", "warnings",
@@ -63,7 +64,7 @@ def test_the_names_that_a_result_shows_are_of_every_kind():
     } <= set(shown_names(RESULT))
 
 
-@pytest.mark.parametrize("name", ["report 1", "late", "staff fixed"])
+@pytest.mark.parametrize("name", ["report 1", "late", "staff fixed", "settled"])
 def test_a_homework_without_points_has_no_rules_about_them(name):
     with pytest.raises(GradingError, match="nothing is called"):
         explain(name, WITHOUT_POINTS)

@@ -89,7 +89,7 @@ def test_hostile_lines_make_no_formula_either():
 
 
 def test_an_empty_class_is_a_header():
-    assert scores_csv([]) == '"submission","status","points","max_points","unchecked","warnings"\n'
+    assert scores_csv([]) == '"submission","status","points","max_points","unchecked","warnings","could_not_check"\n'
 
 
 def test_pass_rates_leave_out_what_could_not_be_checked():

@@ -392,3 +392,36 @@ def test_without_a_copy_nothing_runs_and_nothing_costs_points(tmp_path, assignme
         (name, "error") for name in ("copy", "fetch", "freeze", "hw2_1.sh", "hw2_2.sh public", "hw2_3.sh public")
     ]
     assert {line.points for line in result.lines} == {None}
+
+
+def test_a_download_that_replaces_code_is_said_to_staff_alone(student, assignment, tmp_path):
+    (student / "draw.py").write_text("print('as handed in')\n")
+    (student / "hw2_download_ckpt.sh").write_text("echo \"print('newer')\" > draw.py; echo x > late.py\n")
+    result = Grader(replace(assignment, problems="2")).grade(student, tmp_path / "out")
+    said = [check.message for check in result.warnings if "hw2_download_ckpt.sh" in check.message]
+    assert said == [
+        "hw2_download_ckpt.sh replaced 1 code file (draw.py): what ran is not what was handed in.",
+        "hw2_download_ckpt.sh added 1 code file that had not been handed in (late.py).",
+    ]
+    assert "replaced" in (tmp_path / "out" / "report.html").read_text()
+    assert "replaced 1 code file" not in (tmp_path / "out" / "student.html").read_text()
+
+
+def test_staff_settle_what_could_not_be_scored_and_may_change_their_mind(student, assignment, tmp_path, monkeypatch):
+    def broken(*_):
+        raise GradingError("a judge is missing")
+
+    monkeypatch.setattr(Faces, "score", broken)
+    grader = Grader(replace(assignment, problems="2"))
+    assert grader.grade(student, tmp_path / "out").status == "error"
+    settled = grader.grade(student, tmp_path / "out", StaffEntry(settled={2: 10.0}))
+    assert (settled.status, settled.points, settled.unchecked) == ("pass", 10, 0)
+    low = grader.grade(student, tmp_path / "out", StaffEntry(settled={2: 4.0}))
+    assert (low.status, low.points) == ("fail", 4)
+    monkeypatch.undo()
+    checked = grader.grade(student, tmp_path / "out", StaffEntry(settled={2: 4.0}))
+    assert (checked.status, checked.points) == ("pass", 10)
+    twice = grader.grade(student, tmp_path / "out", StaffEntry(settled={2: 4.0}))
+    said = "Staff settled Problem 2 with 4 points, without effect: all of it was checked."
+    assert [check.message for check in twice.warnings].count(said) == 1
+    assert said not in [check.message for check in grader.grade(student, tmp_path / "out").warnings]
