@@ -35,7 +35,7 @@ def environment(
         Path | None, typer.Option(help="Folder with one folder for each submission, to list what they import.")
     ] = None,
     interpreter: Annotated[
-        str, typer.Option(help="Python of a new environment. (default: the grader's own)")
+        str, typer.Option(help="Python of a new environment. (default: the grader's own)", show_default=False)
     ] = sys.executable,
 ) -> None:
     """Build a Python environment for --python, and list what submissions import that it lacks.
