@@ -20,6 +20,7 @@ from grading.core.text import counted, listed, printable
 from grading.points.staff import StaffEntry, plain_name, read_staff_file
 from grading.reports.terminal import stdout_console
 from grading.reports.todo import staff_tasks
+from grading.submission.assignment import Assignment
 
 OutputOption = Annotated[Path, typer.Option(help="Folder for outputs, results and reports. Run again to resume.")]
 
@@ -73,6 +74,7 @@ def cohort(
         from grading.cohort.cohort import grade_cohort
 
         assignment = make_assignment()
+        _preflight(assignment, output)
         staff = read_staff_file(assignment.staff, assignment.edition) if assignment.staff else {}
         return grade_cohort(submissions, assignment, output, staff, workers, address)
 
@@ -85,6 +87,16 @@ def cohort(
         console.print(f"  {printable(task.sentence)} ({listed(task.submissions)})", markup=False)
     console.print(printable(f"{output / 'index.html'} and {output / 'scores.csv'}"))
     raise typer.Exit(2 if counts["error"] else 0)
+
+
+def _preflight(assignment: Assignment, output: Path) -> None:
+    """Show what is not ready on stderr. Raises GradingError if no submission could be checked."""
+    from grading.preflight.doctor import examine, preflight_table, refuse_if_blocked
+
+    found = examine(assignment.absolute(), output.absolute())
+    if found.unready:
+        Console(stderr=True, highlight=False).print(preflight_table(found.unready))
+    refuse_if_blocked(found)
 
 
 def init(

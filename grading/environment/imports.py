@@ -52,8 +52,8 @@ def own_modules(folder: Path) -> set[str]:
 
 
 def foreign_modules(folder: Path) -> dict[str, tuple[str, ...]]:
-    """As `imported_modules`, of what neither the submission nor Python's standard library of today brings."""
-    own = own_modules(folder) | sys.stdlib_module_names
+    """As `imported_modules`, without the modules that the submission brings; Python's own are among them."""
+    own = own_modules(folder)
     return {name: files for name, files in imported_modules(folder).items() if name.partition(".")[0] not in own}
 
 

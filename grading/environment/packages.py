@@ -77,9 +77,17 @@ def distribution_of(module: str) -> str | None:
     module: an imported name, such as "cv2" or "mpl_toolkits.axes_grid1"; its first name decides, unless the table has
     a longer one. A module that nobody knows is probably a file that the submission lacks.
     """
+    return _DISTRIBUTIONS.get(root_of(module))
+
+
+def root_of(module: str) -> str:
+    """The part of an imported name that a distribution provides: "cv2", or "google.protobuf" where "google" is shared.
+
+    That is the longest beginning that the table has, or else the first name.
+    """
     names = module.split(".")
     longest_first = (".".join(names[:length]) for length in range(len(names), 0, -1))
-    return next((_DISTRIBUTIONS[name] for name in longest_first if name in _DISTRIBUTIONS), None)
+    return next((name for name in longest_first if name in _DISTRIBUTIONS), names[0])
 
 
 def known_modules() -> Mapping[str, str]:

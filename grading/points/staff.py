@@ -75,7 +75,7 @@ def read_staff_file(path: Path, homework: Homework) -> dict[str, StaffEntry]:
         fixed = (row.get("staff_fixed") or "no").strip().lower()
         if fixed not in ("yes", "no"):
             raise GradingError(f"{where} has staff_fixed {printable(fixed)}; expected yes or no")
-        entries[name] = StaffEntry(report, int(late), fixed == "yes", settled)
+        entries[name] = StaffEntry(report, int(late), fixed == "yes", settled=settled)
     return entries
 
 

@@ -25,9 +25,9 @@ def scores_csv(results: Sequence[SubmissionResult]) -> str:
     """A CSV with one row per submission.
 
     Its columns are submission, status, points, max_points, unchecked, one per line, one per headline figure, seconds of
-    scripts, warnings, could_not_check (why). The cell of a line that could not be checked is "not checked". It is empty for a line or figure
-    that the submission does not have. If the homework's points are not known, points are "not known", and lines are
-    "pass" or "fail". No text begins like a formula.
+    scripts, warnings, could_not_check (why). The cell of a line that could not be checked is "not checked". It is empty
+    for a line or figure that the submission does not have. If the homework's points are not known, points are "not
+    known", and lines are "pass" or "fail". No text begins like a formula.
     """
     rows = [_row(result) for result in results]
     fixed = ["submission", "status", "points", "max_points", "unchecked"]

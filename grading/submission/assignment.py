@@ -115,7 +115,7 @@ class Assignment:
     staff: Annotated[
         Path | None,
         typer.Option(
-            help="CSV file with the columns submission, report_1, .., settled_1, .., late_days, staff_fixed (yes or no)."
+            help="CSV with the columns submission, report_1, .., settled_1, .., late_days, staff_fixed (yes or no)."
         ),
     ] = None
     limits: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,266 @@
+"""What is ready for grading on this machine, and what staff must do before a class starts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+from rich.table import Table
+from rich.text import Text
+
+from grading.core.errors import GradingError
+from grading.core.text import counted, listed, printable
+from grading.environment.build import PROBE
+from grading.environment.hub_models import HUB_MODELS
+from grading.environment.packages import course_packages, known_modules
+from grading.judges.protocols import CLIP_MODEL
+from grading.sandbox.run import Limits, run_sandboxed
+from grading.submission.assignment import Assignment
+from grading.submission.provenance import data_hashes, hardware, versions
+
+Status = Literal["ready", "not ready", "not needed"]
+
+STYLES = {"ready": "green", "not ready": "red", "not needed": "dim"}
+
+PROBE_SECONDS = 120.0
+"""For one answer of the scripts' Python."""
+
+SYSTEM = Path("/usr")
+"""A folder that every sandbox can show; it stands for a submission."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing that grading needs.
+
+    found: what is there. remedy: what to do; empty if it is ready. blocks: without it, every submission could not be
+    checked. Texts may contain names of staff's files and are safe to print.
+    """
+
+    name: str
+    status: Status
+    found: str
+    remedy: str = ""
+    blocks: bool = False
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """All rows, in the order of CHECKS."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def unready(self) -> list[Row]:
+        """The rows that staff must see to."""
+        return [row for row in self.rows if row.status == "not ready"]
+
+
+def examine(assignment: Assignment, output: Path) -> Preflight:
+    """Check everything that the assignment needs on this machine. output: the folder that results will be written to.
+
+    Nothing is downloaded, and no network is loaded. Raises GradingError if the assignment itself is invalid.
+    """
+    return Preflight(tuple(check(assignment, output) for check in CHECKS))
+
+
+def refuse_if_blocked(found: Preflight) -> None:
+    """Raises GradingError if a row would make every submission "could not be checked"."""
+    blocking = [row for row in found.unready if row.blocks]
+    if blocking:
+        first = blocking[0]
+        more = f" ({counted(len(blocking) - 1, 'more problem')} above)" if blocking[1:] else ""
+        raise GradingError(f"no submission could be checked: {first.name}: {first.found}; {first.remedy}{more}")
+
+
+def preflight_table(rows: tuple[Row, ...] | list[Row]) -> Table:
+    """The rows as a table for people."""
+    table = Table(title="Preflight")
+    for name in ("", "status", "found", "what to do"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(row.name, Text(row.status, STYLES[row.status]), Text(row.found), Text(row.remedy))
+    return table
+
+
+def _sandbox(assignment: Assignment, _output: Path) -> Row:
+    if assignment.trust:
+        return Row("sandbox", "not needed", "the code is trusted")
+    try:
+        run_sandboxed(["true"], submission=SYSTEM, sandbox=replace(assignment.sandbox, hidden=(), gpu=False)).close()
+    except GradingError as error:
+        found, _, remedy = printable(str(error)).partition("; ")
+        return Row("sandbox", "not ready", found, remedy, blocks=True)
+    return Row("sandbox", "ready", f"bubblewrap {versions()['bubblewrap']} makes one")
+
+
+def _python(assignment: Assignment, _output: Path) -> Row:
+    try:
+        return Row("python", "ready", f"{printable(str(assignment.python))} has {_probe_python(assignment)[0]}")
+    except GradingError as error:
+        found, _, remedy = printable(str(error)).partition("; ")
+        return Row("python", "not ready", found, remedy, blocks=True)
+
+
+def _packages(assignment: Assignment, _output: Path) -> Row:
+    """The modules of the course's packages; the name of a distribution says less, since forks provide them too."""
+    wanted = {module: name for module, name in known_modules().items() if name in course_packages()}
+    try:
+        missing = _probe_python(assignment, *wanted, "clip", "taming")[1]
+    except GradingError:
+        return Row("packages", "not ready", "unknown, because python is not ready", "see the row python")
+    if not missing:
+        return Row("packages", "ready", "all of the course's packages")
+    names = sorted({wanted.get(module, module) for module in missing})
+    found = f"{counted(len(names), 'package')} of the course missing: {listed(names, 20)}"
+    return Row("packages", "not ready", found, "build an environment with hw2-grade environment")
+
+
+def _probe_python(assignment: Assignment, *modules: str) -> tuple[str, list[str]]:
+    """The version of the scripts' Python, and which modules it lacks.
+
+    Raises GradingError if there is none, or it does not run in the sandbox.
+    """
+    shown = printable(str(assignment.python))
+    if not (assignment.python / "bin" / "python3").exists():
+        raise GradingError(f"{shown} has no bin/python3; name a Python environment")
+    sandbox, limits = replace(assignment.sandbox, hidden=(), gpu=False), Limits(seconds=PROBE_SECONDS)
+    command = ["python3", "-I", "-c", PROBE, *modules]
+    with run_sandboxed(command, submission=SYSTEM, sandbox=sandbox, limits=limits) as run:
+        try:
+            answer = json.loads(run.log.strip().splitlines()[-1])
+            return answer["version"], answer["missing"]
+        except (ValueError, IndexError, KeyError, TypeError):
+            said = printable(" ".join(run.log.split())[-200:]) or f"exit status {run.exit_status}"
+    raise GradingError(f"{shown}/bin/python3 does not run in the sandbox ({said}); name another Python environment")
+
+
+def _gpu(assignment: Assignment, _output: Path) -> Row:
+    """Its driver and devices; `--gpu` is what makes a GPU necessary."""
+    devices = sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*"))
+    said = printable("; ".join(str(hardware()["gpus"]).splitlines()))
+    found = f"{said or 'no answer from nvidia-smi'}; {counted(len(devices), 'device')} in /dev"
+    if not assignment.gpu:
+        return Row("GPU", "not needed", found if devices else "none; scripts get no GPU")
+    if said and devices:
+        return Row("GPU", "ready", found)
+    return Row("GPU", "not ready", found, "install the NVIDIA driver, or grade without a GPU", blocks=True)
+
+
+def _hub(assignment: Assignment, _output: Path) -> Row:
+    """Needed by scripts that build Stable Diffusion as the template does."""
+    inputs = [given.name for run in assignment.runs() for given in run.problem.inputs]
+    if not any(given.option == "stable_diffusion" for run in assignment.runs() for given in run.problem.inputs):
+        return Row("hub cache", "not needed", f"{counted(len(inputs), 'input')}, none of them Stable Diffusion")
+    remedy = "fetch one with hw2-grade hub-cache, and name it"
+    if assignment.hub_cache is None:
+        return Row("hub cache", "not ready", "none is named; most scripts load CLIP from the Hub", remedy)
+    absent = [each.repository for each in HUB_MODELS if not each.judge and not each.snapshot(assignment.hub_cache)]
+    shown = printable(str(assignment.hub_cache))
+    if absent:
+        return Row("hub cache", "not ready", f"{shown} lacks {listed(absent)}", remedy)
+    return Row("hub cache", "ready", shown)
+
+
+def _data(assignment: Assignment, _output: Path) -> Row:
+    wanted = dict.fromkeys(_needed_paths(assignment))
+    missing = [str(path) for path in wanted if not _has_content(path)]
+    if missing:
+        found = f"missing or empty: {listed(missing)}"
+        return Row("data", "not ready", found, "complete the data, or leave those problems out", blocks=True)
+    return Row("data", "ready", f"{counted(len(wanted), 'file or folder', 'files and folders')}, none missing or empty")
+
+
+def _needed_paths(assignment: Assignment) -> Iterator[Path]:
+    for run in assignment.runs():
+        yield from run.inputs.values()
+        if run.expected is not None:
+            yield run.expected
+
+
+def _has_content(path: Path) -> bool:
+    try:
+        return any(path.iterdir()) if path.is_dir() else path.stat().st_size > 0
+    except OSError:
+        return False
+
+
+def _judges(assignment: Assignment, _output: Path) -> Row:
+    """The judges of the chosen problems, from their files alone."""
+    names = dict.fromkeys(name for problem in assignment.edition.problems for name in problem.judges)
+    found = {name: _judge_file(name, assignment.judges[name], assignment.hub_cache) for name in names}
+    shown = "; ".join(f"{name}: {_kind_and_hash(assignment.judges[name], path)}" for name, path in found.items())
+    if all(found.values()):
+        return Row("judges", "ready", shown)
+    return Row("judges", "not ready", shown, "fetch the judges with hw2-grade hub-cache, or name their files")
+
+
+def _judge_file(name: str, choice: str, cache: Path | None) -> Path | None:
+    """The file or folder of a judge; None if it is not on this machine."""
+    if choice == "embedded":
+        models = Path(str(files("grading.judges"))) / "models"
+        return next(iter(sorted(models.glob(f"*{name}*"))), None)
+    if Path(choice).exists():
+        return Path(choice)
+    repository = "edadaltocg/resnet34_svhn" if (name, choice) == ("svhn", "official") else choice
+    repository = CLIP_MODEL if (name, choice) == ("clip", "official") else repository
+    return _cached(repository, cache)
+
+
+def _cached(repository: str, cache: Path | None) -> Path | None:
+    """The folder of a Hub model, in staff's cache or in the user's own; None if it is in neither."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for place in (cache / "hub" if cache else None, None):
+        for name in ("config.json", "pytorch_model.bin"):
+            try:
+                found = try_to_load_from_cache(repository, name, cache_dir=place)
+            except ValueError:  # not the name of a repository
+                return None
+            if isinstance(found, str):
+                return Path(found).parent
+    return None
+
+
+def _kind_and_hash(choice: str, path: Path | None) -> str:
+    if path is None:
+        return f"{printable(choice)}, not on this machine"
+    return f"{printable(choice)} ({data_hashes({'': path})[''][:8]})"
+
+
+def _disk(assignment: Assignment, output: Path) -> Row:
+    """A run may fill its output folder up to its limit."""
+    there = next(path for path in (output, *output.parents) if path.exists())
+    return _amount("disk", shutil.disk_usage(there).free, assignment.run_limits.space_bytes, "one run's output")
+
+
+def _memory(assignment: Assignment, _output: Path) -> Row:
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    return _amount("memory", free, assignment.run_limits.memory_bytes, "one script")
+
+
+def _amount(name: str, free: int, limit: int, what: str) -> Row:
+    found = f"{free / 2**30:.1f} GiB free; the limit for {what} is {limit / 2**30:.1f} GiB"
+    if free >= limit:
+        return Row(name, "ready", found)
+    return Row(name, "not ready", found, "free some, or lower the limit")
+
+
+CHECKS: tuple[Callable[[Assignment, Path], Row], ...] = (
+    _sandbox,
+    _python,
+    _packages,
+    _gpu,
+    _hub,
+    _data,
+    _judges,
+    _disk,
+    _memory,
+)
+"""All checks. Each takes the assignment, with absolute paths, and the output folder, and never raises GradingError."""

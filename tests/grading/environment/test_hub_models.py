@@ -1,0 +1,142 @@
+import hashlib
+import json
+import os
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from grading.core.errors import GradingError
+from grading.environment.hub_models import HUB_MODELS, HubModel, fetch_models, is_pinned
+from tests.commands import run_command
+
+COMMIT = "32bd64288804d66eefd0ccbe215aa642df71cc41"
+MODEL = HubModel("someone/model", COMMIT, ("config.json", "model.safetensors"))
+
+
+def downloaded(files=MODEL.files, commit=COMMIT):
+    """A download that leaves these files, as the library lays them out."""
+
+    def download(model, hub):
+        folder = hub / f"models--{model.repository.replace('/', '--')}" / "snapshots" / commit
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in files:
+            (folder / name).write_text("{}")
+        return folder
+
+    return download
+
+
+def quiet(_name):
+    pass
+
+
+def test_a_pinned_model_is_found_by_code_that_names_no_revision(tmp_path):
+    from huggingface_hub import snapshot_download
+
+    assert fetch_models(tmp_path, [MODEL], downloaded(), quiet) == {"someone/model": COMMIT}
+    found = snapshot_download("someone/model", cache_dir=tmp_path / "hub", local_files_only=True)
+    assert Path(found) == MODEL.snapshot(tmp_path)
+    assert {each.name for each in tmp_path.iterdir() if each.is_dir()} == {"hub", "torch", "clip"}
+
+
+def test_a_branch_is_recorded_as_the_commit_that_it_was(tmp_path):
+    branch = HubModel("someone/other", "main", ("config.json",))
+    fetch_models(tmp_path, [MODEL], downloaded(), quiet)
+    fetch_models(tmp_path, [branch], downloaded(commit="b" * 40), quiet)
+    recorded = json.loads((tmp_path / "revisions.json").read_text())
+    assert recorded == {"someone/model": COMMIT, "someone/other": "b" * 40}
+    assert not is_pinned(branch)
+
+
+def test_what_an_interrupted_download_left_is_not_taken_for_the_model(tmp_path):
+    with pytest.raises(GradingError, match=r"without model\.safetensors"):
+        fetch_models(tmp_path, [MODEL], downloaded(["config.json"]), quiet)
+    assert MODEL.snapshot(tmp_path) is None
+    assert not (tmp_path / "revisions.json").exists()
+
+
+def test_a_cache_that_lost_a_file_does_not_have_the_model(tmp_path):
+    fetch_models(tmp_path, [MODEL], downloaded(), quiet)
+    snapshot = MODEL.snapshot(tmp_path)
+    assert snapshot
+    (snapshot / "model.safetensors").unlink()
+    assert MODEL.snapshot(tmp_path) is None
+
+
+def test_the_template_gets_its_tokenizer_and_text_model_at_a_fixed_commit():
+    (template,) = (model for model in HUB_MODELS if not model.judge)
+    assert template.repository == "openai/clip-vit-large-patch14"
+    assert {"tokenizer.json", "vocab.json", "merges.txt", "config.json", "model.safetensors"} <= set(template.files)
+    assert is_pinned(template)
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of the Hugging Face Hub as a download asks for."""
+
+    content = b'{"a": 1}'
+
+    def do_HEAD(self):
+        self.answer(body=False)
+
+    def do_GET(self):
+        self.answer(body=True)
+
+    def answer(self, body):
+        content = self.content
+        named = re.search(r"[0-9a-f]{40}", self.path)
+        commit = named[0] if named else COMMIT
+        if self.path.startswith("/api/"):
+            names = ["flax_model.msgpack", *(name for model in HUB_MODELS for name in model.files)]
+            listing = [{"rfilename": name} for name in dict.fromkeys(names)]
+            content = json.dumps({"id": "x/y", "sha": commit, "siblings": listing}).encode()
+            if "/tree/" in self.path:
+                tree = [{"type": "file", "path": each["rfilename"], "size": 8, "oid": "0" * 40} for each in listing]
+                content = json.dumps(tree).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("ETag", f'"{hashlib.sha1(content).hexdigest()}"')
+        self.send_header("X-Repo-Commit", commit)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+    def log_message(self, *_arguments):
+        pass
+
+
+@pytest.fixture
+def hub():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+def environment(endpoint):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
+    return {**kept, "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"}
+
+
+def test_the_command_fetches_from_a_hub_only_the_files_that_are_needed(tmp_path, hub):
+    ended = run_command("grading", "hub-cache", "--output", tmp_path, "--judges", env=environment(hub))
+    assert ended.returncode == 0, ended.stderr
+    commits = [model.revision if is_pinned(model) else COMMIT for model in HUB_MODELS]
+    expected = [f"{model.repository} {commit}" for model, commit in zip(HUB_MODELS, commits, strict=True)]
+    assert ended.stdout.splitlines() == expected
+    for model in HUB_MODELS:
+        snapshot = model.snapshot(tmp_path)
+        assert snapshot
+        assert {path.name for path in snapshot.iterdir()} == set(model.files)
+
+
+def test_without_a_network_the_command_says_so_in_one_sentence(tmp_path):
+    ended = run_command("grading", "hub-cache", "--output", tmp_path, env=environment("http://127.0.0.1:9"))
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr.splitlines()[-1].startswith("hw2-grade: openai/clip-vit-large-patch14 could not be fetched")
+    assert "Traceback" not in ended.stderr

@@ -1,0 +1,191 @@
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from grading.core.errors import GradingError
+from grading.environment.hub_models import HUB_MODELS
+from grading.preflight.doctor import CHECKS, Preflight, Row, examine, refuse_if_blocked
+from grading.submission.assignment import Assignment
+from tests.commands import run_command
+from tests.grading.sandboxed import ROOT, needs_sandbox
+
+DATA = ROOT / "fixtures" / "hw2_data"
+
+
+@pytest.fixture
+def data(tmp_path):
+    """The inputs of Problem 2, complete."""
+    folder = tmp_path / "hw2_data"
+    (folder / "face" / "GT").mkdir(parents=True)
+    (folder / "face" / "noise").mkdir()
+    for name in ("GT/00.png", "noise/00.pt", "UNet.pt"):
+        (folder / "face" / name).write_bytes(b"x")
+    return folder
+
+
+@pytest.fixture
+def faces(data):
+    return Assignment(data, problems="2", trust=True, python=Path(sys.prefix))
+
+
+@pytest.fixture
+def row():
+    """One row of the preflight of an assignment."""
+
+    def row(name, assignment):
+        check = next(check for check in CHECKS if check.__name__ == f"_{name}")
+        return check(assignment, Path.cwd())
+
+    return row
+
+
+def test_complete_data_is_ready(row, faces):
+    assert row("data", faces).status == "ready"
+
+
+@pytest.mark.parametrize("lost", ["GT", "noise", "UNet.pt"])
+@pytest.mark.parametrize("emptied", [False, True])
+def test_missing_and_empty_data_stop_a_class_before_it_starts(row, faces, data, lost, emptied):
+    path = data / "face" / lost
+    for each in [*path.glob("*")]:
+        each.unlink()
+    if path.is_file():
+        path.write_bytes(b"") if emptied else path.unlink()
+    elif not emptied:
+        path.rmdir()
+    found = row("data", faces)
+    assert (found.status, found.blocks) == ("not ready", True)
+    assert str(path) in found.found
+    with pytest.raises(GradingError, match="no submission could be checked: data"):
+        refuse_if_blocked(Preflight((found,)))
+
+
+def test_private_data_is_checked_too(row, faces, tmp_path):
+    found = row("data", replace(faces, private=tmp_path / "private"))
+    assert "private/face/noise" in found.found
+
+
+def test_a_python_that_is_not_there_stops_a_class_instead_of_the_systems_being_used(row, faces, tmp_path):
+    found = row("python", replace(faces, python=tmp_path))
+    assert (found.status, found.blocks) == ("not ready", True)
+    assert str(tmp_path) in found.found
+
+
+@pytest.mark.parametrize("program", ["exit 3", "echo not json", "echo '[]'", "echo '{}'"])
+def test_a_python_that_does_not_work_is_not_ready(row, faces, tmp_path, program):
+    python = tmp_path / "bin" / "python3"
+    python.parent.mkdir()
+    python.write_text(f"#!/bin/sh\n{program}\n")
+    python.chmod(0o755)
+    found = row("python", replace(faces, python=tmp_path))
+    assert (found.status, found.blocks) == ("not ready", True)
+    assert row("packages", replace(faces, python=tmp_path)).status == "not ready"
+
+
+@needs_sandbox
+def test_the_graders_own_python_runs_in_the_sandbox_and_lacks_what_it_lacks(row, faces):
+    sandboxed = replace(faces, trust=False)
+    assert row("sandbox", sandboxed).status == "ready"
+    assert ".".join(map(str, sys.version_info[:3])) in row("python", sandboxed).found
+    packages = row("packages", sandboxed)
+    assert "gdown" in packages.found
+    assert "torch," not in packages.found
+    assert not packages.blocks
+
+
+def test_no_sandbox_stops_a_class_and_says_what_to_install(row, faces, monkeypatch):
+    def refuse(*_arguments, **_options):
+        raise GradingError("bubblewrap is not installed; install it", option="trust")
+
+    monkeypatch.setattr("grading.preflight.doctor.run_sandboxed", refuse)
+    found = row("sandbox", replace(faces, trust=False))
+    assert (found.status, found.blocks, found.remedy) == ("not ready", True, "install it")
+    assert row("sandbox", faces).status == "not needed"
+
+
+def test_a_gpu_is_needed_only_by_scripts_that_get_one(row, faces, monkeypatch):
+    monkeypatch.setattr("grading.preflight.doctor.hardware", lambda: {"gpus": ""})
+    assert row("gpu", faces).status == "not needed"
+    found = row("gpu", replace(faces, gpu=True))
+    assert (found.status, found.blocks) == ("not ready", True)
+
+
+def test_the_hub_cache_is_needed_by_stable_diffusion_and_is_a_warning(row, faces, tmp_path):
+    assert row("hub", faces).status == "not needed"
+    concepts = Assignment(DATA, problems="3")
+    assert (row("hub", concepts).status, row("hub", concepts).blocks) == ("not ready", False)
+    (model,) = (model for model in HUB_MODELS if not model.judge)
+    cache = replace(concepts, hub_cache=tmp_path)
+    assert model.repository in row("hub", cache).found
+    folder = tmp_path / "hub" / f"models--{model.repository.replace('/', '--')}"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("a1")
+    (folder / "snapshots" / "a1").mkdir(parents=True)
+    for name in model.files:
+        (folder / "snapshots" / "a1" / name).touch()
+    assert row("hub", cache).status == "ready"
+
+
+def test_judges_are_named_with_kind_and_hash_without_loading_them(row, tmp_path):
+    weights = tmp_path / "Classifier.pth"
+    weights.write_bytes(b"not weights at all")
+    digits = Assignment(DATA, problems="1", mnistm_classifier=str(weights), svhn_classifier="embedded")
+    found = row("judges", digits)
+    assert found.status == "ready"
+    assert f"mnistm: {weights} (" in found.found
+    assert "svhn: embedded (" in found.found
+
+
+def test_a_judge_that_would_have_to_be_downloaded_is_not_ready(row, tmp_path):
+    concepts = Assignment(DATA, problems="3", clip="nobody/no-such-model", hub_cache=tmp_path)
+    found = row("judges", concepts)
+    assert (found.status, found.blocks) == ("not ready", False)
+    assert "nobody/no-such-model, not on this machine" in found.found
+
+
+def test_room_for_one_script_is_asked_for(row, faces):
+    assert row("memory", replace(faces, limits={"memory_bytes": 2**20})).status == "ready"
+    assert row("memory", replace(faces, limits={"memory_bytes": 2**60})).status == "not ready"
+    assert row("disk", replace(faces, limits={"space_bytes": 2**60})).status == "not ready"
+
+
+def test_every_check_gives_a_row_with_another_name(faces, tmp_path):
+    rows = examine(faces, tmp_path / "not" / "there").rows
+    assert len({row.name for row in rows}) == len(CHECKS) == len(rows)
+    assert all(row.remedy for row in rows if row.status == "not ready")
+    assert not any(row.remedy for row in rows if row.status != "not ready")
+
+
+def test_warnings_alone_do_not_stop_a_class():
+    refuse_if_blocked(Preflight((Row("packages", "not ready", "none", "build"), Row("data", "ready", "all"))))
+
+
+def test_the_command_prints_one_table_and_its_status_says_that_staff_must_act(data):
+    ended = run_command("grading", "doctor", "--data", data, "--problems", "2", "--trust")
+    assert ended.returncode == 2, ended.stderr
+    for name in ("sandbox", "python", "packages", "GPU", "hub cache", "data", "judges", "disk", "memory"):
+        assert name in ended.stdout
+
+
+def test_the_command_writes_json_alone(data):
+    ended = run_command("grading", "doctor", "--data", data, "--problems", "2", "--trust", "--json", "-")
+    rows = {row["name"]: row for row in json.loads(ended.stdout)["rows"]}
+    assert rows["data"]["status"] == "ready"
+    assert rows["sandbox"]["status"] == "not needed"
+
+
+def test_a_class_without_its_data_is_not_started(data, tmp_path):
+    (data / "face" / "UNet.pt").unlink()
+    submissions, output = tmp_path / "submissions", tmp_path / "out"
+    (submissions / "b12").mkdir(parents=True)
+    arguments = [submissions, "--data", data, "--problems", "2", "--trust", "--output", output]
+    ended = run_command("grading", "cohort", *arguments, env={**os.environ, "COLUMNS": "400"})
+    assert ended.returncode == 2
+    assert "no submission could be checked: data: missing or empty" in ended.stderr
+    assert "not ready" in ended.stderr
+    assert "sandbox" not in ended.stderr
+    assert not output.exists()
