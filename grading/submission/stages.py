@@ -134,7 +134,7 @@ def run_script(
             raise GradingError(f"{script} needs {names}, but no path is set; add it to the inputs")
         with run_sandboxed(
             ["bash", script, *problem.arguments], submission=workplace.submission,
-            inputs={**given, HOME: workplace.home}, limits=allowed, sandbox=sandbox,
+            inputs={**given, HOME: workplace.home}, layered=(SUBMISSION, HOME), limits=allowed, sandbox=sandbox,
         ) as ended:  # fmt: skip
             taken = collect_folder(ended.output, output)
             return replace(_ended(script, script, ended, allowed), files=taken.files, refused=taken.refused)
