@@ -222,12 +222,19 @@ def _tmpfs(limits: Limits) -> list[str]:
 
 
 def _environment(sandbox: Sandbox, folders: Mapping[str, Path]) -> dict[str, str]:
+    home = HOME if HOME in folders else "/tmp"  # noqa: S108 - of the sandbox
     return {
         "PATH": f"{sandbox.python.absolute() / 'bin'}:/usr/local/bin:/usr/bin:/bin",
-        "HOME": HOME if HOME in folders else "/tmp",  # noqa: S108 - of the sandbox
+        "HOME": home,
         "USER": "student", "LOGNAME": "student", "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",  # otherwise the last lines of a command that is stopped are lost
-        "MPLCONFIGDIR": "/tmp", "TRITON_CACHE_DIR": "/tmp/triton", "TORCHINDUCTOR_CACHE_DIR": "/tmp/inductor",  # noqa: S108
+        # below the home, where runs find what a download left; whatever they write there is thrown away
+        "XDG_CACHE_HOME": f"{home}/.cache", "XDG_CONFIG_HOME": f"{home}/.config",
+        "XDG_DATA_HOME": f"{home}/.local/share", "XDG_STATE_HOME": f"{home}/.local/state",
+        "MPLCONFIGDIR": "/tmp/matplotlib", "NUMBA_CACHE_DIR": "/tmp/numba", "CUDA_CACHE_PATH": "/tmp/cuda",  # noqa: S108
+        "TRITON_CACHE_DIR": "/tmp/triton", "TORCHINDUCTOR_CACHE_DIR": "/tmp/inductor",  # noqa: S108
+        # torch before 2.6, which the course used, loads whole pickles; their code is as untrusted as all that runs here
+        "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1",
         **sandbox.environment,
     }  # fmt: skip
 

@@ -20,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from grading.core.errors import GradingError
 from grading.core.results import Check, Part, ProblemResult, StageResult, SubmissionResult
 from grading.core.text import printable
+from grading.environment.python import check_gpu, check_python
 from grading.files.storage import locked, write_whole
 from grading.judges import Judges
 from grading.points.lines import score_lines, total, verdict
@@ -27,7 +28,6 @@ from grading.points.staff import StaffEntry
 from grading.problems.problem import Run
 from grading.reports.pictures import make_pictures
 from grading.reports.write import write_reports
-from grading.sandbox.run import run_sandboxed
 from grading.submission.assignment import Assignment, PlannedRun
 from grading.submission.evidence import Pictures
 from grading.submission.journal import Journal
@@ -51,7 +51,7 @@ class Grader:
     """Grades submissions of one assignment, one after the other. Judges are loaded when first needed, and kept."""
 
     def __init__(self, assignment: Assignment) -> None:
-        """Raises GradingError if a file that the assignment names is missing, or no sandbox can be made."""
+        """Raises GradingError if a file that the assignment names is missing, or no script could run."""
         self.assignment = assignment
         self.homework = assignment.edition
         self.runs = list(assignment.runs())
@@ -67,7 +67,8 @@ class Grader:
             if run.expected is not None:
                 _check_there(run.expected, _root_option(run))
                 named[f"{run.folder}/expected"] = run.expected
-        run_sandboxed(["true"], submission=Path("/usr"), sandbox=replace(self.sandbox, hidden=())).close()
+        self.python = check_python(self.sandbox)
+        check_gpu(self.sandbox)
         self.hashes = data_hashes(named)
 
     def grade(
@@ -102,6 +103,7 @@ class Grader:
         return {
             "versions": versions(),
             "hardware": hardware(),
+            "python": {"version": self.python.version, "packages_sha256": self.python.packages_sha256},
             "homework": self.homework.name,
             "data_sha256": self.hashes,
             "seeds": "grading draws nothing at random",
