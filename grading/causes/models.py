@@ -39,7 +39,8 @@ TEMPLATE_MODELS = frozenset({"openai/clip-vit-large-patch14"})
 
 def _has(scene: Scene, repository: str) -> bool:
     own = scene.home / ".cache" / "huggingface"
-    return any(cache is not None and has_model(cache, repository) for cache in (scene.hub_cache, own))
+    caches = [scene.hub_cache] if scene.hub_cache else []
+    return any(has_model(cache, repository) for cache in [*caches, *([own] if (own / "hub").is_dir() else [])])
 
 
 def network_at_run_time(scene: Scene) -> Cause | None:

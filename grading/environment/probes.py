@@ -40,6 +40,16 @@ import shutil
 answer = [name for name in asked if shutil.which(name) is None]
 """
 
+MODULES = """
+import importlib.util
+def absent(name):
+    try:
+        return importlib.util.find_spec(name) is None
+    except (ImportError, AttributeError, ValueError):
+        return True
+answer = [name for name in asked if absent(name)]
+"""
+
 CUDA = """
 try:
     import torch
@@ -93,6 +103,10 @@ class Probes:
     def missing_commands(self, names: Sequence[str]) -> list[str]:
         """Those of the commands that are not installed."""
         return [str(name) for name in self._ask(COMMANDS, list(names))]
+
+    def absent_modules(self, names: Sequence[str]) -> list[str]:
+        """Those of the modules that are not there. Nothing but their packages is imported."""
+        return [str(name) for name in self._ask(MODULES, list(names))]
 
     def cuda(self) -> str:
         """Why no CUDA operation can run, "" if one can."""

@@ -51,7 +51,8 @@ def read_images(
     refused, and a new process continues after it. Images after the first MAX_DECODED_BYTES of pixels are refused.
     Raises GradingError if the reader fails for another reason than the images.
     """
-    sandbox = replace(sandbox or Sandbox(), python=Path(sys.prefix), gpu=False, environment={"OMP_NUM_THREADS": "1"})
+    few = {"OMP_NUM_THREADS": "1"}
+    sandbox = replace(sandbox or Sandbox(), python=Path(sys.prefix), visible=(), gpu=False, environment=few)
     results: dict[str, GradedImage | ImageRefused] = {}
     crashes = 0
     names = [*pngs, *others]

@@ -70,11 +70,13 @@ def collect_folder(source: int | Path, into: Path | None, caps: Caps | None = No
     try:
         if into:
             into.mkdir(parents=True)
+            into.chmod(0o755)  # whatever the umask: the user of the sandbox reads it
         collector.folder(descriptor, "")
     except _TooMuchError as error:
         if into:
             shutil.rmtree(into)
             into.mkdir()
+            into.chmod(0o755)
         collector.done = Collected(refused=[str(error)])
     except OSError as error:
         shown = printable(str(error.filename or into))

@@ -79,17 +79,19 @@ class JudgeSource:
         return replace(identity, kind=self.kind, file=self.file)
 
 
-def find_judge(files: JudgeFiles, choice: str, data: Path | None = None, hub_cache: Path | None = None) -> JudgeSource:
+def find_judge(
+    files: JudgeFiles, choice: str, data: Path | None = None, hub_cache: Path | None = None, *, download: bool = True
+) -> JudgeSource:
     """The place of a judge by choice: "official", "embedded", a path, or a name on the Hub.
 
     data: the homework's data folder. hub_cache: a folder whose hub/ is a Hugging Face cache; a model of the Hub is
-    looked for there, in the user's own cache, and then downloaded into that.
+    searched for there, in the user's own cache, and then downloaded into that, unless download is False.
     Raises GradingError, naming the judge's option, if it cannot be had.
     """
     if choice == "embedded":
         return _embedded(files)
     if model := files.hub(choice):
-        return _from_hub(files, model, hub_cache)
+        return _from_hub(files, model, hub_cache, download)
     if choice == "official":
         return _from_data(files, data)
     return _custom(files, Path(choice))
@@ -140,9 +142,12 @@ def _custom(files: JudgeFiles, path: Path) -> JudgeSource:
     return JudgeSource("custom", path, path.name)
 
 
-def _from_hub(files: JudgeFiles, model: HubModel, hub_cache: Path | None) -> JudgeSource:
+def _from_hub(files: JudgeFiles, model: HubModel, hub_cache: Path | None, download: bool) -> JudgeSource:
     caches = [hub_cache / "hub", None] if hub_cache else [None]
-    found = next(filter(None, (_cached(model, cache) for cache in caches)), None) or _downloaded(files, model)
+    found = next(filter(None, (_cached(model, cache) for cache in caches)), None)
+    if found is None and not download:
+        raise GradingError(f"the {files.title} {printable(model.name)} is in no Hugging Face cache here; fetch it")
+    found = found or _downloaded(files, model)
     return JudgeSource("official" if model.name == _name(files) else "custom", found, model.name)
 
 

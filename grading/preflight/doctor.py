@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
@@ -15,20 +13,19 @@ from rich.text import Text
 
 from grading.core.errors import GradingError
 from grading.core.text import counted, listed, printable
-from grading.environment.build import PROBE
 from grading.environment.hub_models import HUB_MODELS
 from grading.environment.packages import course_packages, known_modules
-from grading.judges.protocols import CLIP_MODEL
-from grading.sandbox.run import Limits, run_sandboxed
+from grading.environment.probes import Probes
+from grading.environment.python import check_gpu, check_python
+from grading.judges import JUDGES
+from grading.judges.sources import find_judge
+from grading.sandbox.run import run_sandboxed
 from grading.submission.assignment import Assignment
 from grading.submission.provenance import data_hashes, hardware, versions
 
 Status = Literal["ready", "not ready", "not needed"]
 
 STYLES = {"ready": "green", "not ready": "red", "not needed": "dim"}
-
-PROBE_SECONDS = 120.0
-"""For one answer of the scripts' Python."""
 
 SYSTEM = Path("/usr")
 """A folder that every sandbox can show; it stands for a submission."""
@@ -101,17 +98,18 @@ def _sandbox(assignment: Assignment, _output: Path) -> Row:
 
 def _python(assignment: Assignment, _output: Path) -> Row:
     try:
-        return Row("python", "ready", f"{printable(str(assignment.python))} has {_probe_python(assignment)[0]}")
+        version = check_python(replace(assignment.sandbox, hub_cache=None)).version
     except GradingError as error:
-        found, _, remedy = printable(str(error)).partition("; ")
+        found, _, remedy = printable(str(error)).rpartition("; ")
         return Row("python", "not ready", found, remedy, blocks=True)
+    return Row("python", "ready", f"{printable(str(assignment.python))} has {version}")
 
 
 def _packages(assignment: Assignment, _output: Path) -> Row:
     """The modules of the course's packages; the name of a distribution says less, since forks provide them too."""
     wanted = {module: name for module, name in known_modules().items() if name in course_packages()}
     try:
-        missing = _probe_python(assignment, *wanted, "clip", "taming")[1]
+        missing = Probes(assignment.sandbox).absent_modules([*wanted, "clip", "taming"])
     except GradingError:
         return Row("packages", "not ready", "unknown, because python is not ready", "see the row python")
     if not missing:
@@ -121,25 +119,6 @@ def _packages(assignment: Assignment, _output: Path) -> Row:
     return Row("packages", "not ready", found, "build an environment with hw2-grade environment")
 
 
-def _probe_python(assignment: Assignment, *modules: str) -> tuple[str, list[str]]:
-    """The version of the scripts' Python, and which modules it lacks.
-
-    Raises GradingError if there is none, or it does not run in the sandbox.
-    """
-    shown = printable(str(assignment.python))
-    if not (assignment.python / "bin" / "python3").exists():
-        raise GradingError(f"{shown} has no bin/python3; name a Python environment")
-    sandbox, limits = replace(assignment.sandbox, hidden=(), gpu=False), Limits(seconds=PROBE_SECONDS)
-    command = ["python3", "-I", "-c", PROBE, *modules]
-    with run_sandboxed(command, submission=SYSTEM, sandbox=sandbox, limits=limits) as run:
-        try:
-            answer = json.loads(run.log.strip().splitlines()[-1])
-            return answer["version"], answer["missing"]
-        except (ValueError, IndexError, KeyError, TypeError):
-            said = printable(" ".join(run.log.split())[-200:]) or f"exit status {run.exit_status}"
-    raise GradingError(f"{shown}/bin/python3 does not run in the sandbox ({said}); name another Python environment")
-
-
 def _gpu(assignment: Assignment, _output: Path) -> Row:
     """Its driver and devices; `--gpu` is what makes a GPU necessary."""
     devices = sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*"))
@@ -147,9 +126,12 @@ def _gpu(assignment: Assignment, _output: Path) -> Row:
     found = f"{said or 'no answer from nvidia-smi'}; {counted(len(devices), 'device')} in /dev"
     if not assignment.gpu:
         return Row("GPU", "not needed", found if devices else "none; scripts get no GPU")
-    if said and devices:
-        return Row("GPU", "ready", found)
-    return Row("GPU", "not ready", found, "install the NVIDIA driver, or grade without a GPU", blocks=True)
+    try:
+        check_gpu(assignment.sandbox)
+    except GradingError as error:
+        reason, _, remedy = printable(str(error)).rpartition("; ")
+        return Row("GPU", "not ready", f"{found}; {reason}", remedy, blocks=True)
+    return Row("GPU", "ready", f"{found}; a CUDA operation ran in the sandbox")
 
 
 def _hub(assignment: Assignment, _output: Path) -> Row:
@@ -191,46 +173,20 @@ def _has_content(path: Path) -> bool:
 
 
 def _judges(assignment: Assignment, _output: Path) -> Row:
-    """The judges of the chosen problems, from their files alone."""
-    names = dict.fromkeys(name for problem in assignment.edition.problems for name in problem.judges)
-    found = {name: _judge_file(name, assignment.judges[name], assignment.hub_cache) for name in names}
-    shown = "; ".join(f"{name}: {_kind_and_hash(assignment.judges[name], path)}" for name, path in found.items())
-    if all(found.values()):
-        return Row("judges", "ready", shown)
-    return Row("judges", "not ready", shown, "fetch the judges with hw2-grade hub-cache, or name their files")
-
-
-def _judge_file(name: str, choice: str, cache: Path | None) -> Path | None:
-    """The file or folder of a judge; None if it is not on this machine."""
-    if choice == "embedded":
-        models = Path(str(files("grading.judges"))) / "models"
-        return next(iter(sorted(models.glob(f"*{name}*"))), None)
-    if Path(choice).exists():
-        return Path(choice)
-    repository = "edadaltocg/resnet34_svhn" if (name, choice) == ("svhn", "official") else choice
-    repository = CLIP_MODEL if (name, choice) == ("clip", "official") else repository
-    return _cached(repository, cache)
-
-
-def _cached(repository: str, cache: Path | None) -> Path | None:
-    """The folder of a Hub model, in staff's cache or in the user's own; None if it is in neither."""
-    from huggingface_hub import try_to_load_from_cache
-
-    for place in (cache / "hub" if cache else None, None):
-        for name in ("config.json", "pytorch_model.bin"):
-            try:
-                found = try_to_load_from_cache(repository, name, cache_dir=place)
-            except ValueError:  # not the name of a repository
-                return None
-            if isinstance(found, str):
-                return Path(found).parent
-    return None
-
-
-def _kind_and_hash(choice: str, path: Path | None) -> str:
-    if path is None:
-        return f"{printable(choice)}, not on this machine"
-    return f"{printable(choice)} ({data_hashes({'': path})[''][:8]})"
+    """The judges of the chosen problems, from their files alone. An official one that is missing may be downloaded."""
+    shown, missing = [], []
+    for name in assignment.judge_names:
+        files, choice = JUDGES[name].files, assignment.judge_choices[name]
+        try:
+            source = find_judge(files, choice, assignment.data, assignment.hub_cache, download=False)
+        except GradingError as error:
+            missing.append(printable(str(error)).partition("; ")[0])
+            continue
+        shown.append(f"{name}: {source.kind} ({data_hashes({'': source.path})[''][:8]})")
+    if missing:
+        remedy = "fetch the judges with hw2-grade hub-cache --judges, name their files, or choose the embedded judges"
+        return Row("judges", "not ready", "; ".join([*missing, *shown]), remedy)
+    return Row("judges", "ready", "; ".join(shown))
 
 
 def _disk(assignment: Assignment, output: Path) -> Row:

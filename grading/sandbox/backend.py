@@ -25,7 +25,9 @@ class Sandbox:
     gpu: pass the NVIDIA devices. trust: use no sandbox, for your own code only. python: the environment whose
     python3 comes first on the PATH. environment: variables for the command, such as CUDA_VISIBLE_DEVICES; an untrusted
     command gets none of the grader's own. hidden: files and folders that no command may see; a run that would show one
-    is refused. backend: what protects the grader from untrusted commands, a name in `grading.sandbox.run.BACKENDS`.
+    is refused. visible: files and folders that every command may read at their own paths, such as packages that the
+    environment links to. hub_cache: staff's cache of models, see `grading.environment.hub`; scripts get it as an input.
+    backend: what protects the grader from untrusted commands, a name in `grading.sandbox.run.BACKENDS`.
     """
 
     gpu: bool = False
@@ -33,6 +35,8 @@ class Sandbox:
     python: Path = Path(sys.prefix)
     environment: Mapping[str, str] = field(default_factory=dict)
     hidden: tuple[Path, ...] = ()
+    visible: tuple[Path, ...] = ()
+    hub_cache: Path | None = None
     backend: str = "bubblewrap"
 
 
@@ -41,7 +45,7 @@ class Job:
     """One command and what it may use.
 
     folders: {path inside: path outside} of the submission and of all else that it gets. writable: the paths inside that
-    it may change.
+    it may change. layered: paths inside that it may change freely, because what it writes there is discarded.
     """
 
     command: tuple[str, ...]
@@ -50,6 +54,7 @@ class Job:
     limits: Limits
     network: bool
     sandbox: Sandbox
+    layered: frozenset[str] = frozenset()
 
 
 class Backend(Protocol):

@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from io import FileIO
 from pathlib import Path
@@ -20,6 +20,7 @@ from grading.core.errors import GradingError
 from grading.core.text import printable
 from grading.sandbox.backend import HOME, OUTPUT, SUBMISSION, UID, Job, Sandbox
 from grading.sandbox.channel import Log, open_folder, open_pipe
+from grading.sandbox.layers import LAYER, MERGED, PRIVATE_MOUNTS, can_overlay, with_copies
 from grading.sandbox.limits import Limit, Limits, Watch
 
 IN_MEMORY = (OUTPUT, "/tmp", "/dev/shm")  # noqa: S108 - of the sandbox
@@ -37,6 +38,7 @@ START = """
 processes=$1 kibibytes=$2 made=$3 go=$4
 shift 4
 echo 1000 > /proc/self/oom_score_adj  # if memory runs out, the kernel ends this process first
+umask 022  # not staff's own
 ulimit -c 0 -u "$processes" -f "$kibibytes"
 echo >&"$made"
 read -r _ <&"$go" || exit 1
@@ -44,10 +46,10 @@ exec {made}>&- {go}<&-
 exec "$@"
 """
 
-STEP_DOWN = f"""
+STEP_DOWN = f"""{LAYER}
 while [ "$1" != -- ]; do
-  mount --rbind "$1" "$2" || exit 1
-  shift 2
+  if [ "$3" = 0 ]; then mount --rbind "$1" "$2"; else layer "$1" "$2" "$3"; fi || exit 1
+  shift 3
 done
 shift
 exec setpriv --reuid={UID} --regid={UID} --clear-groups --no-new-privs "$@"
@@ -61,8 +63,9 @@ class Bubblewrap:
     """Runs an untrusted command in its own sandbox, and watches it from outside."""
 
     def __init__(self, job: Job, resources: ExitStack) -> None:
-        self.job, self.resources = job, resources
-        self.arguments = _arguments(job, resources)
+        self.overlaid = job.layered if can_overlay(job) else frozenset()
+        self.job, self.resources = job if self.overlaid else with_copies(job, resources), resources
+        self.arguments = _arguments(self.job, self.overlaid, resources)
 
     def start(self) -> None:
         """Make the sandbox, open what the watch needs, and only then start the command."""
@@ -109,12 +112,15 @@ class Bubblewrap:
             self.init = os.pidfd_open(init)
             self.resources.callback(os.close, self.init)
             processes = open_folder(f"/proc/{init}/root/proc", self.resources)
-            in_memory = [open_folder(f"/proc/{init}/root{path}", self.resources) for path in IN_MEMORY]
+            in_memory = [
+                open_folder(f"/proc/{init}/root{path}", self.resources) for path in (*IN_MEMORY, *self.overlaid)
+            ]
         except OSError as error:
             raise _unobserved(error) from None
         self.output = in_memory[0]
         disks = [self.job.folders[inside] for inside in self.job.writable]
-        self.watch = Watch(self.job.limits, processes, in_memory, disks)
+        copies = [self.job.folders[inside] for inside in self.job.layered - self.overlaid]
+        self.watch = Watch(self.job.limits, processes, in_memory, disks, copies)
 
     def wait(self, seconds: float) -> bool:
         """Wait for the sandbox's first process, which ends with the command."""
@@ -142,25 +148,26 @@ def _unobserved(error: OSError) -> GradingError:
     return GradingError(f"the sandbox ended before the run began ({error.strerror}); grade again")
 
 
-def _arguments(job: Job, resources: ExitStack) -> list[str]:
-    """The command that makes the sandbox, without what runs in it.
+def _arguments(job: Job, overlaid: Collection[str], resources: ExitStack) -> list[str]:
+    """The command that makes the sandbox, without what runs in it. overlaid: paths inside that get an overlay.
 
     Root gives up its privileges first. No other process may stay between the grader and bubblewrap, because bubblewrap
     would then not notice the grader's death.
     """
     bwrap = _find_bubblewrap()
     python = _python_roots(job.sandbox.python)
-    _check_hidden(job.sandbox.hidden, [Path("/usr"), *python, *job.folders.values()])
+    visible = job.sandbox.visible
+    _check_hidden(job.sandbox.hidden, [Path("/usr"), *python, *visible, *job.folders.values()])
     system = (*SYSTEM, *(NETWORK if job.network else ()), *(["/sys"] if job.sandbox.gpu else ()))
-    binds = [("--ro-bind", path, str(path)) for path in (*map(Path, system), *python) if path.exists()]
+    binds = [("--ro-bind", path, str(path)) for path in (*map(Path, system), *python, *visible) if path.exists()]
     for inside, path in job.folders.items():
-        binds.append(("--bind" if inside in job.writable else "--ro-bind", path, inside))
+        binds.append(("--bind" if inside in job.writable | job.layered else "--ro-bind", path, inside))
 
     arguments: list[str] = []
     if os.geteuid() == 0:
-        for inside in job.folders.keys() - job.writable - {SUBMISSION}:
+        for inside in job.folders.keys() - job.writable - job.layered - {SUBMISSION}:
             _check_readable(job.folders[inside])
-        arguments, binds = _step_down(binds, resources)
+        arguments, binds = _step_down(binds, dict.fromkeys(overlaid, job.limits.space_bytes), resources)
     arguments += [bwrap, "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session"]
     arguments += ["--cap-drop", "ALL", *(["--share-net"] if job.network else [])]
     arguments += [*_system_folders(), *_devices(job.sandbox.gpu), *_tmpfs(job.limits)]
@@ -171,19 +178,19 @@ def _arguments(job: Job, resources: ExitStack) -> list[str]:
     return [*arguments, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", SUBMISSION]
 
 
-def _step_down(binds: Iterable[Bind], resources: ExitStack) -> tuple[list[str], list[Bind]]:
+def _step_down(binds: Iterable[Bind], layers: Mapping[str, int], resources: ExitStack) -> tuple[list[str], list[Bind]]:
     """The command that turns root into UID, and the binds with paths that UID can reach.
 
     Files in folders that are closed to other users are mounted at a path that UID can reach, in a mount namespace that
-    no other process sees.
+    no other process sees. layers: {path inside: bytes} of those that get an overlay.
     """
-    arguments = ["unshare", "--mount", "--propagation", "private", "sh", "-c", STEP_DOWN, "sh"]
+    arguments = [*PRIVATE_MOUNTS, STEP_DOWN, "sh"]
     reachable: list[Bind] = []
     for how, path, inside in binds:
-        if _is_closed(path):
+        if inside in layers or _is_closed(path):
             point = _mount_point(path, resources)
-            arguments += [str(path.resolve()), str(point)]
-            reachable.append((how, point, inside))
+            arguments += [str(path.resolve()), str(point), str(layers.get(inside, 0))]
+            reachable.append((how, point / MERGED if inside in layers else point, inside))
         else:
             reachable.append((how, path, inside))
     return [*arguments, "--"], reachable
@@ -215,12 +222,19 @@ def _tmpfs(limits: Limits) -> list[str]:
 
 
 def _environment(sandbox: Sandbox, folders: Mapping[str, Path]) -> dict[str, str]:
+    home = HOME if HOME in folders else "/tmp"  # noqa: S108 - of the sandbox
     return {
         "PATH": f"{sandbox.python.absolute() / 'bin'}:/usr/local/bin:/usr/bin:/bin",
-        "HOME": HOME if HOME in folders else "/tmp",  # noqa: S108 - of the sandbox
+        "HOME": home,
         "USER": "student", "LOGNAME": "student", "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",  # otherwise the last lines of a command that is stopped are lost
-        "MPLCONFIGDIR": "/tmp", "TRITON_CACHE_DIR": "/tmp/triton", "TORCHINDUCTOR_CACHE_DIR": "/tmp/inductor",  # noqa: S108
+        # below the home, where runs find what a download left; whatever they write there is thrown away
+        "XDG_CACHE_HOME": f"{home}/.cache", "XDG_CONFIG_HOME": f"{home}/.config",
+        "XDG_DATA_HOME": f"{home}/.local/share", "XDG_STATE_HOME": f"{home}/.local/state",
+        "MPLCONFIGDIR": "/tmp/matplotlib", "NUMBA_CACHE_DIR": "/tmp/numba", "CUDA_CACHE_PATH": "/tmp/cuda",  # noqa: S108
+        "TRITON_CACHE_DIR": "/tmp/triton", "TORCHINDUCTOR_CACHE_DIR": "/tmp/inductor",  # noqa: S108
+        # torch before 2.6, which the course used, loads whole pickles; their code is as untrusted as all that runs here
+        "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1",
         **sandbox.environment,
     }  # fmt: skip
 
@@ -286,6 +300,6 @@ def _check_readable(path: Path) -> None:
     if path.stat().st_uid == UID:
         return  # what a download left behind
     for each in (path, *sorted(path.rglob("*"))):
-        if not each.stat().st_mode & 0o004:
+        if not each.is_symlink() and not each.stat().st_mode & 0o004:
             shown = printable(str(each))
             raise GradingError(f"{shown} cannot be read by other users, so no run can read it; run chmod -R a+rX on it")

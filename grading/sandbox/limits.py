@@ -45,11 +45,15 @@ class Watch:
     """Checks the limits of a command that runs in its own process namespace.
 
     processes: a descriptor of that namespace's /proc. in_memory: descriptors of the file systems that it keeps in
-    memory; the kernel bounds their size. disks: the folders of the host that it may write to.
+    memory; the kernel bounds their size. disks: the folders of the host that it may write to. copies: those that were
+    filled for it; only what it adds to them counts.
     """
 
-    def __init__(self, limits: Limits, processes: int, in_memory: Sequence[int], disks: Sequence[Path]) -> None:
-        self.limits, self.processes, self.in_memory, self.disks = limits, processes, in_memory, disks
+    def __init__(
+        self, limits: Limits, processes: int, in_memory: Sequence[int], disks: Sequence[Path], copies: Sequence[Path]
+    ) -> None:
+        self.limits, self.processes, self.in_memory = limits, processes, in_memory
+        self.disks = dict.fromkeys(disks, (0, 0)) | {copy: _usage(copy) for copy in copies}
         self.next_disk_check = 0.0
 
     def exceeded(self) -> Limit:
@@ -109,12 +113,12 @@ class Watch:
     def _exceeded_on_disk(self) -> Limit:
         if not self.disks or time.monotonic() < self.next_disk_check:
             return ""
-        for disk in self.disks:
+        for disk, (used_before, files_before) in self.disks.items():
             _check_machine_disk(disk)
             used, files = _usage(disk)
-            if used > self.limits.space_bytes:
+            if used - used_before > self.limits.space_bytes:
                 return "space"
-            if files > self.limits.files:
+            if files - files_before > self.limits.files:
                 return "files"
         self.next_disk_check = time.monotonic() + DISK_INTERVAL
         return ""

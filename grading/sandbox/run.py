@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +66,7 @@ def run_sandboxed(
     submission: Path,
     inputs: Mapping[str, Path] | None = None,
     writable: Mapping[str, Path] | None = None,
+    layered: Collection[str] = (),
     limits: Limits | None = None,
     network: bool = False,
     sandbox: Sandbox | None = None,
@@ -73,6 +74,8 @@ def run_sandboxed(
     """Run `command` in `submission`, which it sees as /submission, until it ends or exceeds a limit.
 
     inputs: what it may read, writable: folders of the host that it may change; both as {path inside: path outside}.
+    layered: paths inside of folders that it may change for itself. Each run begins from the host's folder. What it
+    writes there counts towards its limits and is discarded.
     A trusted command runs outside. Paths inside become paths outside in its arguments, and only `seconds` applies.
     Raises GradingError if the sandbox cannot be made, or the machine runs out of memory or disk space.
     """
@@ -84,7 +87,7 @@ def run_sandboxed(
             raise GradingError(
                 f"{printable(str(path))} does not exist, but the run needs it as {inside}; check the path"
             )
-    job = Job(tuple(command), folders, frozenset(writable or ()), limits, network, sandbox)
+    job = Job(tuple(command), folders, frozenset(writable or ()), limits, network, sandbox, frozenset(layered))
     cleanup = ExitStack()
     try:
         backend = _backend(sandbox)(job, cleanup)

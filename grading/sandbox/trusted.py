@@ -10,6 +10,7 @@ from contextlib import ExitStack, suppress
 
 from grading.sandbox.backend import OUTPUT, SUBMISSION, Job
 from grading.sandbox.channel import Log, open_folder, open_pipe
+from grading.sandbox.layers import with_copies
 from grading.sandbox.limits import Limit
 
 
@@ -18,6 +19,7 @@ class Trusted:
 
     def __init__(self, job: Job, resources: ExitStack) -> None:
         self.command, self.resources, self.killed = job.command, resources, False
+        job = with_copies(job, resources)
         path = f"{job.sandbox.python.absolute() / 'bin'}:{os.environ.get('PATH', os.defpath)}"
         self.environment = {**os.environ, "PATH": path, **job.sandbox.environment}
         output = tempfile.TemporaryDirectory(prefix="hw2-grade-", ignore_cleanup_errors=True)

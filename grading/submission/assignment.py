@@ -15,6 +15,7 @@ from grading import homeworks
 from grading.core.errors import GradingError
 from grading.core.results import Part
 from grading.core.text import printable
+from grading.environment.python import linked_folders
 from grading.homeworks.homework import Homework
 from grading.judges import JUDGES, Judges
 from grading.judges.protocols import CLIP_MODEL, SAM_MODEL
@@ -149,7 +150,10 @@ class Assignment:
     @property
     def sandbox(self) -> Sandbox:
         """The sandbox's settings. Files that scripts must not see are hidden."""
-        return Sandbox(self.gpu, self.trust, self.python, dict(self.environment), tuple(self.hidden()))
+        return Sandbox(
+            self.gpu, self.trust, self.python, dict(self.environment), tuple(self.hidden()),
+            visible=tuple(linked_folders(self.python)), hub_cache=self.hub_cache,
+        )  # fmt: skip
 
     @property
     def run_limits(self) -> Limits:

@@ -24,6 +24,7 @@ from grading.core.errors import GradingError
 from grading.core.results import Check, Part, ProblemResult, StageResult, SubmissionResult
 from grading.core.text import printable
 from grading.environment.probes import Probes
+from grading.environment.python import check_gpu, check_python
 from grading.files.storage import from_json, locked, to_json, write_whole
 from grading.judges.sources import JudgeSource
 from grading.points.lines import SETTLED, score_lines, settled_warnings, total, verdict
@@ -31,7 +32,6 @@ from grading.points.staff import StaffEntry
 from grading.problems.problem import Run
 from grading.reports.pictures import make_pictures
 from grading.reports.write import write_reports
-from grading.sandbox.run import run_sandboxed
 from grading.submission.assignment import Assignment, PlannedRun
 from grading.submission.evidence import Pictures, expected_hashes
 from grading.submission.facts import facts_of, replaced_code, write_facts
@@ -59,7 +59,7 @@ class Grader:
     """Grades submissions of one assignment, one after the other. Judges are loaded when first needed, and kept."""
 
     def __init__(self, assignment: Assignment) -> None:
-        """Raises GradingError if a file or a judge cannot be had, or no sandbox can be made."""
+        """Raises GradingError if a file or a judge is missing, or no script could run."""
         self.assignment = assignment
         self.homework = assignment.edition
         self.runs = list(assignment.runs())
@@ -75,7 +75,8 @@ class Grader:
             if run.expected is not None:
                 _check_there(run.expected, _root_option(run))
                 named[f"{run.folder}/expected"] = run.expected
-        run_sandboxed(["true"], submission=Path("/usr"), sandbox=replace(self.sandbox, hidden=())).close()
+        self.python = check_python(self.sandbox)
+        check_gpu(self.sandbox)
         self.probes = Probes(self.sandbox)
         self.hashes = data_hashes(named)
         self.judge_facts = _judge_facts(self.judges.sources(assignment.judge_names))
@@ -112,6 +113,7 @@ class Grader:
         return {
             "versions": versions(),
             "hardware": hardware(),
+            "python": {"version": self.python.version, "packages_sha256": self.python.packages_sha256},
             "homework": self.homework.name,
             "data_sha256": self.hashes,
             "judges": self.judge_facts,
@@ -264,6 +266,7 @@ class _Grading:
             self.workplace, run.problem, run.part, run.inputs, output, sandbox, asked.run_limits, asked.time_scale
         )
         output.mkdir(parents=True, exist_ok=True)
+        output.chmod(0o755)  # whatever the umask: the user of the sandbox reads it
         return done
 
     def run_again(self, run: PlannedRun, journal: Journal) -> StageResult:

@@ -14,6 +14,7 @@ from grading.core.errors import Failure, GradingError, record_failure
 from grading.core.pythonlog import MAX_TEXT, find_error
 from grading.core.results import Part, StageResult, Status
 from grading.core.text import counted, listed, printable
+from grading.environment.hub import hub_environment, hub_folders, with_models
 from grading.files.take import Caps, Collected, collect_folder
 from grading.problems.problem import DATA, Problem
 from grading.sandbox.run import HOME, SUBMISSION, UID, Limits, RunResult, Sandbox, run_sandboxed
@@ -111,9 +112,10 @@ def fetch(workplace: Workplace, sandbox: Sandbox | None = None, limits: Limits =
             none = StageResult("fetch", "pass", f"There is no {FETCH}, so nothing was downloaded.")
             return hinted(none, near_misses(workplace.submission, FETCH))
         writable = {SUBMISSION: workplace.submission, HOME: workplace.home}
+        inside = _with_hub(sandbox or Sandbox(), network=True)
         with run_sandboxed(
             ["bash", FETCH], submission=workplace.submission, writable=writable, limits=limits, network=True,
-            sandbox=sandbox,
+            sandbox=inside,
         ) as ended:  # fmt: skip
             done = replace(_ended("fetch", FETCH, ended, limits, workplace.submission), kind="script")
             return hinted(done, near_misses(workplace.submission, FETCH))
@@ -157,13 +159,15 @@ def run_script(
         allowed = limits or Limits()
         unscaled = min(allowed.seconds, problem.seconds)
         allowed = replace(allowed, seconds=unscaled * time_scale)
+        inside = _with_hub(sandbox or Sandbox())
         given = {f"{DATA}{name}": path for name, path in _given(workplace, problem, inputs).items()}
         if missing := sorted({name for name in problem.arguments if name.startswith(DATA)} - given.keys()):
             names = listed([name.removeprefix(DATA) for name in missing])
             raise GradingError(f"{script} needs {names}, but no path is set; add it to the inputs")
         with run_sandboxed(
-            ["bash", script, *problem.arguments], submission=workplace.submission,
-            inputs={**given, HOME: workplace.home}, limits=allowed, sandbox=sandbox,
+            with_models(["bash", script, *problem.arguments], inside), submission=workplace.submission,
+            inputs={**given, **hub_folders(inside.hub_cache), HOME: workplace.home},
+            layered=(SUBMISSION, HOME), limits=allowed, sandbox=inside,
         ) as ended:  # fmt: skip
             taken = collect_folder(ended.output, output)
             scaled = ""
@@ -266,6 +270,10 @@ def described_failure(error: Exception, folder: Path) -> Failure:
     """The failure of a grading into `folder`. Students read its sentence, so it does not show staff's paths."""
     failure = record_failure(error, folder)
     return replace(failure, sentence=failure.sentence.replace(f"{folder.absolute()}{os.sep}", ""))
+
+
+def _with_hub(sandbox: Sandbox, *, network: bool = False) -> Sandbox:
+    return replace(sandbox, environment={**hub_environment(sandbox, network=network), **sandbox.environment})
 
 
 def _told(stage: str, taken: Collected, done: str) -> StageResult:

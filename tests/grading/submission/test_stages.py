@@ -14,7 +14,7 @@ import pytest
 from grading.core.errors import GradingError
 from grading.core.results import Part, StageResult
 from grading.homeworks.fall2024 import FALL2024
-from grading.sandbox.run import HOME, Limits, Sandbox
+from grading.sandbox.run import HOME, SUBMISSION, Limits, Sandbox, run_sandboxed
 from grading.submission.stages import (
     Workplace,
     compare_runs,
@@ -127,7 +127,6 @@ EXPECTED: dict[str, tuple[Callable[[World], bool], str]] = {
     "steal_environment": (lambda w: b"CANARY" in w.written("secret"), "ended with exit status 1"),
     "kill_grader": (lambda w: w.victim.poll() is not None, "ended with exit status 1"),
     "startup_files": (lambda w: (w.site / "sitecustomize.py").exists(), "ended with exit status 1"),
-    "rewrite_itself": (lambda w: (w.workplace.submission / "answers.txt").exists(), "ended with exit status 1"),
     "new_namespaces": (lambda w: bool(w.written("done")), "ended with exit status 1"),
     "pickle_checkpoint": (lambda w: "owned" in w.results.read_text(), r"hw2_1\.sh ran to its end"),
 }
@@ -162,8 +161,18 @@ def test_an_attack_succeeds_where_it_is_trusted_and_not_in_the_sandbox(world, mo
     assert usual.log == "sampling 1 digit"
 
 
+@needs_sandbox
+def test_a_submission_that_rewrites_itself_finds_nothing_of_it_in_the_next_run(world):
+    assert copy_submission(ATTACKS / "rewrite_itself", world.workplace).status == "pass"
+    copy = world.workplace.submission
+    assert ran(world.workplace, 1, {}, world.output / "first").status == "pass"
+    assert not (copy / "answers.txt").exists()
+    run_sandboxed(["bash", "hw2_1.sh"], submission=copy, writable={SUBMISSION: copy}).close()  # not protected
+    assert (copy / "answers.txt").exists()
+
+
 def test_every_attack_has_a_test():
-    own = {"harmless", "endless_output", "endless_run", "hostile_output"}
+    own = {"rewrite_itself", "harmless", "endless_output", "endless_run", "hostile_output"}
     assert {path.name for path in ATTACKS.iterdir() if path.is_dir()} == EXPECTED.keys() | own
 
 
@@ -263,14 +272,21 @@ def test_a_trusted_script_gets_the_same_paths_as_they_are_outside(tmp_path):
 
 
 @needs_sandbox
-def test_inputs_and_the_submission_are_read_only(tmp_path):
-    workplace = at_work(tmp_path, hw2_3='echo x >> "$1"; echo x >> "$3"; echo x > own; echo x > ~/own; true')
+def test_inputs_are_read_only_and_what_is_written_beside_the_code_is_thrown_away(tmp_path):
+    workplace = at_work(tmp_path, hw2_3='ls; ls ~; echo x >> "$1"; echo x >> "$3"; echo x > own; echo x > ~/own')
+    before = freeze(workplace).files
     data = {"input.json": tmp_path / "input.json", "model.ckpt": tmp_path / "model.ckpt"}
     for path in data.values():
         path.write_text("before")
         path.chmod(0o666)
-    result = ran(workplace, 3, data, tmp_path / "out")
-    assert result.log.count("Read-only file system") == 4
+    for again in ("first", "second"):
+        result = ran(workplace, 3, data, tmp_path / again)
+        assert result.status == "pass"
+        assert result.log.splitlines()[0] == "hw2_3.sh"
+        assert result.log.count("\n") == result.log.count("Read-only file system") == 2
+    assert freeze(workplace).files == before
+    assert os.listdir(workplace.home) == []
+    assert sorted(os.listdir(workplace.path)) == ["home", "submission"]
     assert [path.read_text() for path in data.values()] == ["before", "before"]
 
 
@@ -346,7 +362,6 @@ def test_what_was_fetched_is_there_to_be_read_and_the_students_folder_is_untouch
     assert after.files.keys() - before.files.keys() == {"ckpt/unet.pt"}
     result = ran(workplace, 1, {}, tmp_path / "out")
     assert result.log.splitlines()[:3] == ["weights", "cached", HOME]
-    assert "Read-only file system" in result.log
     assert freeze(workplace) == after
     assert sorted(os.listdir(tmp_path / "student")) == ["hw2_1.sh", "hw2_download_ckpt.sh"]
 

@@ -1,0 +1,75 @@
+"""Folders that a command may change without changing the host's: an overlay, or a copy where there can be none."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from grading.core.errors import GradingError
+from grading.core.text import printable
+from grading.sandbox.backend import Job
+
+MERGED = "merged"
+"""The folder below a layer's mount point that shows the host's folder with the changes."""
+
+LAYER = f"""
+layer() {{  # folder, mount point, bytes: an overlay whose changes are kept in memory
+  mount -t tmpfs -o "size=$3,mode=711" layer "$2" && cd "$2" && mkdir lower upper work {MERGED} &&
+  mount --bind "$1" lower && chown --reference=lower upper && chmod --reference=lower upper &&
+  mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work,redirect_dir=on layer {MERGED} && cd /
+}}
+"""
+"""A function of sh. The command sees the mount's options, so they name no path of the host."""
+
+PRIVATE_MOUNTS = ("unshare", "--mount", "--propagation", "private", "sh", "-c")
+"""Runs a script of sh as root in a mount namespace that no other process sees and that ends with it."""
+
+
+def can_overlay(job: Job) -> bool:
+    """Whether an overlay can be mounted over each layered folder of a job. Only root can."""
+    return os.geteuid() == 0 and all(_mounts(job.folders[inside]) for inside in job.layered)
+
+
+def _mounts(folder: Path) -> bool:
+    script = f'{LAYER} layer "$1" "$2" 1m'
+    with tempfile.TemporaryDirectory(prefix="hw2-grade-") as point:
+        tried = subprocess.run(  # noqa: S603 - a system command
+            [*PRIVATE_MOUNTS, script, "sh", str(folder.resolve()), point], env={"PATH": os.defpath},
+            capture_output=True, check=False,
+        )  # fmt: skip
+    return tried.returncode == 0
+
+
+def with_copies(job: Job, resources: ExitStack) -> Job:
+    """The same job with a copy of each layered folder, which `resources` removes.
+
+    A copy lies beside its original, where there is room for it, and where some disks share the content of both.
+    Raises GradingError if a folder cannot be copied.
+    """
+    copies = {inside: _copy(job.folders[inside], resources) for inside in job.layered}
+    return replace(job, folders={**job.folders, **copies})
+
+
+def _copy(folder: Path, resources: ExitStack) -> Path:
+    """Copy a folder as it is: links as links, and sparse files with their holes."""
+    try:
+        place = tempfile.TemporaryDirectory(prefix="hw2-grade-", dir=folder.parent, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise _uncopied(folder, str(error.strerror)) from None
+    copy = Path(resources.enter_context(place), "copy")
+    made = subprocess.run(  # noqa: S603 - a system command
+        ["cp", "--archive", "--reflink=auto", "--", str(folder.resolve()), str(copy)],  # noqa: S607
+        capture_output=True, text=True, errors="replace", check=False,
+    )  # fmt: skip
+    if made.returncode:
+        raise _uncopied(folder, made.stderr.strip().rpartition("\n")[2])
+    return copy
+
+
+def _uncopied(folder: Path, reason: str) -> GradingError:
+    shown = printable(str(folder))
+    return GradingError(f"{shown} cannot be copied for the run ({printable(reason)}); free some space and grade again")
