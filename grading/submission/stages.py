@@ -151,10 +151,11 @@ def run_script(
             return hinted(none, near_misses(workplace.submission, script))
         allowed = limits or Limits()
         allowed = replace(allowed, seconds=min(allowed.seconds, problem.seconds))
-        given = {f"{DATA}{name}": path for name, path in _given(workplace, problem, inputs).items()}
-        if missing := sorted({name for name in problem.arguments if name.startswith(DATA)} - given.keys()):
+        needed = {name for name in problem.arguments if name.startswith(DATA)}
+        if missing := sorted(needed - {f"{DATA}{name}" for name in inputs}):
             names = listed([name.removeprefix(DATA) for name in missing])
             raise GradingError(f"{script} needs {names}, but no path is set; add it to the inputs")
+        given = {f"{DATA}{name}": path for name, path in _given(workplace, problem, inputs).items()}
         with run_sandboxed(
             ["bash", script, *problem.arguments], submission=workplace.submission,
             inputs={**given, HOME: workplace.home}, limits=allowed, sandbox=sandbox,
