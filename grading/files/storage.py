@@ -7,13 +7,17 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import TypeAdapter
 
 from grading.core.errors import GradingError
 from grading.core.text import printable
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 T = TypeVar("T")
 
@@ -42,9 +46,9 @@ def locked(folder: Path, wait: float = 0.0) -> Iterator[None]:
         yield
 
 
-def to_json(adapter: TypeAdapter[T], value: T, indent: int | None = None) -> bytes:
-    """JSON of a value, in ASCII, so that file names survive that are not UTF-8; pydantic's own JSON refuses them."""
-    return json.dumps(adapter.dump_python(value, mode="json"), indent=indent).encode()
+def to_json(value: DataclassInstance, indent: int | None = None) -> bytes:
+    """JSON of a dataclass, in ASCII, so that file names that are not UTF-8 survive; pydantic's JSON refuses them."""
+    return json.dumps(asdict(value), indent=indent).encode()
 
 
 def from_json(adapter: TypeAdapter[T], content: bytes) -> T:

@@ -48,6 +48,7 @@ from grading.submission.stages import (
     fetch,
     fix,
     freeze,
+    matching,
     run_script,
 )
 
@@ -71,6 +72,8 @@ class Grader:
                 path = run.inputs[given.name]
                 own = given.option if given.option and getattr(assignment, given.option) else ""
                 _check_there(path, given.option or _root_option(run, given.shared), replaced=bool(own))
+                if given.pattern and path.is_dir():
+                    matching(path, given.pattern)
                 named[f"{run.folder}/{given.name}"] = path
             if run.expected is not None:
                 _check_there(run.expected, _root_option(run))
@@ -151,7 +154,7 @@ class _Grading:
             found, status=verdict(lines), points=points, max_points=max_points, unchecked=unchecked, lines=lines,
             warnings=self.warnings(found),
         )  # fmt: skip
-        write_whole(self.folder / "grade.json", to_json(RESULT, found, indent=2) + b"\n")
+        write_whole(self.folder / "grade.json", to_json(found, indent=2) + b"\n")
         self.on_stage("report")
         pictures = make_pictures(found, self.pictures.output, self.pictures.expected)
         write_reports(found, self.folder, pictures, self.homework)

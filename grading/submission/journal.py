@@ -47,7 +47,7 @@ class Journal:
     def add(self, stage: StageResult) -> None:
         """Record a finished stage. After this call, the stage is never run again."""
         with self.path.open("ab") as file:
-            file.write(to_json(_STAGE, stage) + b"\n")
+            file.write(to_json(stage) + b"\n")
             file.flush()
             os.fsync(file.fileno())
         self.done[stage.stage] = stage

@@ -160,10 +160,11 @@ def run_script(
         unscaled = min(allowed.seconds, problem.seconds)
         allowed = replace(allowed, seconds=unscaled * time_scale)
         inside = _with_hub(sandbox or Sandbox())
-        given = {f"{DATA}{name}": path for name, path in _given(workplace, problem, inputs).items()}
-        if missing := sorted({name for name in problem.arguments if name.startswith(DATA)} - given.keys()):
+        needed = {name for name in problem.arguments if name.startswith(DATA)}
+        if missing := sorted(needed - {f"{DATA}{name}" for name in inputs}):
             names = listed([name.removeprefix(DATA) for name in missing])
             raise GradingError(f"{script} needs {names}, but no path is set; add it to the inputs")
+        given = {f"{DATA}{name}": path for name, path in _given(workplace, problem, inputs).items()}
         with run_sandboxed(
             with_models(["bash", script, *problem.arguments], inside), submission=workplace.submission,
             inputs={**given, **hub_folders(inside.hub_cache), HOME: workplace.home},

@@ -102,3 +102,35 @@ def test_a_thousand_refusals_take_a_hundred_lines(tmp_path, source):
 def test_a_folder_that_cannot_be_opened_is_not_the_submissions_fault(tmp_path, source):
     with pytest.raises(GradingError, match=r"nowhere cannot be opened \(No such file or directory\); check the path"):
         collect_folder(source / "nowhere", tmp_path / "into")
+
+
+NAMES = [b"a\xffb", "\u4f5c\u696d".encode("big5"), "3.02.11\u202fPM.png".encode(), b"new\nline", b"\x1b[31mred"]
+
+
+def test_files_are_copied_whatever_bytes_their_names_have(tmp_path, source):
+    for name in NAMES:
+        with open(os.fsencode(source) + b"/" + name, "wb") as file:
+            file.write(name)
+    taken = collect_folder(source, tmp_path / "into")
+    assert taken.refused == []
+    assert sorted(map(os.fsencode, taken.files)) == sorted(os.listdir(os.fsencode(tmp_path / "into"))) == sorted(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("target", "leads_out"),
+    [("a", False), ("../a", False), ("/submission/a", False), ("../../a", True), ("/etc/passwd", True),
+     ("/submission2", True), ("/submission/../etc", True)],
+)  # fmt: skip
+def test_links_stay_links_and_those_that_lead_out_are_said(tmp_path, source, target, leads_out):
+    (source / "deep").mkdir()
+    (source / "deep" / "link").symlink_to(target)
+    taken = collect_folder(source, tmp_path / "into", Caps(links=True))
+    assert os.readlink(tmp_path / "into" / "deep" / "link") == target
+    assert bool(taken.refused) == bool(taken.reasons) == leads_out
+
+
+def test_the_reason_of_each_refusal_is_kept_by_path(tmp_path, source):
+    (source / "svhn").mkdir()
+    (source / "svhn" / "0_001.png").symlink_to("x")
+    taken = collect_folder(source, tmp_path / "into")
+    assert taken.reasons == {"svhn/0_001.png": "is a link; expected the file itself"}

@@ -23,7 +23,7 @@ from grading.submission.stages import (
     freeze,
     run_script,
 )
-from tests.grading.sandboxed import ATTACKS, SMALL, needs_sandbox
+from tests.grading.sandboxed import ATTACKS, BOTH, SMALL, needs_sandbox
 
 TRUSTED = Sandbox(trust=True)
 OURS = "The grader could not check this"
@@ -120,7 +120,7 @@ EXPECTED: dict[str, tuple[Callable[[World], bool], str]] = {
         lambda w: bool(w.written("done")),
         r"hw2_1\.sh was stopped: it made more than 1000 files in one place\.",
     ),
-    "sleeper": (lambda w: bool(w.sleepers()), r"hw2_1\.sh ran to its end\."),
+    "sleeper": (lambda w: bool(w.sleepers()), r"hw2_1\.sh ran to its end in \d+\.\d s and wrote nothing\."),
     "read_ground_truth": (lambda w: w.written("stolen") == b"the ground truth", "ended with exit status 1"),
     "write_results": (lambda w: "100" in w.results.read_text(), "ended with exit status 1"),
     "network": (lambda w: w.written("heard") == b"hello", "ended with exit status 1"),
@@ -197,9 +197,11 @@ def test_endless_output_would_fill_the_memory_of_a_plain_grader():
 
 
 @needs_sandbox
-def test_hostile_names_are_refused_one_by_one_and_the_good_file_is_kept(world):
+def test_hostile_files_are_refused_one_by_one_and_the_others_kept_whatever_their_names(world):
     result = world.run("hostile_output", TRUSTED)
-    assert list(result.files) == ["-rf", "..\\..\\windows.png", "0_001.png"]
+    assert list(result.files) == [
+        "\x1b[31mred.png", "-rf", "..\\..\\windows.png", "0_001.png", "new\nline.png", "not-utf8-\udcff.png",
+    ]  # fmt: skip
     assert {sentence.split()[0]: sentence for sentence in result.refused} == {
         "0_002.png": "0_002.png is a link; expected the file itself.",
         "0_003.png": "0_003.png is a pipe, socket or device; expected a file.",
@@ -208,14 +210,8 @@ def test_hostile_names_are_refused_one_by_one_and_the_good_file_is_kept(world):
         "0_006.png": "0_006.png is one of 2 names of the same file (a hard link); expected a file of its own.",
         "0_007.png": "0_007.png is one of 2 names of the same file (a hard link); expected a file of its own.",
         "0_009.png": "0_009.png has 17825792 bytes; at most 16777216 are read.",
-        "\\x1b[31mred.png": "\\x1b[31mred.png has a name with characters that cannot be shown; "
-        "expected plain letters and digits.",
         "a/b/c/d/e": "a/b/c/d/e is a folder at depth 5; folders are searched to depth 4.",
         "mnistm": "mnistm is a link; expected the file itself.",
-        "new\\nline.png": "new\\nline.png has a name with characters that cannot be shown; "
-        "expected plain letters and digits.",
-        "not-utf8-\\udcff.png": "not-utf8-\\udcff.png has a name with characters that cannot be shown; "
-        "expected plain letters and digits.",
     }
     held = world.run("hostile_output", Sandbox())
     assert held.files.keys() == result.files.keys()
@@ -250,6 +246,7 @@ def test_scripts_get_the_official_arguments_as_absolute_paths(tmp_path):
     for name in inputs[2] + inputs[3]:
         (tmp_path / name).mkdir()
         (tmp_path / name).chmod(0o755)
+    (tmp_path / "noise" / "00.pt").touch()
     for number, arguments in {  # slides p35-38
         1: ["/output"],
         2: ["/data/noise", "/output", "/data/UNet.pt"],
@@ -319,6 +316,7 @@ def test_a_missing_script_is_the_students_failure_and_missing_data_is_ours(tmp_p
         "error",
         f"{OURS}: hw2_2.sh needs UNet.pt, but no path is set; add it to the inputs.",
     )
+    (tmp_path / "00.pt").touch()
     nowhere = {"noise": tmp_path, "UNet.pt": tmp_path / "nowhere"}
     result = ran(workplace, 2, nowhere, tmp_path / "out", TRUSTED)
     assert result.status == "error"
@@ -421,7 +419,10 @@ def test_a_copy_takes_links_as_links_and_no_pipes(tmp_path):
     workplace = Workplace(tmp_path / "work")
     result = copy_submission(student, workplace)
     assert result.status == "pass"
-    assert result.refused == ["pipe is a pipe, socket or device; expected a file."]
+    assert result.refused == [
+        f"link is a link to {secret}, which is not in the folder; expected the file itself.",
+        "pipe is a pipe, socket or device; expected a file.",
+    ]
     assert (workplace.submission / "link").readlink() == secret
     assert os.access(workplace.submission / "hw2_1.sh", os.X_OK)
     assert secret.stat().st_uid == os.getuid()
@@ -459,3 +460,40 @@ def test_two_runs_must_agree_byte_for_byte(tmp_path):
 def test_stages_load_no_torch():
     code = "import sys, grading.submission.stages; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ATTACKS.parents[2]).returncode == 0
+
+
+@BOTH
+def test_only_the_noises_are_given_and_not_what_systems_add_to_the_folder(tmp_path, sandbox):
+    workplace = at_work(tmp_path, hw2_2='ls -A "$1"; cat "$1"/*.pt')
+    noise = tmp_path / "noise"
+    noise.mkdir(mode=0o755)
+    for name in ("00.pt", "01.pt", "._00.pt", ".DS_Store", "Thumbs.db"):
+        (noise / name).write_text(f"{name} ")
+    (tmp_path / "UNet.pt").touch()
+    data = {"noise": noise, "UNet.pt": tmp_path / "UNet.pt"}
+    result = ran(workplace, 2, data, tmp_path / "out", sandbox)
+    assert result.log.split() == ["00.pt", "01.pt", "00.pt", "01.pt"]
+    for name in ("00.pt", "01.pt"):
+        (noise / name).unlink()
+    result = ran(workplace, 2, data, tmp_path / "again", sandbox)
+    assert (result.status, result.message) == (
+        "error",
+        f"{OURS}: noise has no files *.pt; expected the homework's files there.",
+    )
+
+
+@BOTH
+def test_a_script_that_only_has_comments_is_called_the_template(tmp_path, sandbox):
+    workplace = at_work(tmp_path, hw2_1="#!/bin/bash\n\n# TODO - run your inference Python3 code")
+    result = ran(workplace, 1, {}, tmp_path / "out", sandbox)
+    assert re.fullmatch(
+        r"hw2_1\.sh ran to its end in \d\.\d s and wrote nothing\. hw2_1\.sh is the template, unchanged: it has no "
+        r"commands\. Add those that run your code\.",
+        result.message,
+    )
+
+
+def test_a_download_script_with_its_old_name_is_said(tmp_path):
+    done = fetch(at_work(tmp_path, hw2_download="true"))
+    assert done.hints == ["There is hw2_download.sh: rename it to hw2_download_ckpt.sh."]
+    assert done.message.endswith(done.hints[0])

@@ -425,3 +425,35 @@ def test_staff_settle_what_could_not_be_scored_and_may_change_their_mind(student
     said = "Staff settled Problem 2 with 4 points, without effect: all of it was checked."
     assert [check.message for check in twice.warnings].count(said) == 1
     assert said not in [check.message for check in grader.grade(student, tmp_path / "out").warnings]
+
+
+def test_fixing_is_deducted_and_told_everywhere_and_only_where_something_was_fixed(tmp_path, assignment, student):
+    (student / "hw2_2.sh").rename(student / "HW2_2.sh")
+    (student / os.fsdecode(b"note\xff.txt")).touch()
+    only = replace(assignment, problems="2")
+    plain = Grader(only).grade(student, tmp_path / "plain")
+    assert "There is HW2_2.sh: rename it to hw2_2.sh." in plain.lines[0].message
+    said = [(tmp_path / "plain" / name).read_text() for name in ("results.json", "student.html", "junit.xml")]
+    assert all("There is HW2_2.sh: rename it to hw2_2.sh." in text for text in said)
+    assert (plain.points, len(plain.lines), plain.record.get("fixes")) == (0, 1, None)
+    fixing = replace(only, fix=True)
+    fixed = Grader(fixing).grade(student, tmp_path / "fixed")
+    assert fixed.record["fixes"] == ["Renamed HW2_2.sh to hw2_2.sh."]
+    assert fixed.points == pytest.approx(10 * 0.7)
+    assert fixed.lines[-1].message.endswith("Renamed HW2_2.sh to hw2_2.sh.")
+    assert fixed.warnings[0].message == "Renamed HW2_2.sh to hw2_2.sh."
+    assert asdict(Grader(fixing).grade(student, tmp_path / "fixed")) == asdict(fixed)
+    assert (student / "HW2_2.sh").exists()
+    (student / "HW2_2.sh").rename(student / "hw2_2.sh")
+    assert Grader(fixing).grade(student, tmp_path / "good").points == 10
+
+
+def test_names_of_any_bytes_survive_every_report_and_a_second_call(tmp_path, assignment, student):
+    (student / os.fsdecode(b"note\xff.txt")).touch()
+    (student / "hw2_1.sh").write_text("mkdir -p $1/svhn; touch $1/svhn/0_$'\\xff'.png; ln -s x $1/$'\\xfe'")
+    only = replace(assignment, problems="1")
+    first = Grader(only).grade(student, tmp_path / "out")
+    assert os.fsdecode(b"note\xff.txt") in first.stages[0].files
+    assert asdict(Grader(only).grade(student, tmp_path / "out")) == asdict(first)
+    (tmp_path / "out" / "grade.json").unlink()
+    assert Grader(only).grade(student, tmp_path / "out").lines == first.lines
