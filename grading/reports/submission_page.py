@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from grading.core.results import Card, Check, Frame, ProblemResult, SubmissionResult
-from grading.core.text import counted, printable
+from grading.core.text import counted, listed, printable
 from grading.homeworks.homework import Homework
 from grading.reports import figures
 from grading.reports.conditions import as_sentence, conditions
@@ -35,6 +35,9 @@ MARKS = {"pass": "✓", "fail": "✗", "error": "?", "warning": "!"}
 
 ORDER = {"error": 0, "fail": 1, "pass": 2, "warning": 3}
 """The order in which a page shows checks."""
+
+LISTED = 20
+"""Entries of a list in the record that are shown. The JSON has all."""
 
 ACROSS = 3
 """Maximum number of pictures in one row. A card with more pictures is as wide as the page."""
@@ -138,5 +141,5 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
         for key, inner in value.items():
             yield from _flat(inner, f"{name}.{key}" if name else str(key))
     else:
-        text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        text = listed([str(each) for each in value], LISTED) if isinstance(value, list | tuple) else str(value)
         yield name, text or "–"

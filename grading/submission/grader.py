@@ -52,8 +52,9 @@ from grading.submission.stages import (
     run_script,
 )
 
-NOT_IN_FINGERPRINT = ("hardware", "source")
-"""Parts of the record that no result depends on."""
+NOT_IN_FINGERPRINT = ("hardware", "source", "python")
+"""Parts of the record that no result depends on, and the scripts' environment: a package that is added to it changes no
+result, so that it is compared by `Journal.continues`."""
 
 
 class Grader:
@@ -116,7 +117,11 @@ class Grader:
         return {
             "versions": versions(),
             "hardware": hardware(),
-            "python": {"version": self.python.version, "packages_sha256": self.python.packages_sha256},
+            "python": {
+                "version": self.python.version,
+                "packages_sha256": self.python.packages_sha256,
+                "packages": list(self.python.packages),
+            },
             "homework": self.homework.name,
             "data_sha256": self.hashes,
             "judges": self.judge_facts,
@@ -181,14 +186,19 @@ class _Grading:
                 "folder, or delete the file to grade again",
                 option="output",
             ) from None
-        same = found.record.get("fingerprint") == self.record["fingerprint"]
+        same = found.record.get("fingerprint") == self.record["fingerprint"] and self.has_packages_of(found)
         undone = [stage for stage in found.stages if stage.status == "error"]
         unscored = [each for each in found.results if each.status == "error"]
         return found if same and not undone and not unscored else None
 
+    def has_packages_of(self, earlier: SubmissionResult) -> bool:
+        """Whether the scripts' environment still has all packages of an earlier result."""
+        packages = earlier.record.get("python", {}).get("packages", ["unknown"])
+        return set(packages) <= set(self.grader.python.packages)
+
     def graded(self) -> SubmissionResult:
         started = time.time()
-        journal = Journal(self.folder / "journal.jsonl", self.record["fingerprint"])
+        journal = Journal(self.folder / "journal.jsonl", self.record["fingerprint"], self.grader.python.packages)
         stages = {stage.stage: stage for stage in self.run_stages(journal, self.stages(journal))}
         results, warnings = [], []
         if fixed := stages.get("fix"):
@@ -380,4 +390,5 @@ def _root_option(run: PlannedRun, shared: bool = False) -> str:
 def _fingerprint(record: Mapping[str, Any], source: Path) -> str:
     """The hash of everything that a result depends on, except the machine."""
     content = {name: value for name, value in record.items() if name not in NOT_IN_FINGERPRINT}
+    content["python_version"] = record["python"]["version"]
     return hashlib.sha256(json.dumps([content, listing_hash(source)], sort_keys=True).encode()).hexdigest()

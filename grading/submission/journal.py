@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -15,14 +16,17 @@ _STAGE = TypeAdapter(StageResult)
 
 
 class Journal:
-    """Finished stages, one JSON line each, after a first line with the fingerprint. An incomplete line is ignored."""
+    """Finished stages, one JSON line each, after a first line with the fingerprint. An incomplete line is ignored.
 
-    def __init__(self, path: Path, fingerprint: str) -> None:
-        self.path, self.fingerprint = path, fingerprint
+    packages: of the scripts' environment. Stages are kept if all packages that they ran with are still there.
+    """
+
+    def __init__(self, path: Path, fingerprint: str, packages: Sequence[str] = ()) -> None:
+        self.path, self.fingerprint, self.packages = path, fingerprint, packages
         self.done: dict[str, StageResult] = {}
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         whole = [line for line in lines if line.endswith(b"\n")]
-        if not whole or whole[0] != self.first_line():
+        if not whole or not self.continues(whole[0]):
             self.clear()
             return
         with path.open("r+b") as file:
@@ -32,7 +36,15 @@ class Journal:
             self.done[stage.stage] = stage
 
     def first_line(self) -> bytes:
-        return json.dumps({"fingerprint": self.fingerprint}).encode() + b"\n"
+        return json.dumps({"fingerprint": self.fingerprint, "packages": list(self.packages)}).encode() + b"\n"
+
+    def continues(self, line: bytes) -> bool:
+        """Whether the stages after such a first line are still valid."""
+        try:
+            first = json.loads(line)
+            return first["fingerprint"] == self.fingerprint and set(first["packages"]) <= set(self.packages)
+        except (ValueError, KeyError, TypeError):
+            return False
 
     def has(self, stage: str) -> bool:
         """Whether a stage is finished. A stage that failed because of the grader is not."""
