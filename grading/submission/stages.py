@@ -98,7 +98,7 @@ def fetch(workplace: Workplace, sandbox: Sandbox | None = None, limits: Limits =
 
 
 def freeze(workplace: Workplace) -> StageResult:
-    """Record the files. From now on, scripts may only read them; after the runs, `files` must be the same."""
+    """Record the files. From now on, no script changes them; after the runs, `files` must be the same."""
 
     def look() -> StageResult:
         return _told(
