@@ -279,7 +279,8 @@ class _Grading:
             self.workplace, run.problem, run.part, run.inputs, output, sandbox, asked.run_limits, asked.time_scale
         )
         output.mkdir(parents=True, exist_ok=True)
-        output.chmod(0o755)  # whatever the umask: the user of the sandbox reads it
+        for made in (self.outputs, output):
+            made.chmod(0o755)  # whatever the umask: the user of the sandbox reads it
         return done
 
     def run_again(self, run: PlannedRun, journal: Journal) -> StageResult:

@@ -124,7 +124,7 @@ def fetch(workplace: Workplace, sandbox: Sandbox | None = None, limits: Limits =
 
 
 def freeze(workplace: Workplace) -> StageResult:
-    """Record the files. From now on, scripts may only read them. After the runs, `files` must be the same."""
+    """Record the files. From now on, no script changes them. After the runs, `files` must be the same."""
 
     def look() -> StageResult:
         return _told(

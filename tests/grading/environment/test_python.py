@@ -82,7 +82,7 @@ def test_packages_installed_with_e_are_seen_read_only(environment, tmp_path, fol
         assert result.log.splitlines()[0] == "1"
     assert "Read-only file system" in result.log
     assert run("python3 -c 'import ldm'", folder, sandbox=replace(sandbox, visible=())).exit_status == 1
-    with pytest.raises(GradingError, match=r"weights must stay hidden, but it lies in .*ldm, which runs can see"):
+    with pytest.raises(GradingError, match=r"weights must stay hidden, but it is in .*ldm, which runs can see"):
         (ext / "ldm" / "weights").touch()
         run("true", folder, sandbox=replace(sandbox, visible=(ext / "ldm",), hidden=(ext / "ldm" / "weights",)))
 

@@ -13,6 +13,8 @@ import pytest
 
 from grading.core.errors import GradingError
 from grading.core.results import Part, StageResult
+from grading.files.decode import read_images
+from grading.files.images import ImageRefused
 from grading.homeworks.fall2024 import FALL2024
 from grading.sandbox.run import HOME, SUBMISSION, Limits, Sandbox, run_sandboxed
 from grading.submission.stages import (
@@ -302,7 +304,7 @@ def test_what_a_failed_script_wrote_is_collected_all_the_same(tmp_path):
     workplace = at_work(tmp_path, hw2_1='echo x > "$1/a.png"; echo "no weights" >&2; exit 7')
     result = ran(workplace, 1, {}, tmp_path / "out")
     assert (result.status, result.exit_status, list(result.files)) == ("fail", 7, ["a.png"])
-    assert result.message == "hw2_1.sh ended with exit status 7 and printed nothing."
+    assert result.message == "hw2_1.sh ended with exit status 7; its last line is: no weights."
     assert result.log == "no weights"
 
 
@@ -401,6 +403,22 @@ def test_a_machine_that_runs_out_of_memory_is_our_fault(tmp_path, monkeypatch):
     result = ran(at_work(tmp_path, hw2_1="sleep 60"), 1, {}, tmp_path / "out")
     assert result.status == "error"
     assert "the machine ran out of memory" in result.message.lower()
+
+
+@needs_sandbox
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_a_submission_is_graded_whatever_the_umask_of_staff(tmp_path, mask):
+    draw = "from PIL import Image; import sys; Image.new('RGB', (28, 28)).save(sys.argv[1] + '/mnistm/0_001.png')"
+    script = f'umask; mkdir debug $1/mnistm; python3 -c "{draw}" $1'
+    before = os.umask(mask)
+    try:
+        workplace = at_work(tmp_path, hw2_1=script)
+        result = ran(workplace, 1, {}, tmp_path / "new" / "out")
+        images = read_images(tmp_path / "new" / "out", ["mnistm/0_001.png"])
+    finally:
+        os.umask(before)
+    assert (result.status, result.log) == ("pass", "0022")
+    assert not isinstance(images["mnistm/0_001.png"], ImageRefused)
 
 
 def test_nothing_to_fetch_is_no_failure(tmp_path):

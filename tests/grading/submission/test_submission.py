@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import grading.environment.python
 import grading.submission.grader
 from grading.core.errors import GradingError
 from grading.core.results import Part
+from grading.environment.python import PythonFacts
 from grading.points.staff import StaffEntry
 from grading.problems.faces import Faces
 from grading.submission.assignment import Assignment
@@ -134,7 +136,7 @@ def test_a_missing_or_failing_script_costs_its_own_points_only(tmp_path, assignm
     assert points(result) == {"1 simple": 0, "1 strong": 0, "2 public": 10, "3 public 0/0": 0, "3 public 0/1": 0}
     messages = {line.name: line.message for line in result.lines}
     assert messages["1 simple"].startswith("hw2_1.sh is missing; expected it in the submission's top folder.")
-    assert messages["3 public 0/1"].startswith("hw2_3.sh ended with exit status 3; expected 0.")
+    assert messages["3 public 0/1"].startswith("hw2_3.sh ended with exit status 3; its last line is: I am")
     assert result.stages[-1].log == "I am\\x1b[31m lost"
 
 
@@ -352,11 +354,31 @@ def test_the_command_grades_a_class(tmp_path, hw2_grade, student, course):
     assert "none cannot be read" in run.stderr
 
 
+@needs_sandbox
+def test_a_umask_that_closes_files_to_others_costs_no_points(tmp_path, assignment, student):
+    before = os.umask(0o077)
+    try:
+        result = Grader(replace(assignment, trust=False, problems="2")).grade(student, tmp_path / "out")
+    finally:
+        os.umask(before)
+    assert (result.points, result.unchecked, result.status) == (10, 0, "pass")
+
+
+def test_a_result_depends_on_the_packages_of_the_scripts(tmp_path, assignment, student, monkeypatch):
+    first = Grader(assignment).grade(student, tmp_path / "out").record
+    assert first["python"]["version"] == sys.version.split()[0]
+    other = PythonFacts(first["python"]["version"], ("omegaconf==2.3.0",))
+    monkeypatch.setattr("grading.submission.grader.check_python", lambda _sandbox: other)
+    second = Grader(assignment).grade(student, tmp_path / "out").record
+    assert second["python"]["packages_sha256"] == other.packages_sha256
+    assert second["fingerprint"] != first["fingerprint"]
+
+
 def test_without_bubblewrap_strangers_code_is_refused(assignment, monkeypatch):
     def none(*_arguments, **_options):
         raise GradingError("bubblewrap is not installed")
 
-    monkeypatch.setattr(grading.submission.grader, "run_sandboxed", none)
+    monkeypatch.setattr(grading.environment.python, "run_sandboxed", none)
     with pytest.raises(GradingError, match="bubblewrap is not installed"):
         Grader(assignment)
 
