@@ -13,6 +13,7 @@ LINK = re.compile(r"https?://(?P<host>[A-Za-z0-9][A-Za-z0-9-]*(?:\.[A-Za-z0-9-]+
 
 CALLS = {
     r"\bgdown\b": "drive.google.com",
+    r"\bpip3? install\b": "pypi.org",
     r"\bclip\.load\(": "openaipublic.azureedge.net",
     r"torch\.hub\.load|model_zoo|weights=\S*Weights|pretrained=True": "download.pytorch.org",
     r"open_clip|timm\.create_model|detectors": "huggingface.co",

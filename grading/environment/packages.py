@@ -19,7 +19,7 @@ CURRENT_REQUIREMENTS = "requirements/current.txt"
 """The same packages in versions that install on a current Python."""
 
 NOT_ALLOWED = frozenset({"diffusers"})
-"""Distributions that the homework forbids; no requirements name them (SPEC.md: in both years)."""
+"""Distributions that the homework forbids; the requirements do not name them."""
 
 REMOVED_FROM_PYTHON: Mapping[str, str] = {
     "dummy_threading": "3.9",
@@ -56,6 +56,15 @@ REMOVED_FROM_PYTHON: Mapping[str, str] = {
 }
 """Modules of the standard library, with the version of Python that no longer has them ("What's New in Python")."""
 
+
+REMOVED_NAMES: Mapping[str, frozenset[str]] = {
+    "numpy": frozenset(
+        {"bool", "complex", "float", "float_", "int", "long", "object", "str", "unicode_", "Inf", "NaN"}
+    ),
+    "PIL.Image": frozenset({"ANTIALIAS", "CUBIC", "LINEAR"}),
+    "collections": frozenset({"Callable", "Iterable", "Mapping", "MutableMapping", "Sequence"}),
+}
+"""Names that newer versions of a module no longer have, by module (its release notes)."""
 
 NOT_ON_PYPI: Mapping[str, str] = {
     "latent-diffusion": "pip install -e of the stable-diffusion folder of the course's template",

@@ -1,8 +1,10 @@
 """Each rule on whose doing a failure was: an honest case, and a hostile one that only prints the same words."""
 
 import http.server
+import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -116,6 +118,54 @@ def test_a_name_that_the_installed_version_lacks_is_the_machines_doing(scene):
 def test_printing_that_a_name_is_missing_is_no_evidence_where_it_is_there(scene):
     files = {"draw.py": "from numpy import zeros"}
     assert cause_of(scene(files, "ImportError: cannot import name 'zeros' from 'numpy' (x)")) is None
+
+
+def test_a_name_that_newer_versions_have_removed_is_the_machines_doing(scene):
+    log = "AttributeError: module 'numpy' has no attribute 'float'"
+    assert cause_of(scene({"draw.py": "import numpy as np; np.float"}, log)) == ("machine", "version", "numpy")
+
+
+def test_a_misspelt_name_is_the_submissions_own(scene):
+    log = "AttributeError: module 'numpy' has no attribute 'zeroes'"
+    assert cause_of(scene({"draw.py": "import numpy as np; np.zeroes"}, log)) is None
+
+
+@pytest.fixture
+def environment(tmp_path):
+    """An environment of our own python, with packages: one lacks another, one a library, one links outside."""
+    site = tmp_path / "env" / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+    site.mkdir(parents=True)
+    (tmp_path / "env" / "bin").mkdir()
+    (tmp_path / "env" / "bin" / "python3").symlink_to(sys.executable)
+    (tmp_path / "env" / "pyvenv.cfg").write_text(f"home = {Path(sys.executable).resolve().parent}\n")
+    (site / "detectors.py").write_text("import timm")
+    (site / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
+    (tmp_path / "linked" / "ldm").mkdir(parents=True)
+    (tmp_path / "linked" / "ldm" / "ddpm.py").write_text("import pytorch_lightning")
+    (site / "ldm.pth").write_text(str(tmp_path / "linked"))
+    return replace(TRUSTED, python=tmp_path / "env")
+
+
+@pytest.mark.parametrize(
+    ("code", "log", "subject"),
+    [
+        ("import detectors", "ModuleNotFoundError: No module named 'timm'", "timm"),
+        ("import cv2", "ImportError: libGL.so.1: cannot open shared object file", "opencv-python"),
+        ("from ldm import ddpm", "ModuleNotFoundError: No module named 'pytorch_lightning'", "pytorch-lightning"),
+    ],
+)
+def test_a_package_of_staff_that_does_not_work_is_the_machines_doing(scene, environment, code, log, subject):
+    assert cause_of(scene({"draw.py": code}, log, lambda _: Here(environment))) == ("machine", "package", subject)
+
+
+def test_printing_the_error_of_a_broken_package_is_no_evidence_where_it_works(scene):
+    log = "ImportError: libGL.so.1: cannot open shared object file"
+    assert cause_of(scene({"draw.py": "import numpy"}, log)) is None
+
+
+def test_a_program_that_python_starts_and_that_is_not_installed_is_the_machines_doing(scene):
+    log = "FileNotFoundError: [Errno 2] No such file or directory: 'gdown'"
+    assert cause_of(scene({"get.py": "subprocess.run(['gdown', 'x'])"}, log)) == ("machine", "command", "gdown")
 
 
 def test_a_command_that_is_not_installed_is_the_machines_doing(scene):
