@@ -6,6 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+SUBMISSION = "/submission/"
+"""The submission's folder, as its code sees it."""
+
 MAX_TEXT = 240
 """Characters of an exception that are quoted."""
 
@@ -38,10 +41,10 @@ class PythonError:
         return f"{self.text} ({self.where})" if self.where else self.text
 
 
-def find_error(log: str, roots: Sequence[str] = ("/submission",)) -> PythonError | None:
-    """The last exception that ends a traceback in a log, or None. roots: the submission's folder, as its code sees it.
+def find_error(log: str) -> PythonError | None:
+    """The last exception that ends a traceback in a log, or None.
 
-    Of a SyntaxError, whose frame is the file itself, the traceback may be missing.
+    A SyntaxError of the script itself has a frame but no traceback.
     """
     lines = log.split("\n")
     starts = [number for number, line in enumerate(lines) if line.strip() == TRACEBACK]
@@ -49,7 +52,7 @@ def find_error(log: str, roots: Sequence[str] = ("/submission",)) -> PythonError
     for start in reversed(starts):
         found = _end(lines, start)
         if found is not None:
-            return _error(lines, start, found, roots)
+            return _error(lines, start, found)
     return None
 
 
@@ -62,31 +65,29 @@ def _end(lines: Sequence[str], start: int) -> int | None:
     return None
 
 
-def _error(lines: Sequence[str], start: int, end: int, roots: Sequence[str]) -> PythonError:
+def _error(lines: Sequence[str], start: int, end: int) -> PythonError:
     text = lines[end].strip()
     if text.endswith(":") and end + 1 < len(lines):  # such as torch's lists of missing keys
         text = f"{text} {lines[end + 1].strip()}"
     shown = text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]} .."
-    frames = list(_own_frames(lines, start, end, roots))
+    frames = list(_own_frames(lines, start, end))
     if not frames:
         return PythonError(shown, "", 0, start, end)
     number, file, line = frames[-1]
     return PythonError(shown, file, line, number, end)
 
 
-def _own_frames(lines: Sequence[str], start: int, end: int, roots: Sequence[str]) -> Iterator[tuple[int, str, int]]:
+def _own_frames(lines: Sequence[str], start: int, end: int) -> Iterator[tuple[int, str, int]]:
     """(line of the log, file, line of the file) of the frames inside the submission."""
     for number in range(start, end):
         if frame := _FRAME.match(lines[number]):
             path = frame["path"]
-            inside = next((path.removeprefix(f"{root}/") for root in roots if path.startswith(f"{root}/")), None)
-            if inside is None and not path.startswith(("/", "<")):
-                inside = path.removeprefix("./")
-            if inside is not None and "site-packages/" not in inside:
+            inside = path.removeprefix(SUBMISSION).removeprefix("./")
+            if not inside.startswith(("/", "<")) and "site-packages/" not in inside:
                 yield number, inside, int(frame["line"])
 
 
-def excerpt(log: str, most: int, roots: Sequence[str] = ("/submission",)) -> list[str]:
+def excerpt(log: str, most: int) -> list[str]:
     """At most `most` lines of a log: around its last exception, from the submission's own frame on, else the last ones.
 
     A note stands for each gap.
@@ -94,7 +95,7 @@ def excerpt(log: str, most: int, roots: Sequence[str] = ("/submission",)) -> lis
     lines = log.rstrip().split("\n")
     if not log.strip():
         return []
-    error = find_error(log, roots)
+    error = find_error(log)
     if error is None or len(lines) <= most:
         return lines[-most:]
     first, last = error.first, error.last + 1

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from grading.core.errors import GradingError
 from grading.core.results import Judge
@@ -177,7 +178,7 @@ def _downloaded(files: JudgeFiles, model: HubModel) -> Path:
     try:
         _download(model)
     except Exception as error:  # whatever a network can do wrong
-        reason = printable(" ".join(str(error).split())[:200]) or type(error).__name__
+        reason = printable(str(error).strip().partition("\n")[0][:200]) or type(error).__name__
     if found := _cached(model, None):
         return found
     others = ", or choose the embedded judges, whose scores are not the official ones" if files.embedded else ""
@@ -192,14 +193,17 @@ def _download(model: HubModel) -> None:
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-    weights: Any = model.needed[-1]
-    if not model.single:
-        snapshot_download(model.name, allow_patterns=["*.json", "*.txt"])
-    for name in weights:
-        try:
-            hf_hub_download(model.name, name)
-            return
-        except LocalEntryNotFoundError:  # there is no network
-            raise
-        except EntryNotFoundError:
-            continue
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # the library reports each of its retries
+    try:
+        snapshot_download(model.name, allow_patterns=["*.json", "*.txt"])  # fails at once without a network
+        for name in model.needed[-1]:
+            try:
+                hf_hub_download(model.name, name)
+                return
+            except LocalEntryNotFoundError:  # there is no network
+                raise
+            except EntryNotFoundError:
+                continue
+    finally:
+        logging.disable(disabled)

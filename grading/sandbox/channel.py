@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from contextlib import ExitStack
 from io import FileIO
 
@@ -20,10 +21,13 @@ MOST_RETURNS = 8
 
 
 class Log:
-    """The beginning and the end of a text that may be endless."""
+    """The beginning and the end of a text that may be endless.
 
-    def __init__(self, pipe: FileIO) -> None:
-        self.pipe = pipe
+    paths: {path inside: path outside} of a command that runs outside. Its log names the paths inside.
+    """
+
+    def __init__(self, pipe: FileIO, paths: Mapping[str, str] | None = None) -> None:
+        self.pipe, self.paths = pipe, paths or {}
         self.head, self.tail, self.length = b"", b"", 0
         os.set_blocking(pipe.fileno(), False)
 
@@ -40,7 +44,10 @@ class Log:
         """The text, safe to print, as a terminal would show it. A progress bar appears in its last state."""
         cut = self.length - len(self.head) - len(self.tail)
         note = f"\n[.. {cut} bytes left out ..]\n".encode() if cut else b""
-        lines = (self.head + note + self.tail).decode(errors="replace").split("\n")
+        text = (self.head + note + self.tail).decode(errors="replace")
+        for inside, outside in sorted(self.paths.items(), key=lambda each: -len(each[1])):
+            text = text.replace(outside, inside)
+        lines = text.split("\n")
         return "\n".join(printable(_last_state(line.rstrip("\r")).expandtabs()) for line in lines).strip("\n")
 
 

@@ -30,7 +30,7 @@ class Trusted:
     def start(self) -> None:
         """Start the command in a process group of its own."""
         reader, writer = open_pipe(self.resources)
-        self.log = Log(reader)
+        self.log = Log(reader, self.outside)
         self.process = subprocess.Popen(  # noqa: S603 - running it is what this file is for
             [self._outside(argument) for argument in self.command], cwd=self.outside[SUBMISSION],
             stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, start_new_session=True, env=self.environment,

@@ -117,7 +117,7 @@ def fetch(workplace: Workplace, sandbox: Sandbox | None = None, limits: Limits =
             ["bash", FETCH], submission=workplace.submission, writable=writable, limits=limits, network=True,
             sandbox=inside,
         ) as ended:  # fmt: skip
-            done = replace(_ended("fetch", FETCH, ended, limits, workplace.submission), kind="script")
+            done = replace(_ended("fetch", FETCH, ended, limits), kind="script")
             return hinted(done, near_misses(workplace.submission, FETCH))
 
     return _stage(workplace, "fetch", run)
@@ -175,7 +175,7 @@ def run_script(
             if time_scale != 1:
                 official = "the official " if unscaled == problem.seconds else ""
                 scaled = f" ({official}{_time(unscaled)} x {time_scale:g})"
-            done = _ended(script, script, ended, allowed, workplace.submission, scaled)
+            done = _ended(script, script, ended, allowed, scaled)
             if done.status == "pass" and not taken.files:
                 nothing = "nothing" if not taken.refused else "nothing that could be collected"
                 end = f"ran to its end in {done.seconds:.1f} s and wrote {nothing}"
@@ -283,8 +283,7 @@ def _told(stage: str, taken: Collected, done: str) -> StageResult:
     return StageResult(stage, "pass", done, files=taken.files, refused=taken.refused, reasons=taken.reasons)
 
 
-def _ended(stage: str, script: str, run: RunResult, limits: Limits, submission: Path, scaled: str = "") -> StageResult:
-    roots = (SUBMISSION, str(submission.resolve()))
+def _ended(stage: str, script: str, run: RunResult, limits: Limits, scaled: str = "") -> StageResult:
     reached = {
         "seconds": f"it ran longer than {_time(limits.seconds)}{scaled}",
         "memory": f"it used more than {_size(limits.memory_bytes)} of memory",
@@ -296,17 +295,17 @@ def _ended(stage: str, script: str, run: RunResult, limits: Limits, submission: 
     if run.limit:
         message = f"{script} was stopped: {reached[run.limit]}."
     elif run.exit_status:
-        message = f"{script} ended with exit status {run.exit_status}{_last_words(run.log, roots)}."
+        message = f"{script} ended with exit status {run.exit_status}{_last_words(run.log)}."
     else:
-        error = find_error(run.log, roots)
+        error = find_error(run.log)
         message = f"{script} ran to its end{f', but printed {error}' if error else ''}."
     status: Status = "fail" if run.limit or run.exit_status else "pass"
     return StageResult(stage, status, message, run.log, run.seconds, run.exit_status, run.limit)
 
 
-def _last_words(log: str, roots: Sequence[str]) -> str:
+def _last_words(log: str) -> str:
     """The exception that a script printed, or else its last line."""
-    if error := find_error(log, roots):
+    if error := find_error(log):
         return f": {error}"
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     if not lines:
