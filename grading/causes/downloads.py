@@ -62,21 +62,28 @@ def failed_download(scene: Scene) -> Cause | None:
     for link, page, is_file in replies:
         if refusal := _refusal(page, is_file):
             evidence = f"{said}{link} {refusal}."
-            return Cause("machine", "download", link, evidence, "check the network, and run again later")
+            return Cause("machine", "download", _host(link), evidence, AGAIN)
     for link, page, is_file in replies:
         if wrong := _wrong_link(page, is_file):
             return Cause("submission", "link", link, f"{said}{link} {wrong}.")
     if scene.stage.limit == "seconds" and links:
         evidence = "The download took longer than the grader waits."
-        return Cause("machine", "download", links[0], evidence, "check the network, and run again later")
+        return Cause("machine", "download", _host(links[0]), evidence, AGAIN)
     return None
 
+
+AGAIN = "check the network, and run again later"
 
 MAX_LINKS = 10
 """Links of a download script that are probed."""
 
 MAX_SLASHES_OF_A_HOST = 2
 """Slashes of a link to a host alone, such as https://huggingface.co."""
+
+
+def _host(link: str) -> str:
+    """The host of a link. One host that cannot be reached keeps many submissions waiting."""
+    return printable(link.split("/")[2])
 
 
 def _refusal(page: Page, is_file: bool) -> str:

@@ -96,7 +96,8 @@ def _package_cause(module: str, name: str, error: str) -> Cause:
         return Cause("machine", "version", package, evidence, f"install the course's version of {package}")
     evidence = f"The submission imports {top}, which the environment of the scripts lacks."
     if "No module named" not in error:
-        evidence = f"The submission imports {top}, which does not work in the environment of the scripts ({error})."
+        said = re.sub(r"/\S*/", "", error)  # students read it, so that it has no path of staff
+        evidence = f"The submission imports {top}, which does not work in the environment of the scripts ({said})."
     return Cause("machine", "package", package, printable(evidence), f"add {package} to the environment of the scripts")
 
 

@@ -160,6 +160,10 @@ class ProblemResult:
         return next((figure for figure in self.figures if figure.key == key and not figure.table), None)
 
 
+CAUSE = "cause"
+"""Name of the check that says why a result could not be checked, if its stage has a cause."""
+
+
 @dataclass(frozen=True)
 class Cause:
     """Why a stage failed, and whose doing that was.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from grading.core.results import Cause, ScoreLine, StageResult, SubmissionResult
+from grading.core.results import CAUSE, Cause, ScoreLine, StageResult, SubmissionResult
 from grading.core.text import counted
 
 FOR_STUDENTS = "The grading machine could not check this; staff will run it again."
@@ -95,11 +95,12 @@ def _stage_reasons(result: SubmissionResult) -> Iterator[Reason]:
 
 
 def _result_reasons(result: SubmissionResult) -> Iterator[Reason]:
-    """Those of scores, such as a judge that could not be loaded."""
+    """Those of scores, such as a judge that could not be loaded. A cause is that of its stage."""
     for each in result.results:
         own = [line for line in result.lines if (line.problem, line.part) == (each.problem, each.part)]
         if each.status == "error" and any(line.points is None for line in own):
-            yield from (Reason(check.message) for check in each.checks if check.status == "error")
+            errors = (check for check in each.checks if check.status == "error")
+            yield from (Reason(check.message) for check in errors if check.name != CAUSE)
 
 
 def _machine(stage: StageResult) -> bool:

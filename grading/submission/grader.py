@@ -21,7 +21,7 @@ from grading.causes.downloads import download_failed
 from grading.causes.rule import Scene
 from grading.causes.table import blamed, find_cause
 from grading.core.errors import GradingError
-from grading.core.results import Check, Part, ProblemResult, StageResult, SubmissionResult
+from grading.core.results import CAUSE, Check, Part, ProblemResult, StageResult, SubmissionResult
 from grading.core.text import printable
 from grading.environment.probes import Probes
 from grading.environment.python import check_gpu, check_python
@@ -333,7 +333,7 @@ class _Grading:
         stages[done.stage] = done
         journal.add(done)
         if cause.whose == "machine":
-            return run.problem.unchecked(run.part, Check("cause", "error", cause.evidence))
+            return run.problem.unchecked(run.part, Check(CAUSE, "error", cause.evidence))
         return replace(result, ended=f"{result.ended} {cause.evidence}")
 
     def scene(self, stage: StageResult, submitted: Mapping[str, str]) -> Scene:
