@@ -21,6 +21,7 @@ def class_page(
     results: Sequence[SubmissionResult], homework: Homework, alike: Sequence[statistics.Likeness] = ()
 ) -> str:
     """The page of a class, self-contained like `submission_page`. Its links lead to students/NAME/report.html."""
+    checked = [result for result in results if not result.unchecked]
     passed = {id(result): passed_lines(result) for result in results}
     return environment().get_template("class.html").render(
         results=sorted(results, key=lambda result: (-result.points, -passed[id(result)][0])),
@@ -29,8 +30,8 @@ def class_page(
         has_points=all(map(has_points, results)),
         conditions=as_sentence(conditions(*results)),
         passed=passed_lines,
-        points=statistics.points_summary(results),
-        bins=statistics.bins(results),
+        points=statistics.points_summary(checked),
+        bins=statistics.bins(checked),
         rates=statistics.line_rates(results),
         means=statistics.mean_tables(results),
         slowest=statistics.slowest(results, SHOWN),
