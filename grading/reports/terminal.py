@@ -153,6 +153,8 @@ def _stage(stage: StageResult) -> Iterator[Text]:
     """The message of a stage, and the last lines that its script printed."""
     took = f" ({shown_seconds(stage.seconds)})" if stage.seconds else ""
     yield _line(Check(stage.stage, stage.status, f"{stage.stage}{took}: {stage.message}"))
+    if stage.cause and stage.cause.remedy:
+        yield Text(f"         To do: {printable(stage.cause.remedy)}.")
     for line in log_tail(stage.log, STAGE_LINES):
         yield Text(f"         | {line}", "dim")
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from grading.core.errors import Failure, GradingError, record_failure
-from grading.core.pythonlog import MAX_TEXT, find_error
-from grading.core.results import Part, StageResult, Status
+from grading.core.results import Part, StageResult
 from grading.core.text import counted, listed, printable
 from grading.environment.hub import hub_environment, hub_folders, with_models
 from grading.files.take import Caps, Collected, collect_folder
 from grading.problems.problem import DATA, Problem
-from grading.sandbox.run import HOME, SUBMISSION, UID, Limits, RunResult, Sandbox, run_sandboxed
+from grading.sandbox.run import HOME, SUBMISSION, UID, Limits, Sandbox, run_sandboxed
+from grading.submission.ending import RAN, ending, scaled_time
 from grading.submission.fixes import fix_submission
 from grading.submission.near_misses import near_misses, no_commands
 
@@ -117,7 +117,7 @@ def fetch(workplace: Workplace, sandbox: Sandbox | None = None, limits: Limits =
             ["bash", FETCH], submission=workplace.submission, writable=writable, limits=limits, network=True,
             sandbox=inside,
         ) as ended:  # fmt: skip
-            done = replace(_ended("fetch", FETCH, ended, limits), kind="script")
+            done = replace(ending("fetch", FETCH, ended, limits), kind="script")
             return hinted(done, near_misses(workplace.submission, FETCH))
 
     return _stage(workplace, "fetch", run)
@@ -156,37 +156,33 @@ def run_script(
         if not os.path.lexists(workplace.submission / script):
             none = StageResult(script, "fail", f"{script} is missing; expected it in the submission's top folder.")
             return hinted(none, near_misses(workplace.submission, script))
-        allowed = limits or Limits()
-        unscaled = min(allowed.seconds, problem.seconds)
-        allowed = replace(allowed, seconds=unscaled * time_scale)
+        unscaled = limits or Limits()
+        unscaled = replace(unscaled, seconds=min(unscaled.seconds, problem.seconds))
+        allowed = replace(unscaled, seconds=unscaled.seconds * time_scale)
         inside = _with_hub(sandbox or Sandbox())
-        needed = {name for name in problem.arguments if name.startswith(DATA)}
-        if missing := sorted(needed - {f"{DATA}{name}" for name in inputs}):
-            names = listed([name.removeprefix(DATA) for name in missing])
-            raise GradingError(f"{script} needs {names}, but no path is set; add it to the inputs")
-        given = {f"{DATA}{name}": path for name, path in _given(workplace, problem, inputs).items()}
         with run_sandboxed(
             with_models(["bash", script, *problem.arguments], inside), submission=workplace.submission,
-            inputs={**given, **hub_folders(inside.hub_cache), HOME: workplace.home},
+            inputs={**_given(workplace, problem, inputs), **hub_folders(inside.hub_cache), HOME: workplace.home},
             layered=(SUBMISSION, HOME), limits=allowed, sandbox=inside,
         ) as ended:  # fmt: skip
             taken = collect_folder(ended.output, output)
-            scaled = ""
-            if time_scale != 1:
-                official = "the official " if unscaled == problem.seconds else ""
-                scaled = f" ({official}{_time(unscaled)} x {time_scale:g})"
-            done = _ended(script, script, ended, allowed, scaled)
-            if done.status == "pass" and not taken.files:
-                nothing = "nothing" if not taken.refused else "nothing that could be collected"
-                end = f"ran to its end in {done.seconds:.1f} s and wrote {nothing}"
-                done = replace(done, message=done.message.replace("ran to its end", end, 1))
-            done = replace(done, files=taken.files, refused=taken.refused, reasons=taken.reasons)
-            nearly = near_misses(workplace.submission, script)
-            whole = [] if taken.reasons else taken.refused
-            return hinted(done, [*whole, *nearly, *no_commands(workplace.submission, script)])
+            done = ending(script, script, ended, allowed, scaled_time(unscaled.seconds, problem.seconds, time_scale))
+            return _collected(workplace, script, done, taken)
 
     done = _stage(workplace, script, run)
     return replace(done, stage=part.of(script), kind="script", problem=problem.number, part=part)
+
+
+def _collected(workplace: Workplace, script: str, done: StageResult, taken: Collected) -> StageResult:
+    """The result of a run with its files, and what may explain that some are missing."""
+    if done.status == "pass" and not taken.files:
+        nothing = "nothing" if not taken.refused else "nothing that could be collected"
+        end = f"{RAN} in {done.seconds:.1f} s and wrote {nothing}"
+        done = replace(done, message=done.message.replace(RAN, end, 1))
+    done = replace(done, files=taken.files, refused=taken.refused, reasons=taken.reasons)
+    whole = [] if taken.reasons else taken.refused
+    nearly = near_misses(workplace.submission, script)
+    return hinted(done, [*whole, *nearly, *no_commands(workplace.submission, script)])
 
 
 def earlier_hints(stages: Mapping[str, StageResult]) -> list[str]:
@@ -213,11 +209,17 @@ def matching(path: Path, pattern: str) -> list[str]:
 
 
 def _given(workplace: Workplace, problem: Problem, inputs: Mapping[str, Path]) -> dict[str, Path]:
-    """The inputs, a folder with other files than the homework names replaced by a copy without those."""
+    """The inputs by their paths inside. A folder with other files than the homework names is replaced by a copy.
+
+    Raises GradingError if an argument of the script has no path.
+    """
+    needed = {name.removeprefix(DATA) for name in problem.arguments if name.startswith(DATA)}
+    if missing := sorted(needed - inputs.keys()):
+        raise GradingError(f"{problem.script} needs {listed(missing)}, but no path is set; add it to the inputs")
     shutil.rmtree(workplace.given, ignore_errors=True)
     patterns = {each.name: each.pattern for each in problem.inputs if each.pattern}
     return {
-        name: _without_others(path, patterns[name], workplace.given / name) if name in patterns else path
+        f"{DATA}{name}": _without_others(path, patterns[name], workplace.given / name) if name in patterns else path
         for name, path in inputs.items()
     }
 
@@ -281,44 +283,6 @@ def _told(stage: str, taken: Collected, done: str) -> StageResult:
     if taken.refused and not taken.files:
         return StageResult(stage, "fail", taken.refused[0], refused=taken.refused, reasons=taken.reasons)
     return StageResult(stage, "pass", done, files=taken.files, refused=taken.refused, reasons=taken.reasons)
-
-
-def _ended(stage: str, script: str, run: RunResult, limits: Limits, scaled: str = "") -> StageResult:
-    reached = {
-        "seconds": f"it ran longer than {_time(limits.seconds)}{scaled}",
-        "memory": f"it used more than {_size(limits.memory_bytes)} of memory",
-        "processes": f"it started {limits.processes} processes and threads at once, which is the limit",
-        "space": f"it wrote more than {_size(limits.space_bytes)} to one place",
-        "files": f"it made more than {counted(limits.files, 'file')} in one place",
-        "file size": f"it wrote a file of more than {_size(limits.file_bytes)}",
-    }
-    if run.limit:
-        message = f"{script} was stopped: {reached[run.limit]}."
-    elif run.exit_status:
-        message = f"{script} ended with exit status {run.exit_status}{_last_words(run.log)}."
-    else:
-        error = find_error(run.log)
-        message = f"{script} ran to its end{f', but printed {error}' if error else ''}."
-    status: Status = "fail" if run.limit or run.exit_status else "pass"
-    return StageResult(stage, status, message, run.log, run.seconds, run.exit_status, run.limit)
-
-
-def _last_words(log: str) -> str:
-    """The exception that a script printed, or else its last line."""
-    if error := find_error(log):
-        return f": {error}"
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    if not lines:
-        return " and printed nothing"
-    return f"; its last line is: {lines[-1] if len(lines[-1]) <= MAX_TEXT else lines[-1][:MAX_TEXT] + ' ..'}"
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds / 60:g} minutes" if seconds >= 120 and seconds % 60 == 0 else f"{seconds:g} seconds"
-
-
-def _size(size: int) -> str:
-    return f"{size / 2**30:g} GiB" if size >= 2**30 else f"{size / 2**20:g} MiB"
 
 
 def _give_away(folder: Path) -> None:
