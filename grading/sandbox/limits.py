@@ -124,6 +124,12 @@ class Watch:
         return ""
 
 
+def oom_kills() -> int:
+    """How many processes this machine's kernel has killed because memory ran out (/proc/vmstat)."""
+    found = re.search(rb"^oom_kill (\d+)$", Path("/proc/vmstat").read_bytes(), re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
 def _check_machine_memory() -> None:
     available = re.search(rb"MemAvailable:\s*(\d+)", Path("/proc/meminfo").read_bytes())
     if available and int(available[1]) * 1024 < MEMORY_RESERVE:

@@ -19,7 +19,7 @@ from grading.core.errors import GradingError
 from grading.core.text import listed, printable
 from grading.sandbox.backend import HOME, OUTPUT, SUBMISSION, UID, Backend, Job, Sandbox
 from grading.sandbox.bubblewrap import Bubblewrap
-from grading.sandbox.limits import Limit, Limits
+from grading.sandbox.limits import Limit, Limits, oom_kills
 from grading.sandbox.trusted import Trusted
 
 __all__ = ["BACKENDS", "HOME", "OUTPUT", "SUBMISSION", "UID", "Limits", "RunResult", "Sandbox", "run_sandboxed"]
@@ -92,7 +92,7 @@ def run_sandboxed(
     try:
         backend = _backend(sandbox)(job, cleanup)
         backend.start()
-        began = time.monotonic()
+        began, kills = time.monotonic(), oom_kills()
         limit = _watch(backend, began + limits.seconds)
         seconds = time.monotonic() - began
         status = backend.kill()
@@ -100,6 +100,8 @@ def run_sandboxed(
         limit = limit or backend.exceeded()
         if not limit and status in (128 + signal.SIGXFSZ, -signal.SIGXFSZ):
             limit = "file size"
+        if not limit and status in (128 + signal.SIGKILL, -signal.SIGKILL) and oom_kills() > kills:
+            raise GradingError("the machine ran out of memory during the run; grade fewer submissions at a time")
         return RunResult(status, limit, seconds, backend.log.text(), backend.output, cleanup)
     except BaseException:
         cleanup.close()

@@ -25,6 +25,15 @@ def test_the_result_says_how_the_command_ended(folder, sandbox):
 
 
 @BOTH
+def test_a_run_that_the_kernel_killed_for_want_of_memory_is_not_the_submissions_doing(folder, sandbox, monkeypatch):
+    assert run("kill -KILL $$", folder, sandbox=sandbox).exit_status in (137, -9)
+    kills = iter([4, 5])
+    monkeypatch.setattr("grading.sandbox.run.oom_kills", lambda: next(kills))
+    with pytest.raises(GradingError, match="the machine ran out of memory"):
+        run("kill -KILL $$", folder, sandbox=sandbox)
+
+
+@BOTH
 def test_the_output_folder_lives_until_it_is_let_go(folder, sandbox):
     command = ["bash", "-c", 'echo x > "$0/file"', "/output"]
     with run_sandboxed(command, submission=folder, sandbox=sandbox) as result:
