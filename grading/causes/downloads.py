@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from grading.causes.links import CALLS, LINK, NO_NETWORK
+from grading.causes.links import CALLS, HUB_CALLS, LINK, NO_NETWORK
 from grading.causes.rule import Scene
 from grading.core.results import Cause
 from grading.core.text import printable
@@ -114,8 +114,9 @@ def _links(scene: Scene) -> Iterator[str]:
             found = True
             yield f"https://drive.google.com/uc?id={match['id']}"
         for match in LINK.finditer(text):
-            if not _DRIVE.search(f"gdown {match[0]}"):
+            if "google" not in match["host"] or not _DRIVE.search(match[0]):
                 found = True
                 yield match[0].rstrip(".,;&")
     if not found:
-        yield from (f"https://{host}" for call, host in CALLS.items() if any(re.search(call, text) for text in texts))
+        calls = {**CALLS, HUB_CALLS: "huggingface.co"}
+        yield from (f"https://{host}" for call, host in calls.items() if any(re.search(call, text) for text in texts))

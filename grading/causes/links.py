@@ -19,3 +19,6 @@ CALLS = {
     r"open_clip|timm\.create_model|detectors": "huggingface.co",
 }
 """Calls that download, and where from."""
+
+HUB_CALLS = r"from_pretrained|snapshot_download|hf_hub_download|huggingface-cli|\bhf download\b"
+"""Calls that download from the Hugging Face Hub. While a script runs, a cache takes its place."""

@@ -293,6 +293,25 @@ def test_files_of_google_drive_are_asked_for_by_their_id(scene, line):
     assert "https://drive.google.com/uc?id=1SqEfHJHzcZk5kMIzKVWBVJIZxIFLRwuC cannot be reached" in found.evidence
 
 
+@pytest.mark.parametrize(
+    ("line", "host"),
+    [
+        ("wget https://www.dropbox.com/s/1abcdefghijklmnopqrstuvwxyz012345/w.pth?dl=1", "www.dropbox.com"),
+        ("python3 -c \"import gdown; gdown.download_folder(open('id').read())\"", "drive.google.com"),
+        ("huggingface-cli download some/model", "huggingface.co"),
+        ("curl -L http://140.112.30.1/w.pth -o w.pth", "140.112.30.1"),
+    ],
+)
+def test_the_host_of_a_download_is_found_in_its_code(scene, line, host):
+    assert cause_of(scene({FETCH: line}, "timed out", Offline), download=True) == ("machine", "download", host)
+
+
+def test_code_that_the_download_script_starts_is_searched_as_well(scene):
+    files = {FETCH: "python3 tools/get.py", "tools/get.py": "urlretrieve('https://files.example.org/w.pth')"}
+    found = cause_of(scene(files, "timed out", Offline), download=True)
+    assert found == ("machine", "download", "files.example.org")
+
+
 PAGES = {
     "/gone.pth": (404, b"not here"),
     "/busy.pth": (503, b"later"),
