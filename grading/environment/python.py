@@ -61,7 +61,7 @@ def check_python(sandbox: Sandbox) -> PythonFacts:
         facts = _Facts.model_validate_json(_read(ended.output, "facts.json"))
         return PythonFacts(facts.version, facts.packages)
     raise GradingError(
-        f"{printable(str(sandbox.python))} is no Python environment that works for scripts ({_reason(ended)}); "
+        f"{printable(str(sandbox.python))} is not a Python environment that works for scripts ({_reason(ended)}); "
         "expected bin/python3 with version 3.8 or newer; choose another environment",
         option="python",
     )

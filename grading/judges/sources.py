@@ -103,7 +103,7 @@ def check_model(name: str, what: str, example: str, option: str = "") -> None:
     folder = Path(name)
     if not (folder / "config.json").is_file() and (folder.exists() or not HUB_NAME.fullmatch(name)):
         raise GradingError(
-            f"{printable(name)} is no {what}; expected a folder with config.json and model.safetensors, or a "
+            f"{printable(name)} is not a {what}; expected a folder with config.json and model.safetensors, or a "
             f"hub name such as {example}",
             option=option,
         )

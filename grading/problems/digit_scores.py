@@ -226,7 +226,8 @@ def _incomplete(
     for dataset, names in missing.items():
         if not names:
             continue
-        sentence = f"{dataset}: {len(names)} of {len(rules.names(dataset))} images are missing: {listed(names)}."
+        are = "is" if len(names) == 1 else "are"
+        sentence = f"{dataset}: {len(names)} of {len(rules.names(dataset))} images {are} missing: {listed(names)}."
         reasons = missing_reasons(output, [f"{dataset}/{name}" for name in names], expected, refused)
         known = [reason.sentence(naming=False) for reason in reasons if reason.known]
         yield Check(f"{dataset} complete", "fail", " ".join([sentence, *known[:1]]))

@@ -115,8 +115,10 @@ def test_a_home_of_hostile_links_leads_to_nothing_outside(ran, cache, tmp_path):
 def test_trusted_code_finds_staffs_cache_and_its_users_home_stays(ran, cache, tmp_path, monkeypatch, folder):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
-    _, log = ran("ls -d $HF_HUB_CACHE/models--*", Sandbox(trust=True, hub_cache=cache / folder))
-    assert log == str(save_place(cache / "hub"))
+    _, log = ran("ls -id $HF_HUB_CACHE/models--*", Sandbox(trust=True, hub_cache=cache / folder))
+    number, path = log.split()
+    assert int(number) == save_place(cache / "hub").stat().st_ino
+    assert path.startswith("/hub/hub/models--")  # the log names the path inside
     assert not (tmp_path / "home" / ".cache" / "clip").exists()
 
 

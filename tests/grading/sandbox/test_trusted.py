@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import grading.sandbox.bubblewrap
 from grading.sandbox.run import run_sandboxed
 from tests.grading.sandboxed import TRUSTED, run
@@ -9,9 +11,9 @@ def test_trusted_code_needs_no_bubblewrap(folder, monkeypatch):
 
 
 def test_a_trusted_commands_paths_become_those_outside_and_nothing_else_does(folder):
-    command = ["echo", "/data", "/data/x", "/database", "a/data", "/other/data", "/submission/hw2.py", "/data/in/x"]
+    inside = ["/data", "/data/x", "/database", "a/data", "/other/data", "/submission/hw2.py", "/data/in/x"]
+    command = ["bash", "-c", 'echo "$@" > $0/said', "/output", *inside]
     inputs = {"/data": folder.parent, "/data/in": folder}
     with run_sandboxed(command, submission=folder, inputs=inputs, sandbox=TRUSTED) as result:
-        assert (
-            result.log == f"{folder.parent} {folder.parent}/x /database a/data /other/data {folder}/hw2.py {folder}/x"
-        )
+        said = Path(f"/proc/self/fd/{result.output}/said").read_text().strip()
+        assert said == f"{folder.parent} {folder.parent}/x /database a/data /other/data {folder}/hw2.py {folder}/x"
