@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +30,17 @@ EMBEDDED = {
 """The embedded homework, which only a checkout has."""
 
 
+HEADING = "\nYour scripts, public part only. Below, staff is you, and the grading machine is this one.\n"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What --json writes. run: None without --run."""
+
+    handin: HandInReport
+    run: SubmissionResult | None
+
+
 @takes_assignment
 def check(
     make_assignment: MakeAssignment,
@@ -48,9 +60,9 @@ def check(
         stdout_console().print(handin_lines(report))
     result = graded(lambda: _run(assignment, folder)) if run else None
     if result and json != "-":
-        stdout_console().print(submission_table(result))
+        stdout_console().print(HEADING, submission_table(result))
     if json:
-        write_json(json, report)
+        write_json(json, Checked(report, result))
     ran = EXIT_STATUS[result.status] if result else 0
     raise typer.Exit(ran if ran == EXIT_STATUS["error"] else int(report.failed or ran > 0))
 

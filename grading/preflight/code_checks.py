@@ -109,7 +109,7 @@ def _unused(problem: Problem, script: str, number: int, argument: str) -> Answer
     if name in shared:
         return "warning", f"{script} never uses ${number} ({name}). Use it, or make sure that {DOWNLOAD} fetches yours."
     what = "the output folder" if argument == "/output" else name
-    return "fail", f"{script} never uses ${number}, {what}. Staff run it with other paths than yours."
+    return "fail", f"{script} never uses ${number} ({what}). Staff run it with other paths than yours."
 
 
 def paths(handin: HandIn) -> Iterator[Answer]:
@@ -138,8 +138,8 @@ def devices(handin: HandIn) -> Iterator[Answer]:
     for line in handin.shell():
         if found := re.search(r"CUDA_VISIBLE_DEVICES=[\"']?([\d,]*)", line.text):
             yield _visible(line.where, found[1])
-        elif CUDA.search(line.text):
-            yield "fail", f"{line.where} asks for {CUDA.findall(line.text)[0]} as its GPU. There is one: cuda:0."
+        elif found := CUDA.search(line.text):
+            yield "fail", f"{line.where} asks for {found[0]} as its GPU. There is one: write cuda:0."
     for line in handin.code("string", "default", "call", "visible"):
         if line.kind == "visible":
             yield _visible(line.where, line.text)
@@ -209,9 +209,9 @@ def output_folder(handin: HandIn) -> Iterator[Answer]:
     """Scripts of which neither they nor their Python files make a folder."""
     for _, script in handin.scripts():
         reached = handin.reached(script)
-        calls = [line.text for path in reached for line in handin.facts[path] if line.kind == "call"]
-        if any("mkdir" in line.text for line in handin.lines(script)) or any(map(MAKES_FOLDER.search, calls)):
-            continue
-        if reached:
+        facts = [line for path in reached for line in handin.facts[path]]
+        made = any(line.kind == "call" and MAKES_FOLDER.search(line.text) for line in facts)
+        made = made or any("mkdir" in line.text for line in handin.lines(script))
+        if reached and not made and not any(line.kind == "invalid" for line in facts):
             todo = "Add os.makedirs(folder, exist_ok=True)."
             yield "warning", f"{script} makes no folder ({reached[0]}); the output folder may not exist. {todo}"

@@ -32,7 +32,7 @@ Status = Literal["fail", "warning", "pass"]
 
 STYLES: dict[Status, str] = {"fail": "red", "warning": "yellow", "pass": "green"}
 
-MAX_SHOWN = 5
+MAX_SHOWN = 10
 """Findings of one check that are shown with one status."""
 
 MAX_LARGE, MAX_PATTERNS = 100, 1000
@@ -72,11 +72,14 @@ Answer = tuple[Status, str]
 
 @dataclass(frozen=True)
 class Check:
-    """A row of CHECKS. find: what is wrong. passed: the sentence if nothing is."""
+    """A row of CHECKS. find: what is wrong. passed: the sentence if nothing is. applies: whether there is anything to
+    check; if not, the check says nothing.
+    """
 
     name: str
     find: Callable[[HandIn], Iterator[Answer]]
     passed: str
+    applies: Callable[[HandIn], bool] = lambda _handin: True
 
 
 def examine_handin(folder: Path, homework: Homework, ask: Ask | None = None) -> HandInReport:
@@ -110,8 +113,8 @@ def _findings(check: Check, handin: HandIn) -> Iterator[Finding]:
             yield Finding(check.name, status, printable(sentence))
     for status, count in counts.items():
         if count > MAX_SHOWN:
-            yield Finding(check.name, status, f"{count - MAX_SHOWN} more like the last one ({check.name}).")
-    if not counts:
+            yield Finding(check.name, status, f"{count - MAX_SHOWN} more of the same kind ({check.name}).")
+    if not counts and check.applies(handin):
         yield Finding(check.name, "pass", check.passed)
 
 
@@ -180,31 +183,52 @@ def _leads_out(folder: Path, path: str) -> bool:
     return target.startswith(("/", "../")) or target == ".."
 
 
+def _has_scripts(handin: HandIn) -> bool:
+    return any(handin.scripts())
+
+
+def _has_code(handin: HandIn) -> bool:
+    return any(handin.reached(script) for _, script in handin.scripts())
+
+
+def _has_download(handin: HandIn) -> bool:
+    return bool(handin.lines(DOWNLOAD))
+
+
 def _online(ask: Ask) -> Check:
     def find(handin: HandIn) -> Iterator[Answer]:
         asked = link_checks.asked_links(handin)
         pages = ask([link for _, link in asked]) if asked else ()
         yield from link_checks.online_links(asked, pages)
 
-    return Check("online", find, "The links of the download script answer without a login.")
+    return Check("online", find, "The links of the download script answer without a login.", _has_download)
 
 
 CHECKS: tuple[Check, ...] = (
     Check("layout", _layout, "The scripts are in the top folder, and bash can read them."),
-    Check("template", _template, "No script is the unchanged template."),
+    Check("template", _template, "No script is the unchanged template.", _has_scripts),
     Check("large files", _large_files, "No file is too large for GitHub."),
     Check("git lfs", _lfs, "No file is a pointer of Git LFS."),
     Check("links", _links, "No link leads out of the folder."),
-    Check("downloads", link_checks.download_links, "The links of the download script have forms that can be fetched."),
-    Check("network", code_checks.network, "Nothing needs the network while the scripts run."),
-    Check("started files", code_checks.started_files, "The Python files that the scripts start are there."),
-    Check("syntax", code_checks.syntax, "Python can read the code."),
-    Check("arguments", code_checks.arguments, "The scripts use their arguments."),
-    Check("paths", code_checks.paths, "No path of your own machine or of hw2_data is written in the code."),
-    Check("gpu", code_checks.devices, "The code asks for no GPU but the first."),
-    Check("packages", code_checks.packages, "The code imports packages of the course alone."),
-    Check("training", code_checks.training, "The scripts import no training code."),
-    Check("noises", code_checks.noises, "The code does not assume ten noises named 00 .. 09."),
-    Check("output folder", code_checks.output_folder, "The code makes its output folder."),
+    Check(
+        "downloads",
+        link_checks.download_links,
+        "The links of the download script have forms that can be fetched.",
+        _has_download,
+    ),
+    Check("network", code_checks.network, "Nothing needs the network while the scripts run.", _has_scripts),
+    Check(
+        "started files", code_checks.started_files, "The Python files that the scripts start are there.", _has_scripts
+    ),
+    Check("syntax", code_checks.syntax, "Python can read the code.", _has_code),
+    Check("arguments", code_checks.arguments, "The scripts use their arguments.", _has_scripts),
+    Check(
+        "paths", code_checks.paths, "No path of your own machine or of hw2_data is written in the code.", _has_scripts
+    ),
+    Check("gpu", code_checks.devices, "The code asks for no GPU but the first.", _has_scripts),
+    Check("packages", code_checks.packages, "The code imports packages of the course alone.", _has_code),
+    Check("training", code_checks.training, "The scripts import no training code.", _has_code),
+    Check("noises", code_checks.noises, "The code does not assume ten noises named 00 .. 09.", _has_code),
+    Check("output folder", code_checks.output_folder, "The code makes its output folder.", _has_code),
 )
 """All checks, in the order in which they are shown."""
