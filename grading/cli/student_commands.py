@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -90,4 +90,5 @@ def _run(assignment: Assignment, folder: Path) -> SubmissionResult:
     if not assignment.data.is_dir():
         raise GradingError("there are no data to run your scripts on; name the folder hw2_data", option="data")
     with tempfile.TemporaryDirectory(prefix="hw2-check-") as output, Console(stderr=True).status("preparing") as status:
-        return Grader(assignment.absolute()).grade(folder.resolve(), Path(output, "graded"), None, status.update)
+        public = replace(assignment.absolute(), private=None)
+        return Grader(public).grade(folder.resolve(), Path(output, "graded"), None, status.update)
