@@ -64,7 +64,7 @@ def failed_download(scene: Scene) -> Cause | None:
             evidence = f"{said}{link} {refusal}."
             return Cause("machine", "download", _host(link), evidence, AGAIN)
     for link, page, is_file in replies:
-        if wrong := _wrong_link(page, is_file):
+        if wrong := wrong_link(page, is_file):
             return Cause("submission", "link", link, f"{said}{link} {wrong}.")
     if scene.stage.limit == "seconds" and links:
         evidence = "The download took longer than the grader waits."
@@ -97,7 +97,7 @@ def _refusal(page: Page, is_file: bool) -> str:
     return ""
 
 
-def _wrong_link(page: Page, is_file: bool) -> str:
+def wrong_link(page: Page, is_file: bool = True) -> str:
     """Why a link never works; empty if it may."""
     if is_file and page.status in (404, 410):
         return f"answers {page.status}: there is no such file"

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from grading.cli import environment_commands, problem_commands, submission_commands
+from grading.cli import environment_commands, problem_commands, student_commands, submission_commands
 from grading.cli.deliver import DEBUG, complain
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
@@ -28,6 +28,7 @@ app.command("zero-shot")(problem_commands.zero_shot)
 app.command("submission")(submission_commands.submission)
 app.command("cohort")(submission_commands.cohort)
 app.command("init")(submission_commands.init)
+app.command("check")(student_commands.check)
 app.command("environment")(environment_commands.environment)
 app.command("hub-cache")(environment_commands.hub_cache)
 app.command("doctor")(environment_commands.doctor)

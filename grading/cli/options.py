@@ -22,8 +22,11 @@ PublicOnlyOption = Annotated[
     bool, typer.Option("--public-only", help="Grade no private part, even if the assignment file sets private data.")
 ]
 
-MakeAssignment = Callable[[], Assignment]
-"""Makes a command's assignment from file and flags. Raises GradingError if these are invalid."""
+MakeAssignment = Callable[..., Assignment]
+"""Makes a command's assignment from file and flags, and from defaults of the command by name.
+
+Raises GradingError if these are invalid.
+"""
 
 
 def takes_assignment(command: Callable[..., None]) -> Callable[..., None]:
@@ -57,15 +60,18 @@ def takes_assignment(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def make_assignment(path: Path | None, flags: Mapping[str, Any], public_only: bool = False) -> Assignment:
+def make_assignment(
+    path: Path | None, flags: Mapping[str, Any], public_only: bool = False, **defaults: Any
+) -> Assignment:
     """Make an assignment from a file, if any, and from the typed flags, which override the file.
 
-    Raises GradingError if the file is invalid, no data folder is set, or --public-only contradicts --private.
+    defaults: values of options that neither sets. Raises GradingError if the file is invalid, no data folder is set, or
+    --public-only contradicts --private.
     """
     if public_only and "private" in flags:
         raise GradingError("--public-only and --private contradict each other; remove one of them")
     said = read_assignment_file(path) if path else {}
-    values = {**said, **flags}
+    values = {**defaults, **said, **flags}
     if public_only:
         values["private"] = None
     if "data" not in values:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from grading.environment import scan
 
@@ -17,6 +18,9 @@ MAX_FILES = 2000
 
 MAX_FOLDERS = 20_000
 """Folders of one submission that are listed."""
+
+SCAN = (sys.executable, "-I", scan.__file__)
+"""The program that lists the imports of files."""
 
 MAX_CRASHES = 5
 """Files that may end the parser's process before the rest of the submission is left unread."""
@@ -33,8 +37,8 @@ def imported_modules(folder: Path) -> dict[str, tuple[str, ...]]:
     from the submission: pass them through `printable`.
     """
     found: dict[str, list[str]] = {}
-    paths = list(_python_files(folder))
-    for path, modules in zip(paths, _scanned(folder, paths), strict=False):
+    paths = list(python_files(folder))
+    for path, modules in zip(paths, scanned(folder, paths), strict=False):
         for module in modules:
             found.setdefault(module, []).append(path)
     return {module: tuple(files) for module, files in sorted(found.items())}
@@ -46,7 +50,7 @@ def own_modules(folder: Path) -> set[str]:
     They count wherever they are, because scripts change sys.path.
     """
     names: set[str] = set()
-    for path in map(Path, _python_files(folder)):
+    for path in map(Path, python_files(folder)):
         names |= {path.stem, *path.parts[:-1]}
     return names
 
@@ -57,7 +61,7 @@ def foreign_modules(folder: Path) -> dict[str, tuple[str, ...]]:
     return {name: files for name, files in imported_modules(folder).items() if name.partition(".")[0] not in own}
 
 
-def _python_files(folder: Path) -> Iterator[str]:
+def python_files(folder: Path) -> Iterator[str]:
     """Relative paths of Python files, sorted in each folder, at most MAX_FILES."""
     walk = islice(os.walk(folder), MAX_FOLDERS)
     found = (os.path.relpath(os.path.join(*each), folder) for each in _entries(walk))  # noqa: PTH118 - Path is slower
@@ -70,11 +74,14 @@ def _entries(walk: Iterator[tuple[str, list[str], list[str]]]) -> Iterator[tuple
         yield from ((parent, name) for name in sorted(files) if name.endswith(".py"))
 
 
-def _scanned(folder: Path, paths: Sequence[str]) -> Iterator[list[str]]:
-    """The modules of each file, in order; ends early after MAX_CRASHES."""
+def scanned(folder: Path, paths: Sequence[str], program: Sequence[str] = SCAN) -> Iterator[Any]:
+    """The program's answer on each file, in order; [] for a file that ended it. Ends early after MAX_CRASHES.
+
+    program: reads paths as `scan` does, and prints one line of JSON for each.
+    """
     done = crashes = 0
     while done < len(paths) and crashes < MAX_CRASHES:
-        for line in _scan(folder, paths[done:]):
+        for line in _scan(folder, paths[done:], program):
             done += 1
             yield json.loads(line)
         if done < len(paths):  # the process ended at this file
@@ -82,9 +89,8 @@ def _scanned(folder: Path, paths: Sequence[str]) -> Iterator[list[str]]:
             yield []
 
 
-def _scan(folder: Path, paths: Sequence[str]) -> list[bytes]:
+def _scan(folder: Path, paths: Sequence[str], program: Sequence[str]) -> list[bytes]:
     """The answers of one process, one line for each file, up to the file that ended it."""
-    command = [sys.executable, "-I", scan.__file__]
     given = b"".join(os.fsencode(path) + b"\0" for path in paths)
-    done = subprocess.run(command, input=given, capture_output=True, cwd=folder, check=False)  # noqa: S603 - our own
+    done = subprocess.run(program, input=given, capture_output=True, cwd=folder, check=False)  # noqa: S603 - our own
     return [line for line in done.stdout.splitlines(keepends=True) if line.endswith(b"\n")]

@@ -14,13 +14,16 @@ import signal
 import stat
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 MAX_BYTES = 2**20
 """Larger files are skipped: nobody writes one by hand."""
 
 SECONDS = 5
 """For one file. The kernel then ends the process, even in the middle of the parser."""
+
+SECONDS_OF_ALL = 60
+"""Processor time for all files of one process."""
 
 MEMORY = 2**30
 """Bytes of address space."""
@@ -29,25 +32,26 @@ MISSING = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
 """Exceptions whose handler makes the imports before it optional."""
 
 
-def main() -> None:
-    """Answer for each file in turn."""
+def main(answer: Callable[[bytes], object] | None = None) -> None:
+    """Answer for each file in turn: its modules, unless another answer is named."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS_OF_ALL, SECONDS_OF_ALL))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     warnings.simplefilter("ignore")
     for path in filter(None, sys.stdin.buffer.read().split(b"\0")):
         signal.alarm(SECONDS)
-        print(json.dumps(modules_of(path)), flush=True)  # noqa: T201 - its whole purpose
+        print(json.dumps((answer or modules_of)(path)), flush=True)  # noqa: T201 - its whole purpose
 
 
 def modules_of(path: bytes) -> list[str]:
     """The modules that a file imports, sorted; none if Python could not read it either."""
     try:
-        return sorted(set(_needed(ast.parse(_content(path)))))
+        return sorted(set(_needed(ast.parse(content_of(path)))))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return []
 
 
-def _content(path: bytes) -> bytes:
+def content_of(path: bytes) -> bytes:
     """A regular file's bytes. Raises OSError for anything else; never follows a link and never waits."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:

@@ -150,5 +150,5 @@ def test_both_commands_have_every_option_with_one_default_and_one_help():
 def test_every_command_says_the_same_of_its_device():
     command = typer.main.get_command(app)
     options = [option for each in command.commands.values() for option in each.params if option.name == "device"]
-    assert len(options) == 5
+    assert len(options) == 6
     assert {(option.default, option.help) for option in options} == {("auto", OPTIONS["device"].help)}

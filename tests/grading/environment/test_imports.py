@@ -83,7 +83,7 @@ def test_many_files_that_end_the_parser_do_not_start_as_many_processes(write, mo
     from grading.environment import imports
 
     calls = []
-    monkeypatch.setattr(imports, "_scan", lambda _folder, paths: calls.append(len(paths)) or [])
+    monkeypatch.setattr(imports, "_scan", lambda _folder, paths, _program: calls.append(len(paths)) or [])
     folder = write(**{f"bomb{number:03}": "" for number in range(50)})
     assert imported_modules(folder) == {}
     assert calls == [50 - crash for crash in range(MAX_CRASHES)]
