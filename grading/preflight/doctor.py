@@ -27,6 +27,9 @@ Status = Literal["ready", "not ready", "not needed"]
 
 STYLES = {"ready": "green", "not ready": "red", "not needed": "dim"}
 
+TEMPLATE_MODULES = ("clip", "taming", "pytorch_lightning.utilities.distributed")
+"""Modules that the template's own code imports and that not every version of their package has."""
+
 SYSTEM = Path("/usr")
 """A folder that every sandbox can show; it stands for a submission."""
 
@@ -109,7 +112,7 @@ def _packages(assignment: Assignment, _output: Path) -> Row:
     """The modules of the course's packages; the name of a distribution says less, since forks provide them too."""
     wanted = {module: name for module, name in known_modules().items() if name in course_packages()}
     try:
-        missing = Probes(assignment.sandbox).absent_modules([*wanted, "clip", "taming"])
+        missing = Probes(assignment.sandbox).absent_modules([*wanted, *TEMPLATE_MODULES])
     except GradingError:
         return Row("packages", "not ready", "unknown, because python is not ready", "see the row python")
     if not missing:
