@@ -9,10 +9,12 @@ from grading.core.results import Cause
 
 _NO_GPU = re.compile(
     r"Found no NVIDIA driver|No CUDA GPUs are available|not compiled with CUDA|CUDA driver version is insufficient|"
-    r"torch\.cuda\.is_available\(\) is False|CUDA-capable device|no NVIDIA GPU|CUDA is not available|"
-    r"CUDA_ERROR_NO_DEVICE|No CUDA runtime|Unexpected error from cudaGetDeviceCount|CUDA initialization",
+    r"torch\.cuda\.is_available\(\)|CUDA-capable device|no NVIDIA GPU|CUDA is not available|CUDA_ERROR_NO_DEVICE|"
+    r"No CUDA runtime|Unexpected error from cudaGetDeviceCount|CUDA initialization|on your system is too old|"
+    r"nvidia-smi: (?:command )?not found",
 )
-_CUDA_CODE = r"\bcuda\b"
+_CUDA_CODE = r"\bcuda\b|torch\.load\(|load_from_checkpoint|nvidia-smi"
+"""Code that may use a GPU. A checkpoint that was saved on one asks for it when it is loaded."""
 
 
 def no_gpu(scene: Scene) -> Cause | None:
@@ -30,7 +32,7 @@ def no_gpu(scene: Scene) -> Cause | None:
 
 def slow_without_gpu(scene: Scene) -> Cause | None:
     """The script reached its time limit on the CPU, and its code would use a GPU."""
-    if scene.stage.limit != "seconds" or not scene.in_code(_CUDA_CODE) or not scene.probes.cuda():
+    if scene.stage.limit != "seconds" or not scene.in_code(r"\bcuda\b") or not scene.probes.cuda():
         return None
     evidence = (
         "The script reached its time limit without a GPU; the course's machine has one, and its code would use it."

@@ -105,18 +105,22 @@ def wrong_link(page: Page, is_file: bool = True) -> str:
 
 
 def _links(scene: Scene) -> Iterator[str]:
-    """The links in the code that downloads, Google Drive's files by their id; without any, the hosts of its calls."""
+    """The links in the code that downloads, or else in all code; without any, the hosts of the calls that download.
+
+    Google Drive's files are asked for by their id.
+    """
     first = scene.code.get(scene.download, "")
-    texts = [first, *(text for name, text in scene.code.items() if name in first)]
-    found = False
-    for text in texts:
-        for match in _DRIVE.finditer(text):
-            found = True
-            yield f"https://drive.google.com/uc?id={match['id']}"
-        for match in LINK.finditer(text):
-            if "google" not in match["host"] or not _DRIVE.search(match[0]):
-                found = True
-                yield match[0].rstrip(".,;&")
-    if not found:
-        calls = {**CALLS, HUB_CALLS: "huggingface.co"}
-        yield from (f"https://{host}" for call, host in calls.items() if any(re.search(call, text) for text in texts))
+    near = [first, *(text for name, text in scene.code.items() if name in first)]
+    for texts in (near, list(scene.code.values())):
+        if links := [link for text in texts for link in _links_in(text)]:
+            return iter(links)
+    calls = {**CALLS, HUB_CALLS: "huggingface.co"}
+    return (f"https://{host}" for call, host in calls.items() if any(re.search(call, text) for text in near))
+
+
+def _links_in(text: str) -> Iterator[str]:
+    for match in _DRIVE.finditer(text):
+        yield f"https://drive.google.com/uc?id={match['id']}"
+    for match in LINK.finditer(text):
+        if "google" not in match["host"] or not _DRIVE.search(match[0]):
+            yield match[0].rstrip(".,;&")

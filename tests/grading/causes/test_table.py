@@ -234,10 +234,17 @@ CUDA = {"draw.py": "net = net.cuda()"}
         "RuntimeError: No CUDA GPUs are available",
         "AssertionError: Torch not compiled with CUDA enabled",
         "RuntimeError: Attempting to deserialize object on a CUDA device but torch.cuda.is_available() is False.",
+        "    assert torch.cuda.is_available()\nAssertionError",
+        "RuntimeError: The NVIDIA driver on your system is too old (found version 11040).",
     ],
 )
 def test_a_script_without_the_gpu_that_it_needs_could_not_be_checked(scene, log):
     assert cause_of(scene(CUDA, log)) == ("machine", "gpu", "a GPU")
+
+
+def test_a_checkpoint_that_was_saved_on_a_gpu_needs_one(scene):
+    log = "RuntimeError: Attempting to deserialize object on a CUDA device but torch.cuda.is_available() is False."
+    assert cause_of(scene({"draw.py": "torch.load('w.pth')"}, log)) == ("machine", "gpu", "a GPU")
 
 
 def test_printing_that_there_is_no_gpu_is_no_evidence_where_one_works(scene):
@@ -252,7 +259,9 @@ def test_a_time_limit_on_the_cpu_could_not_be_checked_where_the_code_would_use_a
     assert cause_of(scene({"draw.py": "torch.cuda.is_available()"}, "", limit="seconds")) == ("machine", "gpu", "a GPU")
 
 
-@pytest.mark.parametrize(("code", "probes"), [("while True: pass", Here), ("torch.cuda.init()", WithGpu)])
+@pytest.mark.parametrize(
+    ("code", "probes"), [("while True: pass", Here), ("torch.load('w')", Here), ("torch.cuda.init()", WithGpu)]
+)
 def test_a_time_limit_is_the_submissions_own_without_cuda_code_and_with_a_gpu(scene, code, probes):
     assert cause_of(scene({"draw.py": code}, "", probes, limit="seconds")) is None
 
@@ -308,6 +317,12 @@ def test_the_host_of_a_download_is_found_in_its_code(scene, line, host):
 
 def test_code_that_the_download_script_starts_is_searched_as_well(scene):
     files = {FETCH: "python3 tools/get.py", "tools/get.py": "urlretrieve('https://files.example.org/w.pth')"}
+    found = cause_of(scene(files, "timed out", Offline), download=True)
+    assert found == ("machine", "download", "files.example.org")
+
+
+def test_a_link_in_other_code_counts_where_the_download_script_names_none(scene):
+    files = {FETCH: "python3 -m tools.get", "tools/get.py": "URL = 'https://files.example.org/w.pth'"}
     found = cause_of(scene(files, "timed out", Offline), download=True)
     assert found == ("machine", "download", "files.example.org")
 
