@@ -1,11 +1,13 @@
-"""A GPU that a script needs and does not have."""
+"""What a script needs of the machine and does not have: a GPU, and places to write to."""
 
 from __future__ import annotations
 
 import re
 
 from grading.causes.rule import Scene
+from grading.core.pythonlog import find_error
 from grading.core.results import Cause
+from grading.core.text import printable
 
 _NO_GPU = re.compile(
     r"Found no NVIDIA driver|No CUDA GPUs are available|not compiled with CUDA|CUDA driver version is insufficient|"
@@ -38,3 +40,24 @@ def slow_without_gpu(scene: Scene) -> Cause | None:
         "The script reached its time limit without a GPU; the course's machine has one, and its code would use it."
     )
     return Cause("machine", "gpu", "a GPU", evidence, "grade on a machine with a GPU, with the option gpu")
+
+
+_READ_ONLY = re.compile(r"^(?:OSError|PermissionError): \[Errno (?:13|30)\] [\w -]+: '(?P<path>[^']+)'$")
+_GIVEN = ("/data", "/output", "/submission")
+
+
+def read_only_place(scene: Scene) -> Cause | None:
+    """The script ends because it writes outside its folders, where the course's machine has no sandbox."""
+    error = find_error(scene.log)
+    found = _READ_ONLY.match(error.text) if error else None
+    if not found or not scene.stage.exit_status or found["path"].startswith(_GIVEN):
+        return None
+    first = found["path"].split("/")[0] if not found["path"].startswith("/") else found["path"]
+    if first not in ("..", found["path"]) or not scene.in_code(re.escape(found["path"])):
+        return None
+    shown = printable(found["path"])
+    return Cause(
+        "machine", "read-only", shown,
+        f"The script writes to {shown}, which is outside its folders and read-only here.",
+        "decide the points yourself (a column settled_N of the staff file)",
+    )  # fmt: skip

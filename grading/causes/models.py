@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from grading.causes.links import CALLS, LINK, NO_NETWORK
+from grading.causes.links import CALLS, HUB_CALLS, LINK, NO_NETWORK
 from grading.causes.rule import Scene
 from grading.core.results import Cause
 from grading.core.text import listed, printable
@@ -13,7 +13,10 @@ from grading.environment.hub import has_model
 _HUB = re.compile(r"huggingface\.co|LocalEntryNotFoundError|OfflineModeIsEnabled|outgoing traffic has been disabled")
 _NAME = r"(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)"
 _LOGGED = re.compile(rf"""(?:["']|huggingface\.co/(?:api/models/)?){_NAME}(?=["'/]|\s|$)""")
-_LOADED = re.compile(rf"""(?:from_pretrained|hf_hub_download|snapshot_download)\(\s*(?:\w+\s*=\s*)?["']{_NAME}["']""")
+_LOADED = re.compile(
+    r"(?:from_pretrained|hf_hub_download|snapshot_download)\(\s*(?:\w+\s*=\s*)?"
+    r"""["'](?P<name>[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?)["']"""
+)
 
 
 def missing_model(scene: Scene) -> Cause | None:
@@ -22,14 +25,16 @@ def missing_model(scene: Scene) -> Cause | None:
         return None
     loaded = [match["name"] for text in scene.code.values() for match in _LOADED.finditer(text)]
     logged = {match["name"] for match in _LOGGED.finditer(scene.log)}
-    asked = [*loaded, *(name for name in logged if name in TEMPLATE_MODELS or scene.in_code(re.escape(name)))]
-    absent = [name for name in dict.fromkeys(asked) if not _has(scene, name)]
-    if not absent:
+    named = [*loaded, *(name for name in logged if name in TEMPLATE_MODELS or scene.in_code(re.escape(name)))]
+    asked = [name for name in dict.fromkeys(named) if not (scene.submission / name).exists()]
+    absent = [name for name in asked if not _has(scene, name)]
+    if not absent and (asked or not _HUB.search(scene.log) or not scene.in_code(HUB_CALLS)):
         return None
+    model = printable(absent[0]) if absent else "a model whose name is not in its code"
     where = "which the Hub cache lacks" if scene.hub_cache else "and there is no Hub cache"
     return Cause(
-        "machine", "hub", absent[0], f"The script loads {printable(absent[0])} from the Hugging Face Hub, {where}.",
-        f"add {printable(absent[0])} to the Hub cache (hw2-grade hub-cache)",
+        "machine", "hub", model, f"The script loads {model} from the Hugging Face Hub, {where}.",
+        f"add {model} to the Hub cache (hw2-grade hub-cache makes one)",
     )  # fmt: skip
 
 

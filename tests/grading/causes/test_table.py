@@ -208,6 +208,22 @@ def test_the_templates_own_model_counts_though_no_file_of_the_submission_names_i
     assert cause_of(scene({"draw.py": "import ldm"}, log)) == ("machine", "hub", CLIP_NAME)
 
 
+@pytest.mark.parametrize("name", ["bert-base-uncased", "org/model"])
+def test_a_model_counts_where_the_log_does_not_name_it(scene, name):
+    files = {"draw.py": f"AutoModel.from_pretrained('{name}')"}
+    assert cause_of(scene(files, NO_HUB)) == ("machine", "hub", name)
+
+
+def test_a_model_whose_name_is_computed_is_in_doubt_the_machines_doing(scene):
+    found = find_cause(scene({"draw.py": "AutoModel.from_pretrained(args.name)"}, NO_HUB))
+    assert (found.whose, found.rule) == ("machine", "hub")
+
+
+def test_a_folder_of_the_submission_is_no_model_of_the_hub(scene):
+    files = {"draw.py": "AutoModel.from_pretrained('bert')", "bert/config.json": "{}"}
+    assert cause_of(scene(files, "OSError: from_pretrained could not read it")) is None
+
+
 def test_printing_the_name_of_another_model_is_no_evidence_where_no_code_loads_it(scene):
     assert cause_of(scene({"draw.py": "1"}, "huggingface.co 'some/model' couldn't connect")) is None
 
@@ -264,6 +280,36 @@ def test_a_time_limit_on_the_cpu_could_not_be_checked_where_the_code_would_use_a
 )
 def test_a_time_limit_is_the_submissions_own_without_cuda_code_and_with_a_gpu(scene, code, probes):
     assert cause_of(scene({"draw.py": code}, "", probes, limit="seconds")) is None
+
+
+# --- places to write to
+
+
+def ended(scene_of, files, path, exit_status=1):
+    log = f"Traceback (most recent call last):\nOSError: [Errno 30] Read-only file system: '{path}'"
+    made = scene_of(files, log)
+    return replace(made, stage=replace(made.stage, exit_status=exit_status))
+
+
+@pytest.mark.parametrize("path", ["../debug", "/opt/work/x.png"])
+def test_a_script_that_writes_outside_its_folders_is_left_to_staff(scene, path):
+    made = ended(scene, {"draw.py": f"os.makedirs('{path}')"}, path)
+    assert cause_of(made) == ("machine", "read-only", path)
+
+
+@pytest.mark.parametrize(
+    ("code", "path", "exit_status"),
+    [
+        ("print('x')", "../debug", 1),
+        ("os.makedirs('../debug')", "../debug", 0),
+        ("open('/data/noise/x', 'w')", "/data/noise/x", 1),
+        ("open(sys.argv[1])", "/output\\r", 1),
+    ],
+)
+def test_a_read_only_place_is_no_excuse_without_such_code_or_where_the_homework_names_it(
+    scene, code, path, exit_status
+):
+    assert cause_of(ended(scene, {"draw.py": code}, path, exit_status)) is None
 
 
 # --- downloads
