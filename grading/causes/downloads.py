@@ -11,9 +11,13 @@ from grading.causes.rule import Scene
 from grading.core.results import Cause
 from grading.core.text import printable
 from grading.environment.probes import Page
+from grading.files.layout import files_below
 from grading.files.texts import read_start
 
 POINTER = b"version https://git-lfs.github.com/spec/v1"
+DEPTH, MAX_FILES = 16, 100_000
+"""Folders in folders, and files, that are searched for weights."""
+
 WEIGHTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".pkl", ".zip", ".tar", ".gz")
 
 
@@ -28,7 +32,7 @@ def git_lfs_pointer(scene: Scene) -> Cause | None:
 
 
 def _weights(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.name.endswith(WEIGHTS) and not path.is_symlink())
+    return (folder / name for name in files_below(folder, DEPTH, MAX_FILES) if name.endswith(WEIGHTS))
 
 
 def _web_pages(scene: Scene) -> Iterator[str]:

@@ -11,10 +11,12 @@ from grading.core.errors import GradingError
 from grading.core.results import ProblemResult, StageResult
 from grading.files.decode import read_images
 from grading.files.images import DecodedImages, GradedImage, ImageRefused, read_png
+from grading.files.layout import files_below
 from grading.problems.problem import Evidence
 from grading.sandbox.run import Sandbox
 from grading.submission.assignment import PlannedRun
 from grading.submission.provenance import data_hashes
+from grading.submission.stages import SUBMISSION_CAPS
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 
@@ -60,11 +62,8 @@ class Pictures:
     @functools.cached_property
     def own(self) -> dict[str, ImageU8]:
         """The pictures in the submission, including its downloads."""
-        names = [
-            str(path.relative_to(self.submission))
-            for path in sorted(self.submission.rglob("*"))
-            if _is_picture(path) and not path.is_symlink()
-        ]
+        files = files_below(self.submission, SUBMISSION_CAPS.depth, SUBMISSION_CAPS.entries)
+        names = [name for name in files if name.lower().endswith(PICTURES)]
         decoded = read_images(self.submission, [], names[:MAX_OWN_PICTURES], self.sandbox)
         return {name: image.pixels_u8 for name, image in decoded.items() if isinstance(image, GradedImage)}
 

@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import os
 import shutil
 import sys
 import threading
@@ -252,3 +253,19 @@ def test_the_pages_say_the_time_scale_and_staff_see_the_remedy(assignment, stude
     assert "add pandas to the environment of the scripts" in page
     assert "add pandas" not in (tmp_path / "out" / "b01" / "student.html").read_text()
     assert "time limits x 2" in page.lower()
+
+
+DEEP = """import os
+for _ in range(60):
+    os.mkdir("d" * 200)
+    os.chdir("d" * 200)
+open("w.pth", "w").close()
+"""
+
+
+@needs_sandbox
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount an overlay; a copy of such folders cannot be made")
+def test_folders_deeper_than_any_path_are_graded_like_any_other(assignment, student, tmp_path):
+    folder = student("open('weights.pth')\n", hw2_download_ckpt__sh="python3 deep.py; exit 3\n", deep__py=DEEP)
+    line, _ = graded(replace(assignment, trust=False), folder, tmp_path)
+    assert (line.status, line.points) == ("fail", 0)
