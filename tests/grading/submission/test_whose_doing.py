@@ -267,5 +267,5 @@ open("w.pth", "w").close()
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount an overlay; a copy of such folders cannot be made")
 def test_folders_deeper_than_any_path_are_graded_like_any_other(assignment, student, tmp_path):
     folder = student("open('weights.pth')\n", hw2_download_ckpt__sh="python3 deep.py; exit 3\n", deep__py=DEEP)
-    line, _ = graded(replace(assignment, trust=False), folder, tmp_path)
+    line, _ = graded(replace(assignment, trust=False, python=Path(sys.prefix)), folder, tmp_path)
     assert (line.status, line.points) == ("fail", 0)
