@@ -75,7 +75,7 @@ def read_facts(folder: Path) -> Facts | None:
 
 def replaced_code(submission: Path, stages: Sequence[StageResult]) -> Iterator[Check]:
     """Warnings for staff about code that the download replaced or added. submission: the copy that ran."""
-    before, after = _files(stages, "copy"), _files(stages, "freeze")
+    before, after = _files(stages, "fix") or _files(stages, "copy"), _files(stages, "freeze")
     if not before:
         return
     found = [path for path, digest in after.items() if is_code(path) and before.get(path) != digest]

@@ -146,6 +146,7 @@ class _Grading:
         self.workplace = Workplace(folder / "work")
         self.outputs = folder / "outputs"
         self.pictures = Pictures(self.outputs, self.workplace.submission, grader.runs, grader.sandbox)
+        self.scripts = [FETCH, *dict.fromkeys(run.problem.script for run in grader.runs)]
         self.record = grader.record()
         self.record["fingerprint"] = _fingerprint(self.record, source)
 
@@ -228,8 +229,7 @@ class _Grading:
         """All stages, in order. Those before the scripts are repeated together, because they share one folder."""
         yield Stage("copy", lambda: copy_submission(self.source, self.workplace), begins_anew=True)
         if self.grader.assignment.fix:
-            scripts = [FETCH, *dict.fromkeys(run.problem.script for run in self.grader.runs)]
-            yield Stage("fix", lambda: fix(self.workplace, scripts), begins_anew=True)
+            yield Stage("fix", lambda: fix(self.workplace, self.scripts), begins_anew=True)
         yield Stage("fetch", functools.partial(self.fetch, journal), begins_anew=True)
         yield Stage("freeze", lambda: freeze(self.workplace), begins_anew=True)
         for run in self.grader.runs:
@@ -267,6 +267,8 @@ class _Grading:
             if cause := find_cause(scene, download=True):
                 return blamed(done, cause)
             copy_submission(self.source, self.workplace)
+            if self.grader.assignment.fix:
+                fix(self.workplace, self.scripts)
             done = fetch(self.workplace, self.grader.sandbox)
         return done
 

@@ -99,7 +99,8 @@ def fix(workplace: Workplace, scripts: Sequence[str]) -> StageResult:
         fixes = fix_submission(workplace.submission, scripts)
         log = "\n".join(line for each in fixes for line in each.diff)
         done = "The copy was changed so that it can run." if fixes else "Nothing had to be fixed."
-        return hinted(StageResult("fix", "pass", done, log), [each.done for each in fixes])
+        files = collect_folder(workplace.submission, None, SUBMISSION_CAPS).files
+        return hinted(StageResult("fix", "pass", done, log, files=files), [each.done for each in fixes])
 
     return _stage(workplace, "fix", work)
 

@@ -168,6 +168,16 @@ def test_a_download_that_failed_once_is_tried_again_at_once_where_its_link_works
     assert graded(assignment, folder, tmp_path)[0].points == 10
 
 
+def test_a_fixed_copy_stays_fixed_where_the_download_is_tried_again(assignment, student, tmp_path, site):
+    mark = tmp_path / "tried"
+    fetch = f"[ -e {mark} ] || {{ touch {mark}; echo 'Connection reset by peer'; exit 4; }}\n" + GET.format(site.url)
+    folder = student("open('weights.pth')\n", hw2_download_ckpt__sh=fetch)
+    (folder / "hw2_2.sh").rename(folder / "HW2_2.SH")
+    result = Grader(replace(assignment, fix=True)).grade(folder, tmp_path / "out")
+    assert result.points == pytest.approx(7)
+    assert not any("replaced" in check.message for check in result.warnings)
+
+
 def test_who_only_prints_that_the_network_is_down_loses_the_points(assignment, student, tmp_path, site):
     fetch = f"echo 'unable to resolve host address'; exit 4 # wget {site.url}\n"
     folder = student("open('weights.pth')\n", hw2_download_ckpt__sh=fetch)
