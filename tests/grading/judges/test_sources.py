@@ -139,7 +139,7 @@ def test_there_is_no_embedded_sam():
 
 def test_files_of_this_machine_are_checked_before_anything_is_downloaded(tmp_path, hub):
     judges = Judges({"svhn": "official", "clip": str(tmp_path / "none")})
-    with pytest.raises(GradingError, match="none is no CLIP model"):
+    with pytest.raises(GradingError, match="none is not a CLIP model"):
         judges.sources(["svhn", "clip"])
     assert hub[1] == []
 

@@ -310,7 +310,7 @@ def test_the_command_grades_and_exits_with_the_verdict(tmp_path, hw2_grade, stud
         (["--problems", "4"], "the problems to grade are 4; expected some of 1,2,3"),
         (["--public-only", "--private", tmp_path], "contradict"),
         (["--staff", tmp_path / "none.csv"], "none.csv is not a file"),
-        (["--clip", tmp_path], "no CLIP model"),
+        (["--clip", tmp_path], "is not a CLIP model"),
     ):
         run = hw2_grade("submission", student, *options, *change)
         assert run.returncode == 2

@@ -188,7 +188,7 @@ def test_the_whole_way_from_training_to_a_grade(tmp_path, hw2, hw2_grade, digits
     assert run.returncode == 0, run.stderr
     model = ["--checkpoint", tmp_path / "run" / "model.safetensors", "--num-inference-steps", 2, "--device", "cpu"]
     assert hw2("digits", "sample", *model, "--output", tmp_path / "out").returncode == 0
-    run = hw2_grade("digits", tmp_path / "out", "--json", "-")
+    run = hw2_grade("digits", tmp_path / "out", "--judges", "embedded", "--json", "-")
     assert run.returncode == 1  # two steps teach nothing
     result = json.loads(run.stdout)
     assert result["total"] == {"mnistm": 500, "svhn": 500}
