@@ -18,6 +18,9 @@ UNKNOWN = "not known"
 KINDS = ("line", "figure", "seconds")
 """The kinds of columns, in their order."""
 
+LAST = ("warnings", "could_not_check", "lost_points")
+"""The last columns."""
+
 Cell = str | float
 
 
@@ -25,22 +28,27 @@ def scores_csv(results: Sequence[SubmissionResult]) -> str:
     """A CSV with one row per submission.
 
     Its columns are submission, status, points, max_points, unchecked, one per line, one per headline figure, seconds of
-    scripts, warnings, could_not_check (why). The cell of a line that could not be checked is "not checked". It is empty
-    for a line or figure that the submission does not have. If the homework's points are not known, points are "not
-    known", and lines are "pass" or "fail". No text begins like a formula.
+    scripts, warnings, could_not_check (why), lost_points (the sentence of each line that failed). The cell of a line
+    that could not be checked is "not checked". It is empty for a line or figure that the submission does not have. If
+    the homework's points are not known, points are "not known", and lines are "pass" or "fail". No text begins like a
+    formula.
     """
     rows = [_row(result) for result in results]
     fixed = ["submission", "status", "points", "max_points", "unchecked"]
     columns = sorted(dict.fromkeys(name for row in rows for name in row), key=lambda column: KINDS.index(column[0]))
     text = io.StringIO()
     writer = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-    writer.writerow([*fixed, *(_cell(_heading(*column)) for column in columns), "warnings", "could_not_check"])
+    writer.writerow([*fixed, *(_cell(_heading(*column)) for column in columns), *LAST])
     for result, row in zip(results, rows, strict=True):
         first = [_cell(result.submission), result.status, *_points(result)]
-        writer.writerow(
-            [*first, *(row.get(column, "") for column in columns), len(result.warnings), _cell(_reasons(result))]
-        )
+        last = [len(result.warnings), _cell(_reasons(result)), _cell(_lost(result))]
+        writer.writerow([*first, *(row.get(column, "") for column in columns), *last])
     return text.getvalue()
+
+
+def _lost(result: SubmissionResult) -> str:
+    """Why points were lost, as the pages say it."""
+    return " | ".join(f"{line.name}: {line.message}" for line in result.lines if line.status == "fail")
 
 
 def _row(result: SubmissionResult) -> dict[tuple[str, str], Cell]:

@@ -51,6 +51,14 @@ def test_the_table_has_a_row_per_submission_and_a_column_per_line():
     assert row["warnings"] == "1"
 
 
+def test_the_table_says_why_points_were_lost_in_the_words_of_the_pages():
+    result = submission_result()
+    (row,) = rows([result])
+    failed = [line for line in result.lines if line.status == "fail"]
+    assert failed
+    assert row["lost_points"] == " | ".join(f"{line.name}: {line.message}" for line in failed)
+
+
 def test_a_line_that_a_submission_lacks_is_empty_and_columns_stay_in_order():
     short = replace(submission_result("r2"), lines=submission_result().lines[:2], stages=[], results=[])
     first, second = rows([short, submission_result("r1")])
@@ -89,7 +97,11 @@ def test_hostile_lines_make_no_formula_either():
 
 
 def test_an_empty_class_is_a_header():
-    assert scores_csv([]) == '"submission","status","points","max_points","unchecked","warnings","could_not_check"\n'
+    first, last = (
+        '"submission","status","points","max_points","unchecked"',
+        '"warnings","could_not_check","lost_points"',
+    )
+    assert scores_csv([]) == f"{first},{last}\n"
 
 
 def test_pass_rates_leave_out_what_could_not_be_checked():
