@@ -115,7 +115,7 @@ def _snapshot_download(model: HubModel, hub: Path) -> Path:
 def _record(cache: Path, model: HubModel, commit: str) -> None:
     """Note the commit, also as what "main" means: code that names no revision asks for that, with or without a network.
 
-    The library notes this for branches alone.
+    The library notes this only for branches.
     """
     refs = cache / "hub" / f"models--{model.repository.replace('/', '--')}" / "refs"
     refs.mkdir(parents=True, exist_ok=True)

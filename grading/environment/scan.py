@@ -1,7 +1,7 @@
 """Lists the imports of Python files. Its own program, because a hostile file can stop the parser or end its process.
 
 python -I scan.py reads paths from stdin, each ended by NUL, and prints one line of JSON for each file: the modules that
-it must have. It imports Python's own modules alone.
+it must have. It imports only Python's own modules.
 """
 
 from __future__ import annotations

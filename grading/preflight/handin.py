@@ -226,7 +226,7 @@ CHECKS: tuple[Check, ...] = (
         "paths", code_checks.paths, "No path of your own machine or of hw2_data is written in the code.", _has_scripts
     ),
     Check("gpu", code_checks.devices, "The code asks for no GPU but the first.", _has_scripts),
-    Check("packages", code_checks.packages, "The code imports packages of the course alone.", _has_code),
+    Check("packages", code_checks.packages, "The code imports only packages of the course.", _has_code),
     Check("training", code_checks.training, "The scripts import no training code.", _has_code),
     Check("noises", code_checks.noises, "The code does not assume ten noises named 00 .. 09.", _has_code),
     Check("output folder", code_checks.output_folder, "The code makes its output folder.", _has_code),

@@ -55,7 +55,7 @@ class Concepts(Problem):
             outcomes=[_outcome(graded, key, score) for key, score in graded.prompts.items()],
             cards=[_card(key, score) for key, score in graded.prompts.items()], checks=graded.checks,
             judges=[graded.judge] if graded.judge else [], details=plain(graded),
-            complete=not any(each.status == "fail" and not each.name.endswith(" score") for each in graded.checks),
+            complete=all(len(score.images) >= self.rules.images for score in graded.prompts.values()),
         )  # fmt: skip
 
     def explanations(self) -> Iterable[Explanation]:

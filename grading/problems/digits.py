@@ -49,7 +49,7 @@ class Digits(Problem):
             summary=_summary(graded), figures=list(_figures(graded)), outcomes=self.outcomes(graded),
             cards=[self.card(graded, dataset) for dataset in DATASETS], checks=graded.checks,
             judges=list(graded.judges.values()), details=plain(graded),
-            complete=not _amiss(graded),
+            complete=not graded.missing and not any("/" in check.name for check in _amiss(graded)),
         )  # fmt: skip
 
     def outcomes(self, graded: DigitsResult) -> list[Outcome]:
