@@ -90,11 +90,12 @@ def test_a_missing_package_is_no_zero_and_once_it_is_there_only_that_submission_
 
 def test_a_package_that_changes_its_version_makes_a_new_result(assignment, student, tmp_path, python):
     add(python, "omegaconf")
-    folder = student()
+    folder = student(f"open({str(tmp_path / 'runs')!r}, 'a').write('x')\n")
     first = graded(assignment, folder, tmp_path)[1]
     facts = python / "omegaconf-1.0.dist-info" / "METADATA"
     facts.write_text(facts.read_text().replace("1.0", "2.0"))
     assert graded(assignment, folder, tmp_path)[1].record["times"] != first.record["times"]
+    assert (tmp_path / "runs").read_text() == "xx"
 
 
 def test_a_message_about_a_package_changes_nothing_where_all_outputs_are_there(assignment, student, tmp_path):
@@ -163,8 +164,9 @@ def test_a_wrong_link_is_the_submissions_own(assignment, student, tmp_path, site
 
 def test_a_download_that_failed_once_is_tried_again_at_once_where_its_link_works(assignment, student, tmp_path, site):
     mark = tmp_path / "tried"
-    fetch = f"[ -e {mark} ] || {{ touch {mark}; echo 'Connection reset by peer'; exit 4; }}\n" + GET.format(site.url)
-    folder = student("open('weights.pth')\n", hw2_download_ckpt__sh=fetch)
+    once = f"[ -e {mark} ] || {{ touch {mark} half; echo 'Connection reset by peer'; exit 4; }}\n"
+    begins_anew = "[ ! -e half ] || exit 9\n"
+    folder = student("open('weights.pth')\n", hw2_download_ckpt__sh=once + begins_anew + GET.format(site.url))
     assert graded(assignment, folder, tmp_path)[0].points == 10
 
 
