@@ -148,4 +148,4 @@ def _run(command: Sequence[str], failure: str) -> None:
     except OSError as error:
         raise GradingError(f"{failure} ({printable(command[0])}: {error.strerror})") from None
     if status != 0:
-        raise GradingError(f"{failure}; its own words are above; correct the cause, then run this again to resume")
+        raise GradingError(f"{failure}; its messages are above; correct the cause, then run this again to resume")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -93,7 +94,8 @@ def _fetch(cache: Path, model: HubModel, download: Download) -> str:
     try:
         snapshot = download(model, cache / "hub")
     except Exception as error:  # whatever a network can do wrong
-        reason = printable(" ".join(str(error).split())[:200]) or type(error).__name__
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        reason = printable(said[0].removeprefix("Got: ")[:200])
         raise GradingError(
             f"{model.repository} could not be fetched from the Hugging Face Hub ({reason}); check the network, or copy "
             "a cache that was made on another machine"
@@ -106,9 +108,14 @@ def _fetch(cache: Path, model: HubModel, download: Download) -> str:
 def _snapshot_download(model: HubModel, hub: Path) -> Path:
     from huggingface_hub import snapshot_download
 
-    found = snapshot_download(
-        model.repository, revision=model.revision, cache_dir=hub, allow_patterns=list(model.files)
-    )
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # the library reports each of its retries
+    try:
+        found = snapshot_download(
+            model.repository, revision=model.revision, cache_dir=hub, allow_patterns=list(model.files)
+        )
+    finally:
+        logging.disable(disabled)
     return Path(str(found))
 
 

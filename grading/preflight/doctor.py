@@ -117,6 +117,7 @@ def _packages(assignment: Assignment, _output: Path) -> Row:
         return Row("packages", "not ready", "unknown, because python is not ready", "see the row python")
     if not missing:
         return Row("packages", "ready", "all of the course's packages")
+    missing = [module for module in missing if module.partition(".")[0] not in missing or "." not in module]
     names = sorted({wanted.get(module, module) for module in missing})
     found = f"{counted(len(names), 'package')} of the course missing: {listed(names, 20)}"
     return Row("packages", "not ready", found, "build an environment with hw2-grade environment")
