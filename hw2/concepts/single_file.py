@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from torch.utils.serialization import config as serialization
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from hw2.concepts.stable_diffusion import StableDiffusion, assembled
+from hw2.diffusion.schedule import NoiseSchedule, scaled_linear_betas
 from hw2.errors import InputError
 from hw2.files.torch_file import read_torch_file
 from hw2.files.weights import assign_weights, describe_keys, is_safetensors, read_weights
@@ -93,12 +95,9 @@ def read_single_file(
     Raises InputError if the file is of another kind, would run code, or has missing, extra, misshapen, non-floating or
     non-finite entries; the message names some.
     """
-    config = config or SingleFileConfig()
     tensors = _read_tensors(path)
     with init_empty_weights():
-        unet = UNet2DConditionModel(**config.unet)
-        vae = AutoencoderKL(**config.vae)
-        text_encoder = CLIPTextModel(CLIPTextConfig(**config.text_encoder))
+        unet, vae, text_encoder = _networks(config or SingleFileConfig())
     layers, levels = unet.config.layers_per_block, len(vae.config.block_out_channels)
     with_words = {i for i, kind in enumerate(unet.config.up_block_types) if kind.startswith("CrossAttn")}
     _fill(unet, UNET, tensors, path, lambda name: unet_to_ldm(name, layers, with_words))
@@ -106,6 +105,23 @@ def read_single_file(
     # transformers drops or keeps the prefix, depending on its version
     _fill(text_encoder, TEXT, tensors, path, lambda name: f"text_model.{name.removeprefix('text_model.')}")
     return unet, vae, text_encoder
+
+
+def build_stable_diffusion(
+    config: SingleFileConfig | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> StableDiffusion:
+    """Stable Diffusion v1 of random weights, which are drawn on `device`: it costs the time and memory of v1.4."""
+    with torch.device(device):
+        networks = _networks(config or SingleFileConfig())
+    return assembled(*networks, sd_v1_tokenizer(), NoiseSchedule(scaled_linear_betas()), device=device, dtype=dtype)
+
+
+def _networks(config: SingleFileConfig) -> tuple[UNet2DConditionModel, AutoencoderKL, CLIPTextModel]:
+    unet, vae = UNet2DConditionModel(**config.unet), AutoencoderKL(**config.vae)
+    return unet, vae, CLIPTextModel(CLIPTextConfig(**config.text_encoder))
 
 
 def sd_v1_tokenizer() -> CLIPTokenizer:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -248,13 +248,30 @@ def load_stable_diffusion(
         raise InputError(
             f"{path} has a U-Net whose sample_size is {unet.config.sample_size}; expected a number such as 64"
         )
-    text_encoder.set_input_embeddings(WordTable(table))
+    model = assembled(unet, vae, text_encoder, tokenizer, schedule, prediction_type, device=device, dtype=dtype)
+    for network in (unet, vae, text_encoder):
+        if broken := [name for name, value in network.state_dict().items() if not bool(value.isfinite().all())]:
+            raise InputError(f"{path} has weights that are not finite: {shortened(broken)}; download it again")
+    return model
+
+
+def assembled(
+    unet: UNet2DConditionModel,
+    vae: AutoencoderKL,
+    text_encoder: CLIPTextModel,
+    tokenizer: CLIPTokenizer,
+    schedule: NoiseSchedule,
+    prediction_type: PredictionType = "epsilon",
+    *,
+    device: torch.device | str,
+    dtype: torch.dtype,
+) -> StableDiffusion:
+    """The model of these networks, which are frozen and moved to `device` and `dtype` in place."""
+    words = WordTable(text_encoder.get_input_embeddings().weight)
+    text_encoder.set_input_embeddings(words)
     for network in (unet, vae, text_encoder):
         nn.Module.to(network, device=device, dtype=dtype)  # diffusers' own `to` warns needlessly
         network.eval().requires_grad_(False)
-        if broken := [name for name, value in network.state_dict().items() if not bool(value.isfinite().all())]:
-            raise InputError(f"{path} has weights that are not finite: {shortened(broken)}; download it again")
-    words = cast(WordTable, text_encoder.get_input_embeddings())
     return StableDiffusion(tokenizer, text_encoder, vae, unet, schedule, prediction_type, words)
 
 

@@ -1,0 +1,56 @@
+"""The rehearsal as a whole: it builds the stub, and runs cases in processes that load it instead of CUDA."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from tests.commands import ROOT
+from tests.rehearsal.rows import Row
+
+PROCESSES = 2
+STUB = Path(__file__).parent / "stub.c"
+
+
+def missing() -> str:
+    """What this machine lacks for the rehearsal, or nothing. A GPU is not needed, and not used where there is one."""
+    if torch.version.cuda is None:
+        return "this PyTorch was built without CUDA; install the default build"
+    if sys.platform != "linux":
+        return "only Linux can load a stub in place of CUDA"
+    return "" if shutil.which("cc") else "there is no C compiler here; install one that is called cc"
+
+
+def rehearse(names: Sequence[str]) -> list[Row]:
+    """The rows of these cases, in their order. A case whose process died has a row that says so."""
+    with TemporaryDirectory() as folder:
+        # Under this name, PyTorch takes it for the driver as well.
+        stub = Path(folder) / "libcuda.so.1"
+        subprocess.run(["cc", "-shared", "-fPIC", f"-Wl,-soname,{stub.name}", "-o", stub, STUB], check=True)
+        environment = {
+            **os.environ, "LD_PRELOAD": str(stub), "FAKE_CUDA_DEVICES": "2", "HF_HUB_OFFLINE": "1",
+            "OMP_NUM_THREADS": "1",
+        }  # fmt: skip
+        shares = [(Path(folder) / f"{i}.jsonl", names[i::PROCESSES]) for i in range(PROCESSES)]
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-m", "tests.rehearsal.worker", str(file), *share],
+                env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            )
+            for file, share in shares
+        ]  # fmt: skip
+        rows: dict[str, Row] = {}
+        for process, (file, share) in zip(processes, shares, strict=True):
+            _, complaint = process.communicate()
+            lines = file.read_text().splitlines() if file.exists() else []
+            rows |= {name: Row(name, f"the process ended early: {complaint[-2000:]}") for name in share}
+            rows |= {row.name: row for row in (Row(**json.loads(line)) for line in lines)}
+    return [rows[name] for name in names]

@@ -1,0 +1,25 @@
+"""`python -m tests.rehearsal.worker FILE CASE ..`: run cases in this process, and append the row of each to FILE."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from tests.rehearsal.cases import CASES
+from tests.rehearsal.measure import measured
+from tests.rehearsal.mistakes import MISTAKES
+
+
+def main(file: str, *names: str) -> None:
+    """Run the cases of these names."""
+    known = {**CASES, **{case.name: case for case in MISTAKES}}
+    with Path(file).open("a") as rows:
+        for name in names:
+            rows.write(json.dumps(dataclasses.asdict(measured(known[name]))) + "\n")
+            rows.flush()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
