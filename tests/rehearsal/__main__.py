@@ -25,7 +25,7 @@ def main(words: Words = None, check: CheckOption = False, json_file: JsonOption 
 
     if lack := missing():
         raise typer.BadParameter(lack)
-    rows = rehearse([name for name in CASES if not words or any(word in name for word in words)])
+    rows = rehearse([name for name in CASES if not words or any(word in name for word in words)], True)
     Console(width=160).print(memory_table(rows))
     faults = [f"{row.name}: {fault}" for row in rows for fault in row.faults()]
     for fault in faults:

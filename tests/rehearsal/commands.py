@@ -28,8 +28,8 @@ from tests.rehearsal.measure import Mark
 DATA, WORDS = ROOT / "fixtures" / "hw2_data", ROOT / "fixtures" / "submissions" / "reference" / "learned"
 PICTURES = DATA / "textual_inversion" / "0"
 FACES = ["--noise", DATA / "face" / "noise", "--checkpoint", FACE_UNET, "--num-inference-steps", 2]
-TRAINED = ["--num-steps", 2, "--batch-size", 4, "--no-compile", "--pictures-every", 0]
-LEARN = ["concepts", "learn", "--images", PICTURES, "--token", "<new9>", "--initializer", "boat", "--num-steps", 2]
+TRAINED = ["--num-steps", 1, "--batch-size", 4, "--no-compile", "--pictures-every", 0]
+LEARN = ["concepts", "learn", "--images", PICTURES, "--token", "<new9>", "--initializer", "boat", "--num-steps", 1]
 GENERATE = ["concepts", "generate", "--embeddings", WORDS / "new1.safetensors", WORDS / "new2.safetensors"]
 COMPOSE = [
     "concepts", "compose", "--prompt", "a <new1> and a <new2>", "--word", "<new1>=dog", "--word", "<new2>=cat",
@@ -77,7 +77,7 @@ COMMANDS: dict[str, Arguments] = {
     ],
     "digits train with pictures": lambda to: [
         "digits", "train", "--data", digits_folder(to / "data"), "--cache", to / "cache", "--output", to / "run",
-        *TRAINED, "--pictures-every", 2,
+        *TRAINED, "--pictures-every", 1,
     ],
     "concepts learn": lambda to: [*LEARN, "--output", to / "new9.safetensors", "--pictures-every", 0],
     "concepts learn with pictures": lambda to: [

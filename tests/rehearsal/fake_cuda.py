@@ -7,8 +7,8 @@ differ (zeros, if they are integers).
 An operation fails here as it would on a GPU: over tensors of two devices (FakeTensor's own rule), over two dtypes, or
 when the living tensors exceed the device's memory. Where float32 must be exact, it also fails if TF32 is on.
 
-Not rehearsed: torch.compile, the numbers, time, what processes send each other, and memory beyond living tensors (CUDA's context, workspaces of
-cuDNN, fragmentation).
+Not rehearsed: torch.compile, the numbers, time, what processes send each other, and memory beyond living tensors
+(CUDA's context, workspaces of cuDNN, fragmentation).
 """
 
 from __future__ import annotations

@@ -47,16 +47,16 @@ class Case:
     short: bool = False
 
 
-def measured(case: Case) -> Row:
-    """Run a case. Its row tells what failed, if anything did."""
-    error, place, start = "", "", time.perf_counter()
+def measured(case: Case, operations: bool = False) -> Row:
+    """Run a case. Its row tells what failed, if anything did. operations: count them, which takes time."""
+    error, place, start = "", "", time.process_time()
     with ExitStack() as stack:
         stack.enter_context(_process(case.rank))
         gpu = stack.enter_context(fake_cuda(case.devices, int(case.total * GIB), case.exact))
-        counter = stack.enter_context(FlopCounterMode(display=False))
+        counter = stack.enter_context(FlopCounterMode(display=False)) if operations else None
         marks: list[tuple[int, int]] = []
         try:
-            case.run(lambda *_: marks.append((gpu.syncs, counter.get_total_flops())))
+            case.run(lambda *_: marks.append((gpu.syncs, counter.get_total_flops() if counter else 0)))
         except (Exception, SystemExit) as failure:
             error, place = f"{type(failure).__name__}: {failure}", _place(failure)
     steps = [(after[0] - before[0], after[1] - before[1]) for before, after in pairwise(marks)]
@@ -65,10 +65,10 @@ def measured(case: Case) -> Row:
         error=error or _misplaced(gpu, case),
         place=place,
         peak_gib=max(gpu.peak.values(), default=0) / GIB,
-        step_tflop=steps[-1][1] / 1e12 if steps else None,
+        step_tflop=steps[-1][1] / 1e12 if steps and operations else None,
         steps=case.steps,
         syncs=max((syncs for syncs, _ in steps), default=None),
-        seconds=time.perf_counter() - start,
+        seconds=time.process_time() - start,
         most_gib=case.most_gib,
         most_syncs=case.most_syncs,
     )

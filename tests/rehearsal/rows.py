@@ -16,7 +16,7 @@ class Row:
     """What one case took. error: what failed, or nothing; place: where.
 
     peak_gib: of living tensors on one device. step_tflop: operations of one step; steps: of the homework's whole task.
-    syncs: most waits of the CPU in one step. most_gib, most_syncs: what is allowed.
+    syncs: most waits of the CPU in one step. seconds: of this CPU. most_gib, most_syncs: what is allowed.
     """
 
     name: str

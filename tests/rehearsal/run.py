@@ -29,8 +29,11 @@ def missing() -> str:
     return "" if shutil.which("cc") else "there is no C compiler here; install one that is called cc"
 
 
-def rehearse(names: Sequence[str]) -> list[Row]:
-    """The rows of these cases, in their order. A case whose process died has a row that says so."""
+def rehearse(names: Sequence[str], operations: bool = False) -> list[Row]:
+    """The rows of these cases, in their order. A case whose process died has a row that says so.
+
+    operations: count them, which takes time.
+    """
     with TemporaryDirectory() as folder:
         # Under this name, PyTorch takes it for the driver as well.
         stub = Path(folder) / "libcuda.so.1"
@@ -39,10 +42,11 @@ def rehearse(names: Sequence[str]) -> list[Row]:
             **os.environ, "LD_PRELOAD": str(stub), "FAKE_CUDA_DEVICES": "2", "HF_HUB_OFFLINE": "1",
             "OMP_NUM_THREADS": "1",
         }  # fmt: skip
+        count = "operations" if operations else "nothing"
         shares = [(Path(folder) / f"{i}.jsonl", names[i::PROCESSES]) for i in range(PROCESSES)]
         processes = [
             subprocess.Popen(
-                [sys.executable, "-m", "tests.rehearsal.worker", str(file), *share],
+                [sys.executable, "-m", "tests.rehearsal.worker", str(file), count, *share],
                 env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
             )
             for file, share in shares

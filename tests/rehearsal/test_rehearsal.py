@@ -24,7 +24,8 @@ def rows() -> dict[str, Row]:
 
 @pytest.mark.parametrize("name", SHORT)
 def test_it_runs_on_the_right_device_within_its_memory_and_waits(rows: dict[str, Row], name: str) -> None:
-    assert rows[name].faults() == []
+    faults = rows[name].faults()
+    assert not faults, "; ".join(faults)
 
 
 @pytest.mark.parametrize("case", MISTAKES, ids=lambda case: case.name)
