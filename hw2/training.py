@@ -19,6 +19,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from hw2.devices.arithmetic import compiled, has_bfloat16, training_arithmetic
+from hw2.devices.memory import tell_need
 from hw2.errors import InputError
 from hw2.files.training_run import TrainingRun
 from hw2.progress import progress_bar, say
@@ -175,7 +176,7 @@ class Training(Generic[Net]):
         averaged network, with each checkpoint and at the end.
         """
         main, schedule, num_steps = self.accelerator.is_main_process, self.schedule, self.config.num_steps
-        reported, reported_at = self.done, time.perf_counter()
+        first, reported, reported_at = self.done, self.done, time.perf_counter()
         with (
             training_arithmetic(schedule.deterministic),
             progress_bar("training", num_steps, self.done, quiet=not main) as advance,
@@ -183,6 +184,8 @@ class Training(Generic[Net]):
             for step in range(self.done, num_steps):
                 loss, gradient_norm, learning_rate = self._step(step, loss_of)
                 self.losses[step] = loss
+                if main and step == first:
+                    tell_need("a step", self.accelerator.device)
                 self.done = step + 1
                 advance(f"loss {self.losses[max(0, step - 99) : step + 1].mean():.4f}")
                 last = step + 1 == num_steps

@@ -127,11 +127,10 @@ def announce(sampler: ConceptSampler, images: int) -> None:
 
 
 class Fit(NamedTuple):
-    """How many images to draw at once, the bytes that they need in all, and those of the GPU; 0 on a CPU."""
+    """How many images to draw at once, and the bytes that they need in all on a GPU."""
 
     images: int
     needed: int
-    total: int
 
 
 @torch.no_grad()
@@ -144,7 +143,7 @@ def fit_batch(model: StableDiffusion, rows: int = 2, kept: int = 0) -> Fit:
     for each image.
     """
     if model.device.type != "cuda":
-        return Fit(5, 0, 0)
+        return Fit(5, 0)
     states = model.encode_prompts([""])
 
     def peak(images: int) -> int:
@@ -163,11 +162,11 @@ def fit_batch(model: StableDiffusion, rows: int = 2, kept: int = 0) -> Fit:
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        return Fit(1, one + kept, total)
+        return Fit(1, one + kept)
     finally:
         free_memory()
     images = max(1, min(PER_PROMPT, int((0.8 * total - one - kept) / each) + 1))
-    return Fit(images, one + kept + (images - 1) * each, total)
+    return Fit(images, one + kept + (images - 1) * each)
 
 
 def image_to_u8(image_pm1: Tensor) -> npt.NDArray[np.uint8]:

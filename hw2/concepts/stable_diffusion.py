@@ -200,9 +200,9 @@ class StableDiffusion:
 
     def operations(self) -> tuple[int, int]:
         """Operations of the U-Net for one row, and of decoding one image."""
-        latents = torch.zeros(1, *self.latent_shape)
+        latents = torch.zeros(1, *self.latent_shape, dtype=self.dtype)
         width = int(self.unet.config.cross_attention_dim)
-        states = torch.zeros(1, self.tokenizer.model_max_length, width)
+        states = torch.zeros(1, self.tokenizer.model_max_length, width, dtype=self.dtype)
         unet = operations(self.unet, latents, torch.zeros(1, dtype=torch.int64), states)
         return unet, operations(_Decoder(self.vae), latents)
 

@@ -20,6 +20,7 @@ from hw2.concepts.recipe import InversionConfig
 from hw2.concepts.stable_diffusion import StableDiffusion
 from hw2.devices import estimate
 from hw2.devices.arithmetic import training_arithmetic
+from hw2.devices.memory import tell_need
 from hw2.diffusion.seeding import image_generator
 from hw2.errors import InputError
 from hw2.files.training_run import TrainingRun
@@ -95,8 +96,11 @@ class _Learning:
         config, main = self.config, self.accelerator.is_main_process
         with progress_bar(f"learning {config.token}", config.num_steps, self.done, quiet=not main) as bar:
             stopped = self.done % config.validate_every == 0 and self._out_of_patience()
+            first = self.done
             while self.done < config.num_steps and not stopped:
                 self._step()
+                if main and self.done == first + 1:
+                    tell_need("a step", self.inversion.model.device)
                 bar(f"loss {np.mean(self.losses[-50:]):.4f}")
                 self._check_finite(self.losses[-1])
                 if self.done % config.validate_every == 0 or self.done == config.num_steps:

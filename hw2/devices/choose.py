@@ -108,8 +108,9 @@ def _explained(reason: str) -> str:
         supported = f"{int(old[1]) // 1000}.{int(old[1]) % 1000 // 10}"
         least = LEAST_DRIVER.get(int(built.split(".")[0]), "newer")
         return (
-            f"the NVIDIA driver {driver_version()} supports CUDA {supported}, and PyTorch {torch.__version__} needs CUDA "
-            f"{built}; install driver {least} or newer, or a PyTorch for CUDA {supported} (pytorch.org/get-started)"
+            f"the NVIDIA driver {driver_version()} supports CUDA {supported}, and PyTorch {torch.__version__} needs "
+            f"CUDA {built}; install driver {least} or newer, or a PyTorch for CUDA {supported} "
+            "(pytorch.org/get-started)"
         )
     if "No CUDA GPUs" in reason:
         visible = environ.get("CUDA_VISIBLE_DEVICES")

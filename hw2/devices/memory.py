@@ -93,6 +93,14 @@ def _drawn(
     return None
 
 
+def tell_need(what: str, device: torch.device, needed: int | None = None) -> None:
+    """Say how much of a GPU's memory something needs. needed: bytes; None: the most that was used until now."""
+    if device.type == "cuda":
+        used = torch.cuda.max_memory_allocated(device) if needed is None else needed
+        total = torch.cuda.mem_get_info(device)[1]
+        say(f"{what} needs {used / 2**30:.1f} of {total / 2**30:.1f} GiB of {torch.cuda.get_device_name(device)}")
+
+
 def free_memory() -> None:
     """Give what nothing uses any more back to the GPU."""
     gc.collect()

@@ -24,7 +24,9 @@ def generate(
     from hw2.concepts.generate import announce, fit_batch, official_names
     from hw2.concepts.prompts import read_prompts
     from hw2.devices.choose import start_processes
+    from hw2.devices.memory import tell_need
     from hw2.drawing import draw_folder
+    from hw2.wording import counted
 
     check_at_least("--per-prompt", per_prompt)
     prompts = read_prompts(json)
@@ -34,8 +36,10 @@ def generate(
     for concept in prompts.values():
         sampler.model.tokenize(concept.prompts)
     if drawing.batch_size is None:
-        sampler = dataclasses.replace(sampler, batch_size=fit_batch(sampler.model).images)
-    if processes.is_main_process:
+        fit = fit_batch(sampler.model)
+        sampler = dataclasses.replace(sampler, batch_size=fit.images)
+        tell_need(counted(fit.images, "picture") + " at once", sampler.model.device, fit.needed)
+    if processes.is_main_process and drawing.model is not None:
         announce(sampler, -(-len(names) // processes.num_processes))
     with when_stopped():
         draw_folder(

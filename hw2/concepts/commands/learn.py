@@ -65,7 +65,8 @@ def learn(
         scorer = None if clip is None else load_clip(clip, str(processes.device))
         folder, scale = training_folder(output), default_guidance_scale(model)
         watch = {"watch": Watcher(folder, loaded, config, pictures_every, pictures, scorer, scale)}
-        announce(loaded, config, processes.num_processes)
+        if model is not None:
+            announce(loaded, config, processes.num_processes)
     with when_training_stopped(training_folder(output) / "checkpoint.pt"), remedies(*_remedy(gradient_checkpointing)):
         learn_word(
             loaded, pictures, config, output,
