@@ -141,7 +141,7 @@ def _gpu(assignment: Assignment, _output: Path) -> Row:
     except GradingError as error:
         reason, _, remedy = printable(str(error)).rpartition("; ")
         return Row("GPU", "not ready", f"{said}; {reason}", remedy, blocks=True)
-    facts = gpu_facts(True, peak)
+    facts = gpu_facts(assignment.sandbox, peak)
     judges = f"; judges run {facts['judges']}" if "judges" in facts else ""
     found = f"{said}; {devices}; a CUDA operation ran in the sandbox{judges}"
     lacks, remedy = _gpu_memory(assignment.run_limits.gpu_bytes, peak)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from grading.core.errors import GradingError
 from grading.core.text import printable
 from grading.sandbox.nvml import is_exclusive, why_unmeasured
+from grading.sandbox.run import Sandbox
 
 BLOCKED = "the GPU serves one process at a time (exclusive-process mode), and judges on it would block the scripts"
 
@@ -26,13 +27,15 @@ def judges_device(asked: str, scripts_use_gpu: bool) -> str:
     )
 
 
-def gpu_facts(scripts_use_gpu: bool, peak: int | None) -> dict[str, str]:
+def gpu_facts(sandbox: Sandbox, peak: int | None) -> dict[str, str]:
     """For the record: whether GPU memory is measured, and where the judges run instead of on the GPU.
 
-    peak: of a run that used the GPU, as `check_gpu` returns it.
+    peak: of a run that used the GPU, as `check_gpu` returns it. Trusted code may use the GPU without asking for it, and
+    has no limits.
     """
-    if not scripts_use_gpu:
+    if not (sandbox.gpu or sandbox.trust):
         return {}
     reason = why_unmeasured(peak)
-    facts = {"gpu_memory": f"not measured ({reason})" if reason else "measured"}
+    measured = {"gpu_memory": f"not measured ({reason})" if reason else "measured"}
+    facts = {} if sandbox.trust else measured
     return facts | ({"judges": f"on the CPU, because {BLOCKED}"} if is_exclusive() else {})

@@ -81,7 +81,7 @@ class Grader:
                 _check_there(run.expected, _root_option(run))
                 named[f"{run.folder}/expected"] = run.expected
         self.python = check_python(self.sandbox)
-        self.gpu_facts = gpu_facts(self.sandbox.gpu, check_gpu(self.sandbox))
+        self.gpu_facts = gpu_facts(self.sandbox, check_gpu(self.sandbox))
         self.probes = Probes(self.sandbox)
         self.hashes = data_hashes(named)
         self.judge_facts = _judge_facts(self.judges.sources(assignment.judge_names))

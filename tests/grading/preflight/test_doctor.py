@@ -111,8 +111,14 @@ def test_no_sandbox_stops_a_class_and_says_what_to_install(row, faces, monkeypat
 def test_a_gpu_is_needed_only_by_scripts_that_get_one(row, faces, monkeypatch):
     monkeypatch.setattr("grading.preflight.doctor.hardware", lambda: {"gpus": ""})
     assert row("gpu", faces).status == "not needed"
+
+    def missing(_folder):
+        raise GradingError("scripts are to have a GPU, but /dev/nvidia0 is missing; install the driver", option="gpu")
+
+    monkeypatch.setattr("grading.preflight.doctor.find_devices", missing)
     found = row("gpu", replace(faces, gpu=True))
-    assert (found.status, found.blocks) == ("not ready", True)
+    assert (found.status, found.blocks, found.remedy) == ("not ready", True, "install the driver")
+    assert found.found == "no answer from nvidia-smi; scripts are to have a GPU, but /dev/nvidia0 is missing"
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from grading.core.errors import GradingError
+from grading.sandbox.run import Sandbox
 from grading.submission.assignment import Assignment
 from grading.submission.devices import gpu_facts, judges_device
 from tests.grading.fake_nvml import install_nvml
@@ -43,9 +44,11 @@ def test_judges_that_would_block_the_scripts_are_refused(monkeypatch, device):
 
 def test_the_record_says_what_is_measured_and_where_judges_run(monkeypatch):
     install_nvml(monkeypatch, modes=(DEFAULT,))
-    assert gpu_facts(True, 300) == {"gpu_memory": "measured"}
-    assert gpu_facts(False, None) == {}
+    assert gpu_facts(Sandbox(gpu=True), 300) == {"gpu_memory": "measured"}
+    assert gpu_facts(Sandbox(), None) == {}
+    assert gpu_facts(Sandbox(trust=True), None) == {}
     install_nvml(monkeypatch, modes=(EXCLUSIVE,))
-    assert gpu_facts(True, 300)["judges"].startswith("on the CPU, because the GPU serves one process at a time")
+    assert gpu_facts(Sandbox(gpu=True), 300)["judges"].startswith("on the CPU, because the GPU serves one process")
+    assert gpu_facts(Sandbox(trust=True), None).keys() == {"judges"}
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert gpu_facts(True, None)["gpu_memory"].startswith("not measured (nvidia-ml-py is not installed; ")
+    assert gpu_facts(Sandbox(gpu=True), None)["gpu_memory"].startswith("not measured (nvidia-ml-py is not installed; ")
