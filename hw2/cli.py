@@ -9,16 +9,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
 from hw2.errors import InputError
-
-if TYPE_CHECKING:
-    import torch
 
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
@@ -39,9 +36,11 @@ class Commands(TyperGroup):
             err.print(f"hw2: {name} could not be used: {error.strerror}", style="red", markup=False)
             raise typer.Exit(2) from None
         except (MemoryError, RuntimeError) as error:
-            if not isinstance(error, MemoryError) and "memory" not in str(error):
+            from hw2.devices.memory import NO_MEMORY, is_out_of_memory
+
+            if not is_out_of_memory(error):
                 raise
-            err.print("hw2: there is not enough memory; use a smaller --batch-size", style="red")
+            err.print(f"hw2: {NO_MEMORY}; close other programs, or use another device (--device)", style="red")
             raise typer.Exit(2) from None
         except KeyboardInterrupt as stop:
             err.print(f"hw2: stopped; {stop or 'nothing was written'}", markup=False)
@@ -115,35 +114,6 @@ def reading_text(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(**options)
 
     return checked
-
-
-def chosen_device(name: str) -> str:
-    """The device that `--device` asks for. Raises InputError if this machine does not have it."""
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or (device.type != "cuda" and name != "cpu"):
-        raise InputError(f"--device is {name!r}; expected cpu, cuda, cuda:N or auto")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        found = torch.cuda.device_count()
-        devices = f"{found or 'no'} CUDA device{'' if found == 1 else 's'}"
-        raise InputError(f"--device is {name}, but PyTorch finds {devices} here; use --device cpu")
-    return name
-
-
-def chosen_dtype(name: str) -> torch.dtype:
-    """The number format that `--dtype` asks for. Raises InputError if there is none of that name."""
-    import torch
-
-    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if name not in dtypes:
-        raise InputError(f"--dtype is {name!r}; expected one of {', '.join(dtypes)}")
-    return dtypes[name]
 
 
 def check_at_least(option: str, value: int, least: int = 1) -> None:

@@ -20,9 +20,21 @@ if TYPE_CHECKING:
     Config = TypeVar("Config", bound=DataclassInstance)
 
 DeviceOption = Annotated[str, typer.Option(help="Device: cpu, cuda, cuda:1, or auto (a GPU if there is one).")]
-DtypeOption = Annotated[str, typer.Option(help="Number format of the network: float32, bfloat16 or float16.")]
+DtypeOption = Annotated[
+    str,
+    typer.Option(
+        help="Number format of the network: float32, bfloat16, float16, or auto (float32 on a CPU; on a GPU bfloat16, "
+        "or float16 if it has no bfloat16)."
+    ),
+]
 BatchOption = Annotated[int, typer.Option(help="Batch size. It changes speed and memory, never the images.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint of the output.")]
+DeterministicOption = Annotated[
+    bool,
+    typer.Option(
+        "--deterministic", help="Same bits each time on a GPU too, also after --resume. A step takes somewhat longer."
+    ),
+]
 CompileOption = Annotated[
     bool | None, typer.Option("--compile/--no-compile", help="Use torch.compile. By default on a GPU only.")
 ]
@@ -38,7 +50,10 @@ class RecipeOptions:
     )
     learning_rate: Annotated[float | None, typer.Option(help="Learning rate, instead of the preset's.")] = None
     mixed_precision: Annotated[
-        Literal["no", "bf16"] | None, typer.Option(help="Number format of the training, instead of the preset's.")
+        Literal["no", "bf16", "fp16"] | None,
+        typer.Option(
+            help="Number format of the training, instead of the preset's. A GPU without bfloat16 uses fp16 for bf16."
+        ),
     ] = None
     seed: Annotated[int, typer.Option(help="Seed for everything random in the training.")] = 0
 

@@ -1,4 +1,4 @@
-"""The progress bar of long work."""
+"""What long work tells on stderr: a progress bar, and sentences."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+OnStep = Callable[[str, int], None]
+"""(note, number of units that are done) -> None."""
+
+
+def silent(note: str, count: int) -> None:
+    """An `OnStep` that shows nothing."""
 
 
 @contextmanager
@@ -22,3 +29,8 @@ def progress_bar(what: str, total: int, done: int = 0, *, quiet: bool = False) -
     ) as progress:
         task = progress.add_task(what, total=total, completed=done, note="")
         yield lambda note, count=1: progress.update(task, advance=count, note=note)
+
+
+def say(sentence: str) -> None:
+    """Print a sentence on stderr, above a progress bar if there is one."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"hw2: {sentence}", markup=False)

@@ -18,12 +18,18 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from hw2.devices.arithmetic import compiled, has_bfloat16, training_arithmetic
+from hw2.devices.memory import tell_need
 from hw2.errors import InputError
 from hw2.files.training_run import TrainingRun
-from hw2.progress import progress_bar
+from hw2.progress import progress_bar, say
 
 Net = TypeVar("Net", bound=nn.Module)
-KEYS = {"network", "optimizer", "ema", "done", "losses"}
+Precision = Literal["no", "bf16", "fp16"]
+SMALLER_BATCH = "train with a smaller batch, or with more GPUs (accelerate launch)", "batch_size"
+"""What helps a training that does not fit: the remedy and its parameter."""
+
+KEYS = {"network", "optimizer", "scaler", "ema", "done", "losses"}
 """What a checkpoint keeps."""
 
 
@@ -35,7 +41,7 @@ class Recipe:
     after warmup_steps, then constant, then lowered linearly to zero over the last decay_fraction of the steps (so that
     a longer run repeats the first steps of a shorter one). max_grad_norm: gradients are clipped to this norm.
     ema_decay: of the averaged weights, which are the ones that are saved. mixed_precision: number format of the
-    network's arithmetic; weights stay float32. seed: for everything random.
+    network's arithmetic, for fp16 with a gradient scaler; weights stay float32. seed: for everything random.
     Raises ValueError for numbers that no training can use.
     """
 
@@ -47,7 +53,7 @@ class Recipe:
     decay_fraction: float = 0.25
     max_grad_norm: float = 1.0
     ema_decay: float = 0.999
-    mixed_precision: Literal["no", "bf16"] = "bf16"
+    mixed_precision: Precision = "bf16"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -56,6 +62,23 @@ class Recipe:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ValueError(f"learning_rate must be a positive number, got {self.learning_rate}")
+
+
+Config = TypeVar("Config", bound=Recipe)
+
+
+def supported(config: Config, device: torch.device) -> Config:
+    """The recipe for this device: fp16 instead of bf16 on a GPU that has no bfloat16, and a sentence that says so."""
+    if config.mixed_precision != "bf16" or has_bfloat16(device):
+        return config
+    say(f"{torch.cuda.get_device_name(device)} has no bfloat16; float16 with a gradient scaler is used")
+    return dataclasses.replace(config, mixed_precision="fp16")
+
+
+def autocast(config: Recipe, device: torch.device | str) -> torch.autocast:
+    """The context of the network's forward pass."""
+    dtype = torch.float16 if config.mixed_precision == "fp16" else torch.bfloat16
+    return torch.autocast(torch.device(device).type, dtype, enabled=config.mixed_precision != "no")
 
 
 def learning_rate_factor(step: int, config: Recipe) -> float:
@@ -84,15 +107,16 @@ class Progress(Generic[Net]):
 class Schedule:
     """When a run does what.
 
-    resume: continue from the checkpoint, to the same weights bit for bit on the same machine. save_every: steps between
-    checkpoints. report_every: steps between calls of `watch`. compile_network: None compiles on a GPU only; on a CPU it
-    gained nothing.
+    resume: continue from the checkpoint. On the same machine it ends with the same weights bit for bit: on a CPU
+    always, on a GPU if deterministic, see `training_arithmetic`. save_every: steps between checkpoints. report_every:
+    steps between calls of `watch`. compile_network: None compiles on a GPU only; on a CPU it gained nothing.
     """
 
     resume: bool = False
     save_every: int = 500
     report_every: int = 50
     compile_network: bool | None = None
+    deterministic: bool = False
 
 
 class Training(Generic[Net]):
@@ -127,11 +151,12 @@ class Training(Generic[Net]):
         self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.losses = torch.zeros(config.num_steps)
         self.done = 0
+        self.scaler = torch.amp.GradScaler(accelerator.device.type, enabled=config.mixed_precision == "fp16")
+        self.optimizer = optimizer
         if found := run.load(schedule.resume):
-            self._restore(found, optimizer)
+            self._restore(found)
         compiles = on_gpu if schedule.compile_network is None else schedule.compile_network
-        compiled = torch.compile(self.network) if compiles else self.network
-        self.prepared, self.optimizer = accelerator.prepare(compiled, optimizer)
+        self.prepared = accelerator.prepare(compiled(self.network, accelerator.device) if compiles else self.network)
 
     def averaged_network(self) -> Net:
         """A network with the averaged weights, on the training's device, ready for inference."""
@@ -151,11 +176,16 @@ class Training(Generic[Net]):
         averaged network, with each checkpoint and at the end.
         """
         main, schedule, num_steps = self.accelerator.is_main_process, self.schedule, self.config.num_steps
-        reported, reported_at = self.done, time.perf_counter()
-        with progress_bar("training", num_steps, self.done, quiet=not main) as advance:
+        first, reported, reported_at = self.done, self.done, time.perf_counter()
+        with (
+            training_arithmetic(schedule.deterministic),
+            progress_bar("training", num_steps, self.done, quiet=not main) as advance,
+        ):
             for step in range(self.done, num_steps):
                 loss, gradient_norm, learning_rate = self._step(step, loss_of)
                 self.losses[step] = loss
+                if main and step == first:
+                    tell_need("a step", self.accelerator.device)
                 self.done = step + 1
                 advance(f"loss {self.losses[max(0, step - 99) : step + 1].mean():.4f}")
                 last = step + 1 == num_steps
@@ -179,9 +209,11 @@ class Training(Generic[Net]):
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         loss = loss_of(self.prepared, step)
-        self.accelerator.backward(loss)
+        self.accelerator.backward(self.scaler.scale(loss))
+        self.scaler.unscale_(self.optimizer)
         gradient_norm = self.accelerator.clip_grad_norm_(self.prepared.parameters(), self.config.max_grad_norm)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.optimizer.zero_grad()
         decay = min(self.config.ema_decay, (step + 1) / (step + 10))
         torch._foreach_lerp_(list(self.average.values()), list(self.network.state_dict().values()), 1 - decay)
@@ -191,16 +223,18 @@ class Training(Generic[Net]):
         self.run.save(
             network=self.network.state_dict(),
             optimizer=self.optimizer.state_dict(),
+            scaler=self.scaler.state_dict(),
             ema=self.average,
             done=self.done,
             losses=self.losses[: self.done].clone(),
         )
 
-    def _restore(self, found: tuple[dict[str, Any], dict[str, Any]], optimizer: torch.optim.Optimizer) -> None:
+    def _restore(self, found: tuple[dict[str, Any], dict[str, Any]]) -> None:
         saved, before = found
         _check_recipe(self.run, before, saved["done"], self.config)
         self.network.load_state_dict(saved["network"])
-        optimizer.load_state_dict(saved["optimizer"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.scaler.load_state_dict(saved["scaler"])
         for name, value in saved["ema"].items():
             self.average[name].copy_(value)
         self.done = saved["done"]

@@ -42,6 +42,17 @@ def slow_without_gpu(scene: Scene) -> Cause | None:
     return Cause("machine", "gpu", "a GPU", evidence, "grade on a machine with a GPU, with the option gpu")
 
 
+def gpu_memory(scene: Scene) -> Cause | None:
+    """The script was stopped for its GPU memory. PyTorch's cache is a part of it, and grows with the card."""
+    if scene.stage.limit != "gpu memory":
+        return None
+    return Cause(
+        "machine", "gpu memory", "GPU memory",
+        "A part may be PyTorch's cache, which grows with the card and would shrink on the course's.",
+        "grade on a card, or a MIG slice, of the course's size, or raise gpu_bytes under [limits]",
+    )  # fmt: skip
+
+
 _READ_ONLY = re.compile(r"^(?:OSError|PermissionError): \[Errno (?:13|30)\] [\w -]+: '(?P<path>[^']+)'$")
 _GIVEN = ("/data", "/output", "/submission")
 

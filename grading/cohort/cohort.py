@@ -7,9 +7,7 @@ all machines need this package, and the same files under the same paths.
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,10 +72,9 @@ def grade_cohort(
 
 
 def _grader(assignment: Assignment) -> Grades:
-    """The grader of a worker. Its scripts see only the GPU that Ray reserved for it."""
+    """The grader of a worker. Its scripts see only the GPU that Ray reserved for it, because the sandbox passes on
+    the worker's CUDA_VISIBLE_DEVICES.
+    """
     from grading.submission.grader import Grader
 
-    devices = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if assignment.gpu and devices is not None:
-        assignment = replace(assignment, environment={**assignment.environment, "CUDA_VISIBLE_DEVICES": devices})
     return Grader(assignment)

@@ -189,7 +189,8 @@ class StageResult:
     script printed. status: "error" if the grader itself failed. files: SHA-256 by path of the files that the stage
     recorded. refused: a sentence for each entry that it left out; reasons: {path: reason} of those, continuing "NAME
     ..". hints: sentences on near misses, such as a script with another name; the message has them too. traceback: that
-    of an unexpected error. cause: why it failed, None if it did not fail or no rule applies.
+    of an unexpected error. cause: why it failed, None if it did not fail or no rule applies. gpu_bytes: the most GPU
+    memory that a script was found to use, None if it was not measured.
     """
 
     stage: str
@@ -208,6 +209,7 @@ class StageResult:
     part: Part = Part.WHOLE
     traceback: str = ""
     cause: Cause | None = None
+    gpu_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -255,7 +257,8 @@ class SubmissionResult:
     over the lines that could be checked, never below 0. max_points: sum over all lines. unchecked: the part of
     max_points that could not be checked. homework: the edition's name. stages: in the order in which they ran, with the
     logs of the scripts. results: the graded results, in the homework's order. warnings: for staff. record: the facts
-    that are needed to reproduce the result. Only stages[].seconds and record["times"] hold times.
+    that are needed to reproduce the result. Only stages[].seconds, stages[].gpu_bytes and record["times"] hold what
+    differs from run to run.
     """
 
     submission: str

@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
@@ -31,7 +31,13 @@ with open(sys.argv[1] + "/facts.json", "w") as file:
     json.dump({"version": platform.python_version(), "packages": packages}, file)
 """
 
-CUDA = "import torch; x = torch.ones(8, 8, device='cuda'); raise SystemExit((x @ x).sum().item() != 512)"
+CUDA = """
+import time, torch
+x = torch.ones(8, 8, device="cuda")
+wrong = (x @ x).sum().item() != 512
+time.sleep(1)  # so that its GPU memory can be measured
+raise SystemExit(wrong)
+"""
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ def check_python(sandbox: Sandbox) -> PythonFacts:
 
     Raises GradingError if it does not run, if scripts cannot read the Hub cache, or if no sandbox can be made.
     """
-    with _run_python(sandbox, FACTS) as ended, suppress(OSError, ValidationError):
+    with _run_python(replace(sandbox, gpu=False), FACTS) as ended, suppress(OSError, ValidationError):
         facts = _Facts.model_validate_json(_read(ended.output, "facts.json"))
         return PythonFacts(facts.version, facts.packages)
     raise GradingError(
@@ -67,10 +73,13 @@ def check_python(sandbox: Sandbox) -> PythonFacts:
     )
 
 
-def check_gpu(sandbox: Sandbox) -> None:
-    """Compute something on the GPU in the sandbox, if scripts are to have one. Raises GradingError if this fails."""
+def check_gpu(sandbox: Sandbox) -> int | None:
+    """Compute something on the GPU in the sandbox, if scripts are to have one, and return the GPU memory that it used.
+
+    It is None or 0 if the memory of runs cannot be measured. Raises GradingError if the computation fails.
+    """
     if not sandbox.gpu:
-        return
+        return None
     with _run_python(sandbox, CUDA) as ended:
         if ended.exit_status or ended.limit:
             raise GradingError(
@@ -78,6 +87,7 @@ def check_gpu(sandbox: Sandbox) -> None:
                 "or grade without a GPU",
                 option="gpu",
             )
+        return ended.gpu_bytes
 
 
 def linked_folders(python: Path) -> list[Path]:

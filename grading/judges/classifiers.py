@@ -25,6 +25,7 @@ from grading.core.arrays import ImageU8
 from grading.core.errors import GradingError
 from grading.core.results import Judge
 from grading.core.text import counted, printable
+from grading.judges.exact import exact
 from grading.judges.protocols import DIGIT_SIZE, Predictions
 from grading.judges.sources import Kind
 
@@ -119,7 +120,7 @@ class LoadedJudge:
     identity: Judge
     device: str = "cpu"
 
-    @torch.inference_mode()
+    @exact()
     def predict(self, images: Sequence[ImageU8]) -> Predictions:
         """See `DigitJudge`. The prediction for an image does not depend on the other images."""
         last = self.network.get_submodule(self.network.last)

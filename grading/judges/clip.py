@@ -21,7 +21,8 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 from grading.core.arrays import ImageU8
 from grading.core.errors import GradingError
 from grading.core.results import Judge
-from grading.judges.pretrained import exact, find_model, ready, weights_sha256
+from grading.judges.exact import exact
+from grading.judges.pretrained import find_model, ready, weights_sha256
 from grading.judges.protocols import CLIP_MODEL, Features
 from grading.judges.sources import EMBEDDED
 

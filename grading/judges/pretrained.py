@@ -116,16 +116,6 @@ def reason(error: Exception) -> str:
 
 
 @contextmanager
-def exact() -> Iterator[None]:
-    """Compute in full float32 with one fixed algorithm. TF32 convolutions on a GPU change the last digits."""
-    with (
-        torch.inference_mode(),
-        torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False, allow_tf32=False),
-    ):
-        yield
-
-
-@contextmanager
 def quiet() -> Iterator[None]:
     """Switch off the reports, warnings and progress bars of the libraries."""
     disabled = logging.root.manager.disable

@@ -17,7 +17,8 @@ from transformers import Sam2ImageProcessor, Sam2Model, Sam2Processor
 from grading.core.arrays import ImageU8
 from grading.core.errors import GradingError
 from grading.core.results import Judge
-from grading.judges.pretrained import exact, find_model, ready, weights_sha256
+from grading.judges.exact import exact
+from grading.judges.pretrained import find_model, ready, weights_sha256
 from grading.judges.protocols import SAM_MODEL, Mask
 
 

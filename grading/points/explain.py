@@ -127,10 +127,10 @@ GRADING = (
     ),
     Explanation(
         "limits",
-        r"limits?|memory|processes|space|file size|seconds|time",
-        "A script is stopped when it exceeds a limit on time, memory, processes or written data. The run's message "
-        "names the limit. Files that were written before are graded.",
-        "slides p35-38 (time); the other limits are ours.",
+        r"limits?|(gpu )?memory|processes|space|file size|seconds|time",
+        "A script is stopped when it exceeds a limit on time, memory, GPU memory, processes or written data. The run's "
+        "message names the limit. Files that were written before are graded.",
+        "slides p35-38 (time); the GPU memory is that of the course's machine; the other limits are ours.",
     ),
     Explanation(
         "warnings",

@@ -19,8 +19,11 @@ from grading.environment.probes import Probes
 from grading.environment.python import check_gpu, check_python
 from grading.judges import JUDGES
 from grading.judges.sources import find_judge
+from grading.sandbox.gpu import find_devices
+from grading.sandbox.nvml import total_memory, why_unmeasured
 from grading.sandbox.run import run_sandboxed
 from grading.submission.assignment import Assignment
+from grading.submission.devices import gpu_facts, judges_device
 from grading.submission.provenance import data_hashes, hardware, versions
 
 Status = Literal["ready", "not ready", "not needed"]
@@ -32,6 +35,9 @@ TEMPLATE_MODULES = ("clip", "taming", "pytorch_lightning.utilities.distributed")
 
 SYSTEM = Path("/usr")
 """A folder that every sandbox can show; it stands for a submission."""
+
+SAME_CARD = 0.95
+"""The part of the limit that a GPU must have. A card of 20 GB has 19.99 GiB or less, because its driver keeps some."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +118,7 @@ def _packages(assignment: Assignment, _output: Path) -> Row:
     """The modules of the course's packages; the name of a distribution says less, since forks provide them too."""
     wanted = {module: name for module, name in known_modules().items() if name in course_packages()}
     try:
-        missing = Probes(assignment.sandbox).absent_modules([*wanted, *TEMPLATE_MODULES])
+        missing = Probes(replace(assignment.sandbox, gpu=False)).absent_modules([*wanted, *TEMPLATE_MODULES])
     except GradingError:
         return Row("packages", "not ready", "unknown, because python is not ready", "see the row python")
     if not missing:
@@ -125,17 +131,37 @@ def _packages(assignment: Assignment, _output: Path) -> Row:
 
 def _gpu(assignment: Assignment, _output: Path) -> Row:
     """Its driver and devices; `--gpu` is what makes a GPU necessary."""
-    devices = sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*"))
-    said = printable("; ".join(str(hardware()["gpus"]).splitlines()))
-    found = f"{said or 'no answer from nvidia-smi'}; {counted(len(devices), 'device')} in /dev"
+    said = printable("; ".join(str(hardware()["gpus"]).splitlines())) or "no answer from nvidia-smi"
     if not assignment.gpu:
-        return Row("GPU", "not needed", found if devices else "none; scripts get no GPU")
+        return Row("GPU", "not needed", f"{said}; scripts get no GPU")
     try:
-        check_gpu(assignment.sandbox)
+        devices = listed([path.name for path in find_devices(assignment.sandbox.devices)], 20)
+        judges_device(assignment.device, scripts_use_gpu=True)
+        peak = check_gpu(assignment.sandbox)
     except GradingError as error:
         reason, _, remedy = printable(str(error)).rpartition("; ")
-        return Row("GPU", "not ready", f"{found}; {reason}", remedy, blocks=True)
-    return Row("GPU", "ready", f"{found}; a CUDA operation ran in the sandbox")
+        return Row("GPU", "not ready", f"{said}; {reason}", remedy, blocks=True)
+    facts = gpu_facts(assignment.sandbox, peak)
+    judges = f"; judges run {facts['judges']}" if "judges" in facts else ""
+    found = f"{said}; {devices}; a CUDA operation ran in the sandbox{judges}"
+    lacks, remedy = _gpu_memory(assignment.run_limits.gpu_bytes, peak)
+    return Row("GPU", "not ready" if lacks else "ready", found + lacks, remedy)
+
+
+def _gpu_memory(limit: int, peak: int | None) -> tuple[str, str]:
+    """What is wrong with the GPU's memory and what to do; empty if nothing is. It stops no class.
+
+    limit: that of a script, in bytes. peak: of a run that used the GPU, None or 0 if it was not measured.
+    """
+    if reason := why_unmeasured(peak):
+        what, _, remedy = printable(reason).partition("; ")
+        lacks = f"; the GPU memory of scripts is not measured, so it has no limit ({what})"
+        return lacks, remedy or "settle by hand what needs more GPU memory than the course's machine has"
+    least = min(total_memory(), default=limit)
+    if least >= SAME_CARD * limit:
+        return "", ""
+    lacks = f"; a GPU has {least / 2**30:.1f} GiB, and the limit for one script is {limit / 2**30:.1f} GiB"
+    return lacks, "use a larger GPU, or settle by hand what ran out of GPU memory"
 
 
 def _hub(assignment: Assignment, _output: Path) -> Row:

@@ -25,6 +25,7 @@ from grading.reports.visibility import (
     log_tail,
     passed_lines,
     public_part,
+    shown_gpu_memory,
     shown_points,
     shown_seconds,
     tracebacks,
@@ -89,6 +90,7 @@ def environment() -> Environment:
     found.filters |= {
         "points": shown_points,
         "seconds": shown_seconds,
+        "gpu_memory": shown_gpu_memory,
         "tail": log_tail,
         "sort_checks": _sorted_checks,
         "headlines": figures.headlines,

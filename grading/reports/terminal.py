@@ -24,6 +24,7 @@ from grading.reports.visibility import (
     is_deduction,
     log_tail,
     passed_lines,
+    shown_gpu_memory,
     shown_points,
     shown_seconds,
     tracebacks,
@@ -151,7 +152,8 @@ def _sentence(line: ScoreLine) -> Text:
 
 def _stage(stage: StageResult) -> Iterator[Text]:
     """The message of a stage, and the last lines that its script printed."""
-    took = f" ({shown_seconds(stage.seconds)})" if stage.seconds else ""
+    used = [shown_seconds(stage.seconds) if stage.seconds else "", shown_gpu_memory(stage)]
+    took = f" ({', '.join(filter(None, used))})" if any(used) else ""
     yield _line(Check(stage.stage, stage.status, f"{stage.stage}{took}: {stage.message}"))
     if stage.cause and stage.cause.remedy:
         yield Text(f"         To do: {printable(stage.cause.remedy)}.")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from grading.core.pythonlog import excerpt
-from grading.core.results import Part, ProblemResult, ScoreLine, SubmissionResult
+from grading.core.results import Part, ProblemResult, ScoreLine, StageResult, SubmissionResult
 from grading.core.text import counted, listed, printable
 from grading.points.lines import counted_points, total, verdict
 from grading.reports.todo import for_students
@@ -99,6 +99,11 @@ def shown_seconds(seconds: float) -> str:
     """A time such as 4.2 s or 12:05 min."""
     whole = round(seconds)
     return f"{seconds:.1f} s" if seconds < 60 else f"{whole // 60}:{whole % 60:02d} min"
+
+
+def shown_gpu_memory(stage: StageResult) -> str:
+    """The GPU memory of a script such as 3.4 GiB on the GPU; empty if none was found in use."""
+    return f"{stage.gpu_bytes / 2**30:.1f} GiB on the GPU" if stage.gpu_bytes else ""
 
 
 def unchecked_sentence(result: SubmissionResult) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from grading.sandbox.channel import Log
+from grading.sandbox.gpu import DEVICES
 from grading.sandbox.limits import Limit, Limits
 
 SUBMISSION, OUTPUT, HOME = "/submission", "/output", "/home/student"
@@ -22,12 +23,13 @@ UID = 64202
 class Sandbox:
     """Settings chosen by staff, the same for all commands.
 
-    gpu: pass the NVIDIA devices. trust: use no sandbox, for your own code only. python: the environment whose
-    python3 comes first on the PATH. environment: variables for the command, such as CUDA_VISIBLE_DEVICES; an untrusted
-    command gets none of the grader's own. hidden: files and folders that no command may see; a run that would show one
-    is refused. visible: files and folders that every command may read at their own paths, such as packages that the
-    environment links to. hub_cache: staff's cache of models, see `grading.environment.hub`; scripts get it as an input.
-    backend: what protects the grader from untrusted commands, a name in `grading.sandbox.run.BACKENDS`.
+    gpu: pass the NVIDIA devices, and the grader's own variables that choose among them. trust: use no sandbox, for your
+    own code only. python: the environment whose python3 comes first on the PATH. environment: variables for the
+    command, such as CUDA_VISIBLE_DEVICES; an untrusted command gets none of the grader's own. hidden: files and folders
+    that no command may see; a run that would show one is refused. visible: files and folders that every command may
+    read at their own paths, such as packages that the environment links to. hub_cache: staff's cache of models, see
+    `grading.environment.hub`; scripts get it as an input. backend: what protects the grader from untrusted commands, a
+    name in `grading.sandbox.run.BACKENDS`. devices: the folder of the host's devices.
     """
 
     gpu: bool = False
@@ -38,6 +40,7 @@ class Sandbox:
     visible: tuple[Path, ...] = ()
     hub_cache: Path | None = None
     backend: str = "bubblewrap"
+    devices: Path = DEVICES
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,10 @@ class Backend(Protocol):
     @property
     def output(self) -> int:
         """A descriptor of the output folder, available after `start`."""
+
+    @property
+    def gpu_bytes(self) -> int | None:
+        """The most GPU memory that the command was found to use; None if it is not measured."""
 
     def start(self) -> None:
         """Start the command."""

@@ -20,8 +20,10 @@ from grading.core.errors import GradingError
 from grading.core.text import printable
 from grading.sandbox.backend import HOME, OUTPUT, SUBMISSION, UID, Job, Sandbox
 from grading.sandbox.channel import Log, open_folder, open_pipe
+from grading.sandbox.gpu import check_open, driver_binds, driver_folders, find_devices, gpu_environment
 from grading.sandbox.layers import LAYER, MERGED, PRIVATE_MOUNTS, can_overlay, with_copies
 from grading.sandbox.limits import Limit, Limits, Watch
+from grading.sandbox.nvml import GpuMemory
 
 IN_MEMORY = (OUTPUT, "/tmp", "/dev/shm")  # noqa: S108 - of the sandbox
 """File systems of the sandbox that are kept in memory, bounded in size, and freed with their last descriptor."""
@@ -120,7 +122,13 @@ class Bubblewrap:
         self.output = in_memory[0]
         disks = [self.job.folders[inside] for inside in self.job.writable]
         copies = [self.job.folders[inside] for inside in self.job.layered - self.overlaid]
-        self.watch = Watch(self.job.limits, processes, in_memory, disks, copies)
+        self.gpu = GpuMemory(init) if self.job.sandbox.gpu else None
+        self.watch = Watch(self.job.limits, processes, in_memory, disks, copies, self.gpu)
+
+    @property
+    def gpu_bytes(self) -> int | None:
+        """The most GPU memory that all processes inside were found to use; None if it is not measured."""
+        return self.gpu.peak if self.gpu else None
 
     def wait(self, seconds: float) -> bool:
         """Wait for the sandbox's first process, which ends with the command."""
@@ -156,21 +164,24 @@ def _arguments(job: Job, overlaid: Collection[str], resources: ExitStack) -> lis
     """
     bwrap = _find_bubblewrap()
     python = _python_roots(job.sandbox.python)
-    visible = job.sandbox.visible
+    visible = [*job.sandbox.visible, *(driver_binds(driver_folders(os.environ)) if job.sandbox.gpu else ())]
     _check_hidden(job.sandbox.hidden, [Path("/usr"), *python, *visible, *job.folders.values()])
     system = (*SYSTEM, *(NETWORK if job.network else ()), *(["/sys"] if job.sandbox.gpu else ()))
     binds = [("--ro-bind", path, str(path)) for path in (*map(Path, system), *python, *visible) if path.exists()]
+    devices = find_devices(job.sandbox.devices) if job.sandbox.gpu else []
+    binds += [("--dev-bind", path, f"/dev/{path.name}") for path in devices]
     for inside, path in job.folders.items():
         binds.append(("--bind" if inside in job.writable | job.layered else "--ro-bind", path, inside))
 
     arguments: list[str] = []
     if os.geteuid() == 0:
+        check_open(devices)
         for inside in job.folders.keys() - job.writable - job.layered - {SUBMISSION}:
             _check_readable(job.folders[inside])
         arguments, binds = _step_down(binds, dict.fromkeys(overlaid, job.limits.space_bytes), resources)
     arguments += [bwrap, "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session"]
     arguments += ["--cap-drop", "ALL", *(["--share-net"] if job.network else [])]
-    arguments += [*_system_folders(), *_devices(job.sandbox.gpu), *_tmpfs(job.limits)]
+    arguments += [*_system_folders(), "--proc", "/proc", "--dev", "/dev", *_tmpfs(job.limits)]
     for how, path, inside in binds:
         arguments += [how, str(path), inside]
     for name, value in _environment(job.sandbox, job.folders).items():
@@ -207,13 +218,6 @@ def _system_folders() -> list[str]:
     return arguments
 
 
-def _devices(gpu: bool) -> list[str]:
-    arguments = ["--proc", "/proc", "--dev", "/dev"]
-    for device in sorted(Path("/dev").glob("nvidia*")) if gpu else ():
-        arguments += ["--dev-bind", str(device), str(device)]
-    return arguments
-
-
 def _tmpfs(limits: Limits) -> list[str]:
     arguments: list[str] = []
     for inside in IN_MEMORY:
@@ -235,6 +239,7 @@ def _environment(sandbox: Sandbox, folders: Mapping[str, Path]) -> dict[str, str
         "TRITON_CACHE_DIR": "/tmp/triton", "TORCHINDUCTOR_CACHE_DIR": "/tmp/inductor",  # noqa: S108
         # torch before 2.6, which the course used, loads whole pickles; their code is as untrusted as all that runs here
         "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1",
+        **(gpu_environment(os.environ) if sandbox.gpu else {}),
         **sandbox.environment,
     }  # fmt: skip
 

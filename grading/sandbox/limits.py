@@ -1,4 +1,4 @@
-"""Limits on what a command may use, and the watch that checks its memory, processes and disk space."""
+"""Limits on what a command may use, and the watch that checks its memory, GPU memory, processes and disk space."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Literal
 from grading.core.errors import GradingError
 from grading.core.text import printable
 from grading.sandbox.channel import read_start
+from grading.sandbox.nvml import GpuMemory
 
 MEMORY_RESERVE, DISK_RESERVE = 256 * 2**20, 2**30
 """Bytes that must stay free on the machine. With less, the run stops; the submission is not blamed."""
@@ -21,7 +22,7 @@ MEMORY_RESERVE, DISK_RESERVE = 256 * 2**20, 2**30
 DISK_INTERVAL = 1.0
 """Seconds between two checks of the folders on disk, which take longer than the other checks."""
 
-Limit = Literal["", "seconds", "memory", "processes", "space", "files", "file size"]
+Limit = Literal["", "seconds", "memory", "processes", "space", "files", "file size", "gpu memory"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Limits:
 
     memory_bytes: memory of all its processes, and of its files in /output and /tmp, which are kept in memory.
     processes: processes and threads at the same time. space_bytes, files: in each folder that it may write to.
-    file_bytes: size of one file.
+    file_bytes: size of one file. gpu_bytes: memory of all its processes on all GPUs, with what CUDA itself needs; the
+    course's machine has one RTX A4500 with 20 GB.
     """
 
     seconds: float = 900.0
@@ -39,6 +41,7 @@ class Limits:
     space_bytes: int = 2**30
     files: int = 20_000
     file_bytes: int = 2**30
+    gpu_bytes: int = 20 * 2**30
 
 
 class Watch:
@@ -46,13 +49,19 @@ class Watch:
 
     processes: a descriptor of that namespace's /proc. in_memory: descriptors of the file systems that it keeps in
     memory; the kernel bounds their size. disks: the folders of the host that it may write to. copies: those that were
-    filled for it; only what it adds to them counts.
+    filled for it; only what it adds to them counts. gpu: measures its GPU memory, None if it has no GPU.
     """
 
     def __init__(
-        self, limits: Limits, processes: int, in_memory: Sequence[int], disks: Sequence[Path], copies: Sequence[Path]
+        self,
+        limits: Limits,
+        processes: int,
+        in_memory: Sequence[int],
+        disks: Sequence[Path],
+        copies: Sequence[Path],
+        gpu: GpuMemory | None = None,
     ) -> None:
-        self.limits, self.processes, self.in_memory = limits, processes, in_memory
+        self.limits, self.processes, self.in_memory, self.gpu = limits, processes, in_memory, gpu
         self.disks = dict.fromkeys(disks, (0, 0)) | {copy: _usage(copy) for copy in copies}
         self.next_disk_check = 0.0
 
@@ -71,6 +80,8 @@ class Watch:
         most = self.limits.memory_bytes
         if used_by_files + resident > most and self._memory(used_by_files) > most:
             return "memory"
+        if self.gpu and self.gpu.used() > self.limits.gpu_bytes:
+            return "gpu memory"
         _check_machine_memory()
         return self._exceeded_on_disk()
 

@@ -2,7 +2,8 @@
 
 The command sees /submission, its inputs, /output, /tmp, the system's /usr and one Python. It has no network, sees
 nothing else of the host, and gets an environment that the grader chooses. When it ends or exceeds a limit, all that it
-started is killed. Passing a GPU was never tested; the devices are passed as in other projects.
+started is killed. A GPU's devices are passed as in other projects (see `grading.sandbox.gpu`). Its tests have stand-ins
+for the devices and for NVML; those on a real GPU (tests/grading/sandbox/test_gpu_real.py) were not run yet.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class RunResult:
 
     exit_status: negative or over 128 for a signal. limit: the limit that it exceeded; empty if there is none. log: the
     beginning and the end of what it printed. output: a descriptor of its output folder, valid until `close`; no
-    process uses it any more.
+    process uses it any more. gpu_bytes: the most GPU memory that was found in use; None if it was not measured.
     """
 
     exit_status: int
@@ -48,6 +49,7 @@ class RunResult:
     log: str
     output: int
     cleanup: ExitStack = field(repr=False)
+    gpu_bytes: int | None = None
 
     def close(self) -> None:
         """Release the output folder."""
@@ -102,7 +104,7 @@ def run_sandboxed(
             limit = "file size"
         if not limit and status in (128 + signal.SIGKILL, -signal.SIGKILL) and oom_kills() > kills:
             raise GradingError("the machine ran out of memory during the run; grade fewer submissions at a time")
-        return RunResult(status, limit, seconds, backend.log.text(), backend.output, cleanup)
+        return RunResult(status, limit, seconds, backend.log.text(), backend.output, cleanup, backend.gpu_bytes)
     except BaseException:
         cleanup.close()
         raise

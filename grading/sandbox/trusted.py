@@ -27,6 +27,10 @@ class Trusted:
         self.outside[OUTPUT] = resources.enter_context(output)
         self.output = open_folder(self.outside[OUTPUT], resources)
 
+    @property
+    def gpu_bytes(self) -> None:
+        """Not measured. A trusted command has no limit on it."""
+
     def start(self) -> None:
         """Start the command in a process group of its own."""
         reader, writer = open_pipe(self.resources)

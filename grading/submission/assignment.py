@@ -22,6 +22,7 @@ from grading.judges.protocols import CLIP_MODEL, SAM_MODEL
 from grading.judges.sources import NAMED, Choice
 from grading.problems.problem import Input, Problem
 from grading.sandbox.run import Limits, Sandbox
+from grading.submission.devices import judges_device
 
 JUDGE_OPTIONS = tuple(kind.option for kind in JUDGES.values())
 """The options that name one judge each."""
@@ -171,8 +172,9 @@ class Assignment:
         return list(dict.fromkeys(name for problem in self.edition.problems for name in problem.judges))
 
     def find_judges(self) -> Judges:
-        """The judges, of which none is found or loaded yet."""
-        return Judges(self.judge_choices, self.device, self.data, self.hub_cache)
+        """The judges, of which none is found or loaded yet. Raises GradingError if they would block the scripts."""
+        device = judges_device(self.device, self.gpu or self.trust)
+        return Judges(self.judge_choices, device, self.data, self.hub_cache)
 
     def runs(self) -> Iterator[PlannedRun]:
         """Every run of a script that is graded, in order."""

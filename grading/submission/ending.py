@@ -19,6 +19,7 @@ def ending(stage: str, script: str, run: RunResult, limits: Limits, scaled: str 
         "space": f"it wrote more than {_size(limits.space_bytes)} to one place",
         "files": f"it made more than {counted(limits.files, 'file')} in one place",
         "file size": f"it wrote a file of more than {_size(limits.file_bytes)}",
+        "gpu memory": f"it used more than {_size(limits.gpu_bytes)} of GPU memory",
     }
     if run.limit:
         message = f"{script} was stopped: {reached[run.limit]}."
@@ -28,7 +29,9 @@ def ending(stage: str, script: str, run: RunResult, limits: Limits, scaled: str 
         error = find_error(run.log)
         message = f"{script} {RAN}{f', but printed {error}' if error else ''}."
     status: Status = "fail" if run.limit or run.exit_status else "pass"
-    return StageResult(stage, status, message, run.log, run.seconds, run.exit_status, run.limit)
+    return StageResult(
+        stage, status, message, run.log, run.seconds, run.exit_status, run.limit, gpu_bytes=run.gpu_bytes
+    )
 
 
 def _last_words(log: str) -> str:

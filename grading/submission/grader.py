@@ -33,6 +33,7 @@ from grading.problems.problem import Run
 from grading.reports.pictures import make_pictures
 from grading.reports.write import write_reports
 from grading.submission.assignment import Assignment, PlannedRun
+from grading.submission.devices import gpu_facts
 from grading.submission.evidence import Pictures, expected_hashes
 from grading.submission.facts import facts_of, replaced_code, write_facts
 from grading.submission.journal import Journal
@@ -80,7 +81,7 @@ class Grader:
                 _check_there(run.expected, _root_option(run))
                 named[f"{run.folder}/expected"] = run.expected
         self.python = check_python(self.sandbox)
-        check_gpu(self.sandbox)
+        self.gpu_facts = gpu_facts(self.sandbox, check_gpu(self.sandbox))
         self.probes = Probes(self.sandbox)
         self.hashes = data_hashes(named)
         self.judge_facts = _judge_facts(self.judges.sources(assignment.judge_names))
@@ -116,7 +117,7 @@ class Grader:
         seconds = {str(problem.number): problem.seconds for problem in self.homework.problems}
         return {
             "versions": versions(),
-            "hardware": hardware(),
+            "hardware": hardware() | self.gpu_facts,
             "python": {
                 "version": self.python.version,
                 "packages_sha256": self.python.packages_sha256,

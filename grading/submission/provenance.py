@@ -8,16 +8,17 @@ import importlib.metadata
 import os
 import platform
 import re
-import shutil
-import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from grading.core.errors import GradingError
+from grading.core.system import said
 from grading.core.text import printable
 
 PACKAGES = ("dlcv-hw2", "torch", "torchvision", "transformers", "pillow", "numpy", "safetensors")
+
+
+_said = functools.cache(said)
 
 
 def versions() -> dict[str, str]:
@@ -102,18 +103,3 @@ def _text(path: str) -> str:
         return Path(path).read_text()
     except OSError:
         return ""
-
-
-@functools.cache
-def _said(command: str, *arguments: str) -> str:
-    """The output of a system command; empty if it is not installed or fails."""
-    path = shutil.which(command)
-    if path is None:
-        return ""
-    try:
-        done: subprocess.CompletedProcess[Any] = subprocess.run(  # noqa: S603 - a system command
-            [path, *arguments], capture_output=True, text=True, check=False, timeout=30
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return str(done.stdout).strip() if done.returncode == 0 else ""

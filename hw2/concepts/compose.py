@@ -20,10 +20,12 @@ from torch.nn import functional as F
 
 from hw2.concepts import generate
 from hw2.concepts.attention import MapStore
-from hw2.concepts.generate import ConceptSampler
+from hw2.concepts.generate import ConceptSampler, Fit
 from hw2.concepts.stable_diffusion import PLACEHOLDER
+from hw2.devices.memory import in_batches
 from hw2.diffusion.samplers import StepOutput, classifier_free_guidance, walk
 from hw2.errors import InputError
+from hw2.progress import OnStep, silent
 from hw2.wording import shortened
 
 Box = tuple[float, float, float, float]
@@ -83,7 +85,7 @@ def blend(
     sampler: ConceptSampler,
     composition: Composition,
     names: Sequence[str],
-    on_layout: Callable[[str], None] = lambda note: None,
+    on_layout: OnStep = silent,
 ) -> Iterator[StepOutput]:
     """The second walk of one batch, latents (B, 4, h, w); see the module. The first walk comes before it."""
     model, tokens, B = sampler.model, composition.tokens, len(names)
@@ -93,7 +95,7 @@ def blend(
     noise, store = sampler.noise(names), map_store(sampler, composition, B)
     with model.attention(store.keep):
         for _ in walk(sampler.step(), sampler.guided(layout), noise, model.schedule, sampler.pairs()):
-            on_layout("layout")
+            on_layout("layout", B)
     masks = region_masks(sampler, composition, store).to(noise.device)  # (B or 1, concepts, h, w)
     outside = 1 - masks.sum(1, keepdim=True)
     held_maps = [_held_maps(sampler, composition, token) for token in tokens]
@@ -126,19 +128,18 @@ def blend(
 
 
 def draw_blended(
-    sampler: ConceptSampler,
-    composition: Composition,
-    names: Sequence[str],
-    on_step: Callable[[str], None] = lambda note: None,
+    sampler: ConceptSampler, composition: Composition, names: Sequence[str], on_step: OnStep = silent
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield (name, image (3, H, W) float32 on the CPU, unclamped) for each name, in order; on_step: at every step."""
-    for start in range(0, len(names), sampler.batch_size):
-        batch = names[start : start + sampler.batch_size]
+
+    def draw(batch: Sequence[str], on_step: OnStep) -> list[tuple[str, Tensor]]:
         latents = torch.empty(0)
         for state in blend(sampler, composition, batch, on_step):
             latents = state.sample
-            on_step(batch[0])
-        yield from zip(batch, sampler.decode(batch, latents), strict=True)
+            on_step(batch[0], len(batch))
+        return list(zip(batch, sampler.decode(batch, latents), strict=True))
+
+    return in_batches(names, sampler.batch_size, draw, on_step)
 
 
 def map_store(sampler: ConceptSampler, composition: Composition, rows: int) -> MapStore:
@@ -149,14 +150,14 @@ def map_store(sampler: ConceptSampler, composition: Composition, rows: int) -> M
     return MapStore(rows, places, kept, sampler.model.dtype)
 
 
-def fitting_batch_size(sampler: ConceptSampler, composition: Composition) -> int:
-    """How many pictures to blend at once: as `generate.fitting_batch_size`, for what a picture needs here."""
+def fit_batch(sampler: ConceptSampler, composition: Composition) -> Fit:
+    """How many pictures to blend at once: as `generate.fit_batch`, for what a picture needs here."""
     model = sampler.model
     if model.device.type != "cuda":  # where a trial would take as long as a step
-        return generate.fitting_batch_size(model)
+        return generate.fit_batch(model)
     kept = kept_bytes(sampler, composition)
     with model.attention(lambda name, weights: weights):
-        return generate.fitting_batch_size(model, rows=len(composition.tokens) + 2, kept=kept)
+        return generate.fit_batch(model, rows=len(composition.tokens) + 2, kept=kept)
 
 
 @torch.no_grad()

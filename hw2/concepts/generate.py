@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 
 from hw2.concepts.stable_diffusion import StableDiffusion
+from hw2.devices import estimate
+from hw2.devices.memory import free_memory, in_batches, is_out_of_memory
 from hw2.diffusion.samplers import (
     Network,
     Step,
@@ -23,6 +26,7 @@ from hw2.diffusion.schedule import timestep_pairs
 from hw2.diffusion.seeding import image_generators
 from hw2.diffusion.table import SAMPLERS, latent_steps
 from hw2.errors import InputError
+from hw2.progress import OnStep, silent
 
 PER_PROMPT = 25
 """Images of each prompt (slides p37)."""
@@ -62,10 +66,6 @@ class ConceptSampler:
         """A fresh step of the sampler, for one walk."""
         return SAMPLERS[self.sampler].step(self.model.prediction_type)
 
-    def network_calls(self, images: int) -> int:
-        """How many steps `images` pictures take, batch by batch."""
-        return -(-images // self.batch_size) * self.num_inference_steps
-
     def noise(self, names: Sequence[str]) -> Tensor:
         """The noise that these images start from, (B, 4, h, w) on the model's device."""
         generators = image_generators(self.seed, (name.removesuffix(".png") for name in names))
@@ -89,25 +89,22 @@ class ConceptSampler:
         network = self.guided(self.model.encode_prompts(prompts))
         return walk(self.step(), network, self.noise(names), self.model.schedule, self.pairs())
 
-    def sample(
-        self, names: Mapping[str, str], on_step: Callable[[str], None] = lambda note: None
-    ) -> Iterator[tuple[str, Tensor]]:
+    def sample(self, names: Mapping[str, str], on_step: OnStep = silent) -> Iterator[tuple[str, Tensor]]:
         """Yield (name, image) for name -> prompt, in order; an image is (3, H, W) float32 on the CPU, unclamped.
 
         Raises InputError as `decode` does.
         """
-        everything = list(names)
-        for start in range(0, len(everything), self.batch_size):
-            batch = everything[start : start + self.batch_size]
+
+        def draw(batch: Sequence[str], on_step: OnStep) -> list[tuple[str, Tensor]]:
             latents = torch.empty(0)
             for state in self.states(batch, [names[name] for name in batch]):
                 latents = state.sample
-                on_step(batch[0])
-            yield from zip(batch, self.decode(batch, latents), strict=True)
+                on_step(batch[0], len(batch))
+            return list(zip(batch, self.decode(batch, latents), strict=True))
 
-    def pixels(
-        self, names: Mapping[str, str], on_step: Callable[[str], None] = lambda note: None
-    ) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
+        return in_batches(list(names), self.batch_size, draw, on_step)
+
+    def pixels(self, names: Mapping[str, str], on_step: OnStep = silent) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
         """As `sample`, with each image as pixels (H, W, 3)."""
         return ((name, image_to_u8(image)) for name, image in self.sample(names, on_step))
 
@@ -121,16 +118,32 @@ class ConceptSampler:
         return images
 
 
-@torch.no_grad()
-def fitting_batch_size(model: StableDiffusion, rows: int = 2, kept: int = 0) -> int:
-    """How many images to draw at once: on a GPU as many as its free memory holds, at most a prompt's 25; else 5.
+def announce(sampler: ConceptSampler, images: int) -> None:
+    """Say how long `images` pictures take at least, if that is long."""
+    each, decoding = sampler.model.operations()
+    rows = 1 if sampler.guidance_scale == 1 else 2
+    total = images * (rows * sampler.num_inference_steps * each + decoding)
+    estimate.announce(f"{images} pictures", total, sampler.model.device, sampler.model.dtype)
 
-    A step of one and of two images is tried. The difference is the estimate of what each image needs.
+
+class Fit(NamedTuple):
+    """How many images to draw at once, and the bytes that they need in all on a GPU."""
+
+    images: int
+    needed: int
+
+
+@torch.no_grad()
+def fit_batch(model: StableDiffusion, rows: int = 2, kept: int = 0) -> Fit:
+    """How many images to draw at once: on a GPU as many as its memory holds, at most a prompt's 25; else 5.
+
+    A step of one and of two images is tried. The difference is the estimate of what each image needs. It is compared
+    with the whole memory of the GPU, not with what is free, so that the same GPU draws the same batches each time.
     rows: rows of the network's batch for each image; 2 if the prediction is guided. kept: bytes that are kept besides
     for each image.
     """
     if model.device.type != "cuda":
-        return 5
+        return Fit(5, 0)
     states = model.encode_prompts([""])
 
     def peak(images: int) -> int:
@@ -141,12 +154,19 @@ def fitting_batch_size(model: StableDiffusion, rows: int = 2, kept: int = 0) -> 
         model.predict(sample, timesteps, states.expand(B, -1, -1))
         return torch.cuda.max_memory_allocated(model.device)
 
+    _, total = torch.cuda.mem_get_info(model.device)
     peak(1)  # what the first call sets up is not to be measured
-    one, two = peak(1), peak(2)
-    free, _ = torch.cuda.mem_get_info(model.device)
-    reusable = torch.cuda.memory_reserved(model.device) - torch.cuda.memory_allocated(model.device)
-    room = 0.8 * (free + reusable) - (one - torch.cuda.memory_allocated(model.device)) - kept
-    return max(1, min(PER_PROMPT, 1 + int(room / max(two - one + kept, 1))))
+    one = peak(1)
+    try:
+        each = max(peak(2) - one, 1) + kept
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return Fit(1, one + kept)
+    finally:
+        free_memory()
+    images = max(1, min(PER_PROMPT, int((0.8 * total - one - kept) / each) + 1))
+    return Fit(images, one + kept + (images - 1) * each)
 
 
 def image_to_u8(image_pm1: Tensor) -> npt.NDArray[np.uint8]:

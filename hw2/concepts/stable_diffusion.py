@@ -22,6 +22,8 @@ from transformers import AddedToken, CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from hw2.concepts.attention import CrossAttention
+from hw2.devices.arithmetic import exact
+from hw2.devices.estimate import operations
 from hw2.diffusion.samplers import PredictionType
 from hw2.diffusion.schedule import NoiseSchedule, linear_betas, scaled_linear_betas
 from hw2.errors import InputError
@@ -151,7 +153,8 @@ class StableDiffusion:
 
     def encode_tokens(self, ids: Tensor) -> Tensor:
         """encoder_hidden_states (B, 77, D) of token ids: the text encoder's last layer, as v1 uses it."""
-        states: Tensor = self.text_encoder(ids).last_hidden_state
+        with exact():
+            states: Tensor = self.text_encoder(ids).last_hidden_state
         return states
 
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
@@ -164,7 +167,7 @@ class StableDiffusion:
     def latent_distribution(self, images_pm1: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation, each (B, 4, h, w) float32, of the scaled latents of (B, 3, H, W) in [-1, 1]."""
         scale = float(self.vae.config.scaling_factor)
-        with torch.no_grad():
+        with torch.no_grad(), exact():
             found = [self.vae.encode(image.to(self.device, self.dtype)).latent_dist for image in images_pm1.split(1)]
         mean, std = (torch.cat([getattr(f, name) for f in found]).float() for name in ("mean", "std"))
         return mean * scale, std * scale
@@ -175,7 +178,7 @@ class StableDiffusion:
         Images are decoded one at a time: one of 512x512 fills a GPU, and its rounding does not depend on others.
         """
         scale = float(self.vae.config.scaling_factor)
-        with torch.no_grad():
+        with torch.no_grad(), exact():
             images = [self.vae.decode((one / scale).to(self.device, self.dtype)).sample for one in latents.split(1)]
         return torch.cat(images).float()
 
@@ -191,8 +194,17 @@ class StableDiffusion:
         row = torch.arange(B, device=latents.device)
         if latents.device.type == "cpu" and not torch.is_grad_enabled():
             row = torch.arange(max(B, FEWEST)) % B
-        output: Tensor = self.unet(latents.to(self.dtype)[row], timesteps[row], states.to(self.dtype)[row]).sample
+        with exact():
+            output: Tensor = self.unet(latents.to(self.dtype)[row], timesteps[row], states.to(self.dtype)[row]).sample
         return output[:B].float()
+
+    def operations(self) -> tuple[int, int]:
+        """Operations of the U-Net for one row, and of decoding one image."""
+        latents = torch.zeros(1, *self.latent_shape, dtype=self.dtype)
+        width = int(self.unet.config.cross_attention_dim)
+        states = torch.zeros(1, self.tokenizer.model_max_length, width, dtype=self.dtype)
+        unet = operations(self.unet, latents, torch.zeros(1, dtype=torch.int64), states)
+        return unet, operations(_Decoder(self.vae), latents)
 
     @contextmanager
     def attention(self, handler: Callable[[str, Tensor], Tensor]) -> Iterator[None]:
@@ -207,6 +219,18 @@ class StableDiffusion:
             yield
         finally:
             self.unet.set_attn_processor(before)
+
+
+class _Decoder(nn.Module):
+    """The decoder of an autoencoder as a network: latents (B, 4, h, w) to images."""
+
+    def __init__(self, vae: AutoencoderKL) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, latents: Tensor) -> Tensor:
+        images: Tensor = self.vae.decode(latents).sample
+        return images
 
 
 def token_pieces(token: str, count: int) -> list[str]:

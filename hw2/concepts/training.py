@@ -15,9 +15,12 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from hw2.concepts.embeddings import save_embeddings
-from hw2.concepts.inversion import Inversion
+from hw2.concepts.inversion import VALIDATION, Inversion
 from hw2.concepts.recipe import InversionConfig
 from hw2.concepts.stable_diffusion import StableDiffusion
+from hw2.devices import estimate
+from hw2.devices.arithmetic import training_arithmetic
+from hw2.devices.memory import tell_need
 from hw2.diffusion.seeding import image_generator
 from hw2.errors import InputError
 from hw2.files.training_run import TrainingRun
@@ -47,12 +50,13 @@ def learn_word(
     captions: Sequence[str | None] | None = None,
     resume: bool = False,
     save_every: int = 50,
+    deterministic: bool = False,
     watch: Callable[[Progress], None] = lambda progress: None,
 ) -> Tensor:
     """Learn `config.token` and write it to `output`; returns its vectors (n, D). captions: as `Inversion` takes them.
 
     They are those with the best validation loss, or the last of a run whose learning rate falls. Checkpoints are
-    written to `training_folder(output)`. watch: called at every validation.
+    written to `training_folder(output)`. deterministic: see `training_arithmetic`. watch: called at every validation.
     Raises InputError as `Inversion` does, if there is an earlier run that was not asked to be resumed, and if numbers
     overflow; what was saved before that stays.
     """
@@ -69,7 +73,8 @@ def learn_word(
     learning = _Learning(Inversion(model, images_pm1, config, captions), run, accelerator)
     if found:
         learning.restore(found[0])
-    learning.learn(save_every, watch)
+    with training_arithmetic(deterministic):
+        learning.learn(save_every, watch)
     if accelerator.is_main_process:
         save_embeddings(output, {config.token: learning.best_vectors})
     accelerator.wait_for_everyone()
@@ -91,8 +96,11 @@ class _Learning:
         config, main = self.config, self.accelerator.is_main_process
         with progress_bar(f"learning {config.token}", config.num_steps, self.done, quiet=not main) as bar:
             stopped = self.done % config.validate_every == 0 and self._out_of_patience()
+            first = self.done
             while self.done < config.num_steps and not stopped:
                 self._step()
+                if main and self.done == first + 1:
+                    tell_need("a step", self.inversion.model.device)
                 bar(f"loss {np.mean(self.losses[-50:]):.4f}")
                 self._check_finite(self.losses[-1])
                 if self.done % config.validate_every == 0 or self.done == config.num_steps:
@@ -144,7 +152,7 @@ class _Learning:
         if processes > 1:
             assert self.vectors.grad is not None
             self.vectors.grad = self.accelerator.reduce(self.vectors.grad, "mean")
-            total = float(self.accelerator.reduce(torch.tensor(total, device=self.accelerator.device), "mean"))
+            total = float(self.accelerator.reduce(torch.tensor(total, device=self.vectors.device), "mean"))
         self.optimizer.param_groups[0]["lr"] = config.learning_rate_at(self.done)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -184,6 +192,17 @@ class _Learning:
             best_at=self.best_at,
             best_vectors=self.best_vectors,
         )
+
+
+def announce(model: StableDiffusion, config: InversionConfig, processes: int) -> None:
+    """Say how long the training takes at least, if that is long.
+
+    A step is a forward and a backward pass of the U-Net, which costs as much: only the activations have gradients.
+    """
+    each = model.operations()[0]
+    validations = config.num_steps // config.validate_every
+    total = each * (2 * config.num_steps * config.batch_size / processes + VALIDATION * validations)
+    estimate.announce(f"{config.num_steps} steps", total, model.device, model.dtype)
 
 
 def training_folder(output: Path) -> Path:

@@ -14,8 +14,6 @@ from hw2.cli import (
     check_guidance_scale,
     check_picture_name,
     checking_steps,
-    chosen_device,
-    chosen_dtype,
     when_stopped,
     when_training_stopped,
 )
@@ -25,6 +23,7 @@ from hw2.files.bundled import DIGIT_UNET
 from hw2.options import (
     BatchOption,
     CompileOption,
+    DeterministicOption,
     DeviceOption,
     DtypeOption,
     RecipeOptions,
@@ -82,47 +81,50 @@ def sample(
     drawing: DrawingOptions,
 ) -> None:
     """Draw the homework's 1000 digits. Under `accelerate launch`, several processes share the work."""
-    from accelerate import PartialState
-
+    from hw2.devices.choose import start_processes
     from hw2.digits.sample import official_names
-    from hw2.drawing import draw_missing
-    from hw2.files.output import OutputFolder
+    from hw2.drawing import draw_folder
 
     check_at_least("--per-digit", per_digit)
     if per_digit > 999:
         raise InputError(f"--per-digit is {per_digit}; expected at most 999, because names are such as 0_001.png")
-    sampler, settings = _sampler(drawing, drawing.sampler, drawing.num_inference_steps, drawing.batch_size)
-    processes = PartialState(cpu=sampler.device == "cpu")
-    with processes.main_process_first():
-        folder = OutputFolder(output, official_names(per_digit), settings, claim=processes.is_main_process)
-    mine = folder.names[processes.process_index :: processes.num_processes]
-    quiet = not processes.is_main_process
+    processes = start_processes(drawing.device)
+    sampler, settings = _sampler(
+        drawing, drawing.sampler, drawing.num_inference_steps, drawing.batch_size, str(processes.device)
+    )
     with when_stopped():
-        draw_missing(folder, mine, sampler.pixels, sampler.network_calls, what="digits", quiet=quiet)
-    processes.wait_for_everyone()
-    if processes.is_main_process:
-        folder.finish()
+        steps = sampler.num_inference_steps
+        draw_folder(output, official_names(per_digit), settings, sampler.pixels, steps, "digits", processes)
 
 
 @app.command("grid")
 def grid(output: Annotated[Path, typer.Option(help="PNG file to write.")], drawing: DrawingOptions) -> None:
     """Picture: ten noises of each digit, a 10x10 grid for each data set."""
+    from hw2.devices.choose import start_processes
     from hw2.digits.figures import digit_grid_png
     from hw2.files.output import write_file
 
     check_picture_name(output)
-    sampler, _ = _sampler(drawing, drawing.sampler, drawing.num_inference_steps, drawing.batch_size)
+    processes = start_processes(drawing.device)
+    if not processes.is_main_process:
+        return
+    device = str(processes.device)
+    sampler, _ = _sampler(drawing, drawing.sampler, drawing.num_inference_steps, drawing.batch_size, device)
     write_file(output, digit_grid_png(sampler))
 
 
 @app.command("reverse")
 def reverse(output: Annotated[Path, typer.Option(help="PNG file to write.")], guidance: GuidanceOptions) -> None:
     """Picture: the first "0" of each data set after 0, 200, .., 1000 of DDPM's 1000 steps."""
+    from hw2.devices.choose import start_processes
     from hw2.digits.figures import reverse_png
     from hw2.files.output import write_file
 
     check_picture_name(output)
-    sampler, _ = _sampler(guidance, "ddpm", 1000, batch_size=2)
+    processes = start_processes(guidance.device)
+    if not processes.is_main_process:
+        return
+    sampler, _ = _sampler(guidance, "ddpm", 1000, batch_size=2, device=str(processes.device))
     write_file(output, reverse_png(sampler))
 
 
@@ -156,38 +158,32 @@ def train(
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 500,
     pictures_every: Annotated[int, typer.Option(help="Steps between pictures in TensorBoard; 0: none.")] = 2000,
     compile_network: CompileOption = None,
+    deterministic: DeterministicOption = False,
     cache: Annotated[Path | None, typer.Option(help="Folder for decoded images. Default: ~/.cache/hw2.")] = None,
 ) -> None:
     """Train the model. `accelerate launch -m hw2 digits train ..` uses several GPUs or machines."""
-    from accelerate import PartialState
-
+    from hw2.devices.choose import start_processes
+    from hw2.devices.memory import remedies
     from hw2.digits.data import load_digits
     from hw2.digits.train import preset as recipe
     from hw2.digits.train import train_digits
+    from hw2.training import SMALLER_BATCH
 
     check_at_least("--save-every", save_every)
     check_at_least("--pictures-every", pictures_every, 0)
-    device = chosen_device(device)
+    processes = start_processes(device)
     images = load_digits(data, cache)
     config = changes.applied_to(recipe(preset, len(images)))
-    on = "cpu" if device == "cpu" else "auto"
-    processes = PartialState(cpu=on == "cpu")
     watch: dict[str, Any] = {}
     if processes.is_main_process and pictures_every:
         from hw2.digits.watch import Watcher
 
         watch = {"watch": Watcher(output, config, str(processes.device), pictures_every)}
-    with when_training_stopped(output / "checkpoint.pt"):
+    with when_training_stopped(output / "checkpoint.pt"), remedies(*SMALLER_BATCH):
         train_digits(
-            images,
-            config,
-            output,
-            device=on,
-            resume=resume,
-            compile_network=compile_network,
-            save_every=save_every,
-            **watch,
-        )
+            images, config, output, device=device, resume=resume,
+            compile_network=compile_network, deterministic=deterministic, save_every=save_every, **watch,
+        )  # fmt: skip
 
 
 @app.command("info")
@@ -230,9 +226,10 @@ def prepare(
 
 
 def _sampler(
-    options: GuidanceOptions, sampler: str, num_inference_steps: int | None, batch_size: int
+    options: GuidanceOptions, sampler: str, num_inference_steps: int | None, batch_size: int, device: str
 ) -> tuple[DigitSampler, object]:
     """(sampler, everything that its digits depend on); every option is checked before the long work starts."""
+    from hw2.devices.arithmetic import chosen_dtype
     from hw2.diffusion.schedule import timestep_pairs
     from hw2.digits.checkpoint import load_digit_model
     from hw2.digits.sample import DigitSampler
@@ -245,10 +242,10 @@ def _sampler(
     if not 0 <= low <= high <= 1000:
         raise InputError(f"--guidance-interval is {low} {high}; expected two timesteps from 0 to 1000 in order")
     check_at_least("--batch-size", batch_size)
-    dtype, device = chosen_dtype(options.dtype), chosen_device(options.device)
+    dtype = chosen_dtype(options.dtype, device)
     path = options.checkpoint or DIGIT_UNET
     model = load_digit_model(path, device=device, dtype=dtype)
     weights = hashlib.sha256(path.read_bytes()).hexdigest()
     guided = (options.guidance_scale, options.guidance_interval, options.seed)
-    settings = (weights, sampler, steps, *guided, device, options.dtype)
+    settings = (weights, sampler, steps, *guided, device.split(":")[0], dtype)
     return DigitSampler(model, sampler, steps, *guided, batch_size, device), settings

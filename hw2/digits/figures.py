@@ -17,7 +17,7 @@ REVERSE_STEPS = (0, 200, 400, 600, 800, 1000)
 def digit_grid_png(sampler: DigitSampler) -> bytes:
     """A PNG with a 10x10 grid of each data set side by side, rows digits, columns noises."""
     names = official_names(10)
-    with progress_bar("digits", sampler.network_calls(len(names))) as advance:
+    with progress_bar("digits", sampler.num_inference_steps * len(names)) as advance:
         drawn = dict(sampler.pixels(names, advance))
     gap = np.full_like(drawn[names[0]], 255)
     rows = []

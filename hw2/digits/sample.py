@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from hw2.devices.arithmetic import exact
+from hw2.devices.memory import in_batches
 from hw2.diffusion.samplers import (
     Network,
     StepOutput,
@@ -23,6 +25,7 @@ from hw2.diffusion.table import SAMPLERS
 from hw2.digits.checkpoint import DigitModel
 from hw2.digits.network import DATASETS, IMAGE_CHANNELS, IMAGE_SIZE, NULL_DIGIT, NUM_DIGITS
 from hw2.errors import InputError
+from hw2.progress import OnStep, silent
 
 SHAPE = (IMAGE_CHANNELS, IMAGE_SIZE, IMAGE_SIZE)
 FEWEST = 16
@@ -68,7 +71,8 @@ def guided(
         guide = guidance_scale != 1 and low <= int(first) < high
         asked = torch.cat([digits, torch.full_like(digits, NULL_DIGIT)]) if guide else digits
         row = torch.arange(max(len(asked), FEWEST), device=asked.device) % len(asked)
-        output: Tensor = network(sample.to(dtype)[row % B], first, asked[row], datasets[row % B]).float()
+        with exact():
+            output: Tensor = network(sample.to(dtype)[row % B], first, asked[row], datasets[row % B]).float()
         return classifier_free_guidance(output[:B], output[B : 2 * B], guidance_scale) if guide else output[:B]
 
     return prediction
@@ -91,10 +95,6 @@ class DigitSampler:
     batch_size: int = 100
     device: str = "cpu"
 
-    def network_calls(self, images: int) -> int:
-        """How many steps `images` digits take, batch by batch."""
-        return -(-images // self.batch_size) * self.num_inference_steps
-
     def noise(self, names: Sequence[str]) -> Tensor:
         """The noise that these digits start from, (B, 3, 28, 28) on the CPU."""
         return randn((len(names), *SHAPE), self._generators(names))
@@ -108,33 +108,28 @@ class DigitSampler:
         step = SAMPLERS[self.sampler].step(self.model.prediction_type, 1.0, generators)
         schedule = self.model.schedule
         pairs = timestep_pairs("trailing", self.num_inference_steps, schedule.num_train_timesteps)
-        # Full float32 and one fixed algorithm: a GPU's TF32 convolutions would change the last digits.
-        with torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False, allow_tf32=False):
-            yield from walk(step, network, sample, schedule, pairs)
+        return walk(step, network, sample, schedule, pairs)
 
     def _generators(self, names: Sequence[str]) -> list[torch.Generator]:
         return image_generators(self.seed, (name.removesuffix(".png") for name in names))
 
-    def sample(
-        self, names: Sequence[str], on_step: Callable[[str], None] = lambda note: None
-    ) -> Iterator[tuple[str, Tensor]]:
+    def sample(self, names: Sequence[str], on_step: OnStep = silent) -> Iterator[tuple[str, Tensor]]:
         """Yield (name, digit) for each name, in order; a digit is (3, 28, 28) float32 on the CPU, unclamped.
 
         Raises InputError if the network's arithmetic overflows.
         """
-        for start in range(0, len(names), self.batch_size):
-            batch = names[start : start + self.batch_size]
-            sample = torch.empty(0)
-            for state in self.states(batch):
-                sample = state.sample
-                on_step(f"{batch[0]} ..")
-            if not bool(sample.isfinite().all()):
-                raise InputError(f"{batch[0]} and others came out as NaN or infinity; use float32", "dtype")
-            yield from zip(batch, sample.cpu(), strict=True)
+        return in_batches(names, self.batch_size, self._batch, on_step)
 
-    def pixels(
-        self, names: Sequence[str], on_step: Callable[[str], None] = lambda note: None
-    ) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
+    def _batch(self, names: Sequence[str], on_step: OnStep) -> list[tuple[str, Tensor]]:
+        sample = torch.empty(0)
+        for state in self.states(names):
+            sample = state.sample
+            on_step(f"{names[0]} ..", len(names))
+        if not bool(sample.isfinite().all()):
+            raise InputError(f"{names[0]} and others came out as NaN or infinity; use float32", "dtype")
+        return list(zip(names, sample.cpu(), strict=True))
+
+    def pixels(self, names: Sequence[str], on_step: OnStep = silent) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
         """As `sample`, with each digit as pixels (28, 28, 3)."""
         return ((name, digit_to_u8(digit)) for name, digit in self.sample(names, on_step))
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 from torch.nn import functional as F
 
+from hw2.devices.choose import start_accelerator
 from hw2.diffusion.samplers import PredictionType
 from hw2.diffusion.schedule import NoiseSchedule
 from hw2.digits.augment import augment_house_numbers
@@ -22,7 +22,7 @@ from hw2.digits.house_numbers import draw_house_numbers
 from hw2.digits.network import DATASETS, NULL_DATASET, NULL_DIGIT, NUM_DIGITS, DigitUNet, DigitUNetConfig
 from hw2.errors import InputError
 from hw2.files.training_run import TrainingRun
-from hw2.training import KEYS, Recipe, Schedule, Training
+from hw2.training import KEYS, Recipe, Schedule, Training, autocast, supported
 from hw2.training import Progress as NetworkProgress
 
 SVHN = DATASETS.index("svhn")
@@ -145,7 +145,7 @@ def _step_generator(seed: int, step: int, device: torch.device | str) -> torch.G
 def diffusion_loss(network: torch.nn.Module, batch: Batch, schedule: NoiseSchedule, config: TrainConfig) -> Tensor:
     """Mean over the batch of the weighted squared error of epsilon or v (DDPM equation 14)."""
     noisy = schedule.add_noise(batch.images_pm1, batch.noise, batch.timesteps)
-    with torch.autocast(noisy.device.type, torch.bfloat16, enabled=config.mixed_precision == "bf16"):
+    with autocast(config, noisy.device):
         output = network(noisy, batch.timesteps, batch.digits, batch.datasets).float()
     abar = schedule.alphas_cumprod.to(batch.timesteps.device)[batch.timesteps].float()
     target = batch.noise
@@ -216,21 +216,23 @@ def train_digits(
     device: str = "auto",
     resume: bool = False,
     compile_network: bool | None = None,
+    deterministic: bool = False,
     save_every: int = 500,
     report_every: int = 50,
     watch: Callable[[Progress], None] = lambda progress: None,
 ) -> Tensor:
     """Train, and write `output/model.safetensors` (the averaged weights). Returns the losses (num_steps,) float32.
 
-    device: "cpu", or "auto" for the one that accelerate gives this process. `output/checkpoint.pt` and the model are
-    written every save_every steps; for the other options see `Schedule`. watch: called every report_every steps.
+    device: as for `start_processes`. `output/checkpoint.pt` and the model are written every save_every steps; for the
+    other options see `Schedule`. watch: called every report_every steps.
     Raises InputError if the data has no image of some digit, if output holds a run that was not asked to be resumed,
     or one to resume that had another recipe or other data.
     """
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")  # one for the whole process: autocast below
+    accelerator = start_accelerator(device)
+    config = supported(config, accelerator.device)
     source = BatchSource(data, config, accelerator.device)
     run = TrainingRun(output / "checkpoint.pt", "hw2 digits train", KEYS, config, {"data": _digest(data)})
-    options = Schedule(resume, save_every, report_every, compile_network)
+    options = Schedule(resume, save_every, report_every, compile_network, deterministic)
     training = Training(lambda: DigitUNet(config.network), config, run, accelerator, options)
     schedule = config.schedule()
 

@@ -13,18 +13,28 @@ from hw2.cli import (
     check_at_least,
     check_picture_name,
     checking_steps,
-    chosen_device,
-    chosen_dtype,
     when_stopped,
     when_training_stopped,
 )
 from hw2.errors import InputError
-from hw2.options import BatchOption, CompileOption, DeviceOption, DtypeOption, RecipeOptions, ResumeOption
+from hw2.options import (
+    BatchOption,
+    CompileOption,
+    DeterministicOption,
+    DeviceOption,
+    DtypeOption,
+    RecipeOptions,
+    ResumeOption,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor
 
     from hw2.faces.sample import FaceSampler
+    from hw2.figures import ImageU8
+    from hw2.progress import OnStep
 
 app = typer.Typer(no_args_is_help=True, help="Problem 2: faces from given noise by DDIM.")
 
@@ -62,15 +72,21 @@ def sample(
     seed: SeedOption = 0,
 ) -> None:
     """Draw one face for each noise file."""
-    from hw2.files.output import OutputFolder
+    from hw2.devices.choose import start_processes
+    from hw2.drawing import draw_folder
 
     if not 0 <= eta <= 1:
         raise InputError(f"--eta is {eta:g}; expected a number from 0 to 1")
-    sampler, noises, settings = _load_faces(given, drawing, seed)
-    folder = OutputFolder(output, [f"{name}.png" for name in noises], (settings, eta))
+    processes = start_processes(drawing.device)
+    sampler, noises, settings = _load_faces(given, drawing, seed, str(processes.device))
+    of_file = {f"{name}.png": noise for name, noise in noises.items()}
+
+    def draw(files: list[str], on_step: OnStep) -> Iterator[tuple[str, ImageU8]]:
+        found = sampler.pixels({file.removesuffix(".png"): of_file[file] for file in files}, eta, on_step)
+        return ((f"{name}.png", face_u8) for name, face_u8 in found)
+
     with when_stopped():
-        sampler.write(folder, noises, eta)
-    folder.finish()
+        draw_folder(output, list(of_file), (settings, eta), draw, sampler.num_inference_steps, "faces", processes)
 
 
 @app.command("eta-grid")
@@ -81,10 +97,14 @@ def eta_grid(
     seed: SeedOption = 0,
 ) -> None:
     """Picture: the first four noise files (columns) at eta 0, .25, .5, .75 and 1 (rows)."""
+    from hw2.devices.choose import start_processes
     from hw2.faces.figures import eta_grid_names, eta_grid_png
     from hw2.files.output import OutputFolder, write_file
 
-    sampler, noises, settings = _load_faces(given, drawing, seed)
+    processes = start_processes(drawing.device)
+    if not processes.is_main_process:
+        return
+    sampler, noises, settings = _load_faces(given, drawing, seed, str(processes.device))
     first_four = dict(list(noises.items())[:4])
     folder = OutputFolder(_beside(output), eta_grid_names(first_four), settings)
     with when_stopped():
@@ -101,11 +121,15 @@ def interpolate(
     end: Annotated[str, typer.Option(help="Name of the noise at alpha 1.")] = "01",
 ) -> None:
     """Picture: 11 faces between one noise and another, by slerp and by linear interpolation."""
+    from hw2.devices.choose import start_processes
     from hw2.faces.figures import interpolation_names, interpolation_png
     from hw2.files.output import OutputFolder, write_file
     from hw2.wording import shortened
 
-    sampler, noises, settings = _load_faces(given, drawing, seed=0)
+    processes = start_processes(drawing.device)
+    if not processes.is_main_process:
+        return
+    sampler, noises, settings = _load_faces(given, drawing, seed=0, device=str(processes.device))
     for name in (start, end):
         if name not in noises:
             raise InputError(f"{given.noise} has no noise {name}.pt; it has {shortened(list(noises), 10)}")
@@ -144,43 +168,38 @@ def train(
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 500,
     pictures_every: Annotated[int, typer.Option(help="Steps between pictures in TensorBoard; 0: none.")] = 2000,
     compile_network: CompileOption = None,
+    deterministic: DeterministicOption = False,
 ) -> None:
     """Train a face network. `accelerate launch -m hw2 faces train ..` uses several GPUs or machines."""
-    from accelerate import PartialState
-
+    from hw2.devices.choose import start_processes
+    from hw2.devices.memory import remedies
     from hw2.faces.train import preset as recipe
     from hw2.faces.train import train_faces
     from hw2.files.pictures import read_images
+    from hw2.training import SMALLER_BATCH
 
     check_at_least("--save-every", save_every)
     check_at_least("--pictures-every", pictures_every, 0)
-    device = chosen_device(device)
+    processes = start_processes(device)
     config = changes.applied_to(recipe(preset))
     faces = read_images(images, config.image_size, "photographs of faces")
-    on = "cpu" if device == "cpu" else "auto"
-    processes = PartialState(cpu=on == "cpu")
     watch: dict[str, Any] = {}
     if processes.is_main_process and pictures_every:
         from hw2.faces.watch import Watcher
 
         watch = {"watch": Watcher(output, config.image_size, str(processes.device), pictures_every)}
-    with when_training_stopped(output / "checkpoint.pt"):
+    with when_training_stopped(output / "checkpoint.pt"), remedies(*SMALLER_BATCH):
         train_faces(
-            faces,
-            config,
-            output,
-            device=on,
-            resume=resume,
-            compile_network=compile_network,
-            save_every=save_every,
-            **watch,
-        )
+            faces, config, output, device=device, resume=resume,
+            compile_network=compile_network, deterministic=deterministic, save_every=save_every, **watch,
+        )  # fmt: skip
 
 
 def _load_faces(
-    given: NoiseOptions, drawing: DrawingOptions, seed: int
+    given: NoiseOptions, drawing: DrawingOptions, seed: int, device: str
 ) -> tuple[FaceSampler, dict[str, Tensor], object]:
     """(sampler, noises, everything that the faces depend on); every option is checked before the long work starts."""
+    from hw2.devices.arithmetic import chosen_dtype
     from hw2.diffusion.schedule import timestep_pairs
     from hw2.faces.checkpoint import load_face_unet
     from hw2.faces.sample import FaceSampler, batch_invariant, load_noises
@@ -189,14 +208,14 @@ def _load_faces(
     with checking_steps():
         timestep_pairs("homework", steps)
     check_at_least("--batch-size", drawing.batch_size)
-    dtype, device = chosen_dtype(drawing.dtype), chosen_device(drawing.device)
+    dtype = chosen_dtype(drawing.dtype, device)
     network = load_face_unet(given.checkpoint, device=device, dtype=dtype)
     noises = load_noises(given.noise, network.config.downsampling)
     sampler = FaceSampler(batch_invariant(network, dtype), steps, seed, drawing.batch_size, device)
     with given.checkpoint.open("rb") as file:
         weights = hashlib.file_digest(file, "sha256").hexdigest()
     inputs = [(name, hashlib.sha256(tensor.numpy().tobytes()).hexdigest()) for name, tensor in noises.items()]
-    return sampler, noises, (weights, inputs, steps, seed, device, drawing.dtype)
+    return sampler, noises, (weights, inputs, steps, seed, device.split(":")[0], dtype)
 
 
 def _beside(output: Path) -> Path:

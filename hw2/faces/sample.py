@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from hw2.devices.arithmetic import exact
+from hw2.devices.memory import in_batches
 from hw2.diffusion.samplers import Network, ddim_step, walk
 from hw2.diffusion.schedule import homework_schedule, timestep_pairs
 from hw2.diffusion.seeding import image_generators
@@ -20,6 +22,7 @@ from hw2.errors import InputError
 from hw2.faces.network import FaceUNet
 from hw2.files.output import OutputFolder
 from hw2.files.torch_file import read_torch_file
+from hw2.progress import OnStep, silent
 
 MAX_SIDE = 4096
 """Far more than any face has; a file of a few bytes can claim billions."""
@@ -83,7 +86,8 @@ def batch_invariant(network: FaceUNet, dtype: torch.dtype = torch.float32) -> Ne
         B, _, H, W = sample.shape
         lone = B == 1 and H * W < LONE_PIXELS
         sample = sample.expand(2, -1, -1, -1) if lone else sample
-        output: Tensor = network(sample.to(dtype), timesteps[:1])
+        with exact():
+            output: Tensor = network(sample.to(dtype), timesteps[:1])
         return output[:B].float()
 
     return noise_pred
@@ -103,41 +107,42 @@ class FaceSampler:
     batch_size: int = 5
     device: str = "cpu"
 
-    def network_calls(self, images: int) -> int:
-        """How many steps `images` faces take, batch by batch."""
-        return -(-images // self.batch_size) * self.num_inference_steps
-
     def sample(
-        self, noises: dict[str, Tensor], eta: float = 0.0, on_step: Callable[[str], None] = lambda note: None
+        self, noises: dict[str, Tensor], eta: float = 0.0, on_step: OnStep = silent
     ) -> Iterator[tuple[str, Tensor]]:
         """Yield (name, face) for each noise (1, 3, H, W), in order; a face is (3, H, W) float32 on the CPU, unclamped.
 
         eta in [0, 1]. Raises InputError if the network's arithmetic overflows.
         """
         pairs = timestep_pairs("homework", self.num_inference_steps)
-        names = list(noises)
-        for start in range(0, len(names), self.batch_size):
-            batch = names[start : start + self.batch_size]
-            step = partial(ddim_step, eta=eta, clip_sample=1.0, generator=image_generators(self.seed, batch))
-            sample = torch.cat([noises[name] for name in batch]).to(self.device)  # (B, 3, H, W)
-            # Full float32 and one fixed algorithm: a GPU's TF32 convolutions would cost three decimal digits.
-            with torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False, allow_tf32=False):
-                for state in walk(step, self.network, sample, homework_schedule(), pairs):
-                    sample = state.sample
-                    on_step(", ".join(batch))
+
+        def draw(names: Sequence[str], on_step: OnStep) -> list[tuple[str, Tensor]]:
+            step = partial(ddim_step, eta=eta, clip_sample=1.0, generator=image_generators(self.seed, names))
+            sample = torch.cat([noises[name] for name in names]).to(self.device)  # (B, 3, H, W)
+            for state in walk(step, self.network, sample, homework_schedule(), pairs):
+                sample = state.sample
+                on_step(", ".join(names), len(names))
             if not bool(sample.isfinite().all()):
-                raise InputError(f"the faces of {', '.join(batch)} came out as NaN or infinity; use float32", "dtype")
-            yield from zip(batch, sample.cpu(), strict=True)
+                raise InputError(f"the faces of {', '.join(names)} came out as NaN or infinity; use float32", "dtype")
+            return list(zip(names, sample.cpu(), strict=True))
+
+        return in_batches(list(noises), self.batch_size, draw, on_step)
+
+    def pixels(
+        self, noises: dict[str, Tensor], eta: float = 0.0, on_step: OnStep = silent
+    ) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
+        """As `sample`, with each face as pixels (H, W, 3)."""
+        return ((name, face_to_u8(face)) for name, face in self.sample(noises, eta, on_step))
 
     def write(self, folder: OutputFolder, noises: dict[str, Tensor], eta: float = 0.0, prefix: str = "") -> None:
         """Draw the faces that `folder` still misses and keep each as prefix + name + ".png"; see `sample`."""
-
-        def draw(missing: list[str], on_step: Callable[[str], None]) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
-            for name, face in self.sample({name: noises[name] for name in missing}, eta, on_step):
-                yield name, face_to_u8(face)
-
         draw_missing(
-            folder, list(noises), draw, self.network_calls, what=prefix or "faces", file_of=lambda n: f"{prefix}{n}.png"
+            folder,
+            list(noises),
+            lambda missing, on_step: self.pixels({name: noises[name] for name in missing}, eta, on_step),
+            self.num_inference_steps,
+            what=prefix or "faces",
+            file_of=lambda name: f"{prefix}{name}.png",
         )
 
 

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 from torch.nn import functional as F
 
+from hw2.devices.choose import start_accelerator
 from hw2.diffusion.schedule import NoiseSchedule, homework_schedule
 from hw2.diffusion.seeding import image_generator
 from hw2.faces.checkpoint import save_face_unet
 from hw2.faces.network import FaceUNet, FaceUNetConfig
 from hw2.files.training_run import TrainingRun
-from hw2.training import KEYS, Progress, Recipe, Schedule, Training
+from hw2.training import KEYS, Progress, Recipe, Schedule, Training, autocast, supported
 
 
 @dataclass(frozen=True)
@@ -100,15 +100,16 @@ def train_faces(
     device: str = "auto",
     resume: bool = False,
     compile_network: bool | None = None,
+    deterministic: bool = False,
     save_every: int = 500,
     report_every: int = 50,
     watch: Callable[[Progress[FaceUNet]], None] = lambda progress: None,
 ) -> Tensor:
     """Train, and write `output/model.safetensors` (the averaged weights). Returns the losses (num_steps,) float32.
 
-    faces_pm1: (N, 3, config.image_size, config.image_size) in [-1, 1]. device: "cpu", or "auto" for the one that
-    accelerate gives this process. `output/checkpoint.pt` and the model are written every save_every steps; for the
-    other options see `Schedule`. watch: called every report_every steps.
+    faces_pm1: (N, 3, config.image_size, config.image_size) in [-1, 1]. device: as for `start_processes`.
+    `output/checkpoint.pt` and the model are written every save_every steps; for the other options see `Schedule`.
+    watch: called every report_every steps.
     Raises InputError if output holds a run that was not asked to be resumed, or one to resume that had another recipe
     or other images; ValueError for faces of another size.
     """
@@ -117,10 +118,11 @@ def train_faces(
         raise ValueError(
             f"faces must be (N, 3, {config.image_size}, {config.image_size}), got {tuple(faces_pm1.shape)}"
         )
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")  # one for the whole process: autocast below
+    accelerator = start_accelerator(device)
+    config = supported(config, accelerator.device)
     inputs = {"images": hashlib.sha256(faces_pm1.numpy().tobytes()).hexdigest()}
     run = TrainingRun(output / "checkpoint.pt", "hw2 faces train", KEYS, config, inputs)
-    options = Schedule(resume, save_every, report_every, compile_network)
+    options = Schedule(resume, save_every, report_every, compile_network, deterministic)
     training = Training(lambda: FaceUNet(config.network), config, run, accelerator, options, betas=(0.9, 0.999))
     schedule = homework_schedule()
     share = slice(accelerator.process_index, None, accelerator.num_processes)
@@ -130,7 +132,7 @@ def train_faces(
         images, noise, timesteps = (
             tensor[share].to(accelerator.device) for tensor in (batch.images_pm1, batch.noise, batch.timesteps)
         )
-        with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=config.mixed_precision == "bf16"):
+        with autocast(config, accelerator.device):
             noise_pred = network(schedule.add_noise(images, noise, timesteps), timesteps)
         return F.mse_loss(noise_pred.float(), noise)
 

@@ -41,7 +41,8 @@ def compose(
     drawing: DrawingOptions,
 ) -> None:
     """Picture: several learned words in one prompt as they are, and blended by regions (after OMG, ECCV 2024)."""
-    from hw2.concepts.compose import Composition, check_boxes, draw_blended, fitting_batch_size
+    from hw2.concepts.compose import Composition, check_boxes, draw_blended, fit_batch
+    from hw2.devices.choose import start_processes
     from hw2.drawing import draw_missing
     from hw2.figures import image_grid_png
     from hw2.files.output import OutputFolder, write_file
@@ -50,11 +51,14 @@ def compose(
     check_target(output)
     check_at_least("--count", count)
     composition = Composition(prompt, _each_once("--word", word), _boxes(box), hold)
-    sampler, settings = load_sampler(words, drawing)
+    processes = start_processes(drawing.device)
+    if not processes.is_main_process:
+        return
+    sampler, settings = load_sampler(words, drawing, str(processes.device))
     sampler.model.tokenize([prompt, *composition.prompts()])
     check_boxes(sampler, composition)
     if drawing.batch_size is None:
-        sampler = dataclasses.replace(sampler, batch_size=fitting_batch_size(sampler, composition))
+        sampler = dataclasses.replace(sampler, batch_size=fit_batch(sampler, composition).images)
     ways: dict[str, tuple[int, Draw]] = {  # walks of a picture, and how to draw
         "one prompt": (1, lambda missing, advance: sampler.pixels(dict.fromkeys(missing, prompt), advance)),
         "blended": (2, lambda missing, advance: _pixels(draw_blended(sampler, composition, missing, advance))),
@@ -68,7 +72,7 @@ def compose(
                 folder,
                 names,
                 draw,
-                lambda images, walks=walks: walks * sampler.network_calls(images),  # type: ignore[misc]
+                walks * sampler.num_inference_steps,
                 what=way,
                 file_of=lambda name, way=way: f"{way} {name}.png",  # type: ignore[misc]
             )

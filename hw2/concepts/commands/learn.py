@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from hw2.cli import check_at_least, check_target, chosen_device, when_training_stopped
+from hw2.cli import check_at_least, check_target, when_training_stopped
 from hw2.concepts.commands.options import ModelOption, default_guidance_scale, load_model
 from hw2.concepts.recipe import InversionConfig
 from hw2.errors import InputError
-from hw2.options import DeviceOption, ResumeOption
+from hw2.options import DeterministicOption, DeviceOption, ResumeOption
 
 
 def learn(
@@ -39,21 +39,21 @@ def learn(
         str | None, typer.Option(help="Also log CLIP scores of these pictures by this model, as in `zero-shot`.")
     ] = None,
     resume: ResumeOption = False,
+    deterministic: DeterministicOption = False,
 ) -> None:
     """Teach the model a new word by textual inversion; nothing else changes. `accelerate launch -m` works."""
-    from accelerate import PartialState
-
     from hw2.concepts.inversion import EXPECTED, read_captions
-    from hw2.concepts.training import learn_word, training_folder
+    from hw2.concepts.training import announce, learn_word, training_folder
+    from hw2.devices.choose import start_processes
+    from hw2.devices.memory import remedies
     from hw2.files.pictures import read_images
 
     check_at_least("--save-every", save_every)
     check_at_least("--pictures-every", pictures_every, 0)
     _check(config.token, output, dtype)
     sentences = None if captions is None else read_captions(captions, images, config.token)
-    chosen = chosen_device(device)
-    processes = PartialState(cpu=chosen == "cpu")
-    loaded = load_model(model, "cpu" if chosen == "cpu" else str(processes.device), dtype)  # not "cpu:0" of several
+    processes = start_processes(device)
+    loaded = load_model(model, str(processes.device), dtype)
     if gradient_checkpointing:
         loaded.unet.enable_gradient_checkpointing()
     pictures = read_images(images, loaded.image_size, EXPECTED)
@@ -65,8 +65,20 @@ def learn(
         scorer = None if clip is None else load_clip(clip, str(processes.device))
         folder, scale = training_folder(output), default_guidance_scale(model)
         watch = {"watch": Watcher(folder, loaded, config, pictures_every, pictures, scorer, scale)}
-    with when_training_stopped(training_folder(output) / "checkpoint.pt"):
-        learn_word(loaded, pictures, config, output, captions=sentences, resume=resume, save_every=save_every, **watch)
+        if model is not None:
+            announce(loaded, config, processes.num_processes)
+    with when_training_stopped(training_folder(output) / "checkpoint.pt"), remedies(*_remedy(gradient_checkpointing)):
+        learn_word(
+            loaded, pictures, config, output,
+            captions=sentences, resume=resume, save_every=save_every, deterministic=deterministic, **watch,
+        )  # fmt: skip
+
+
+def _remedy(checkpointing: bool) -> tuple[str, ...]:
+    """What helps if the training does not fit, and the parameters for it."""
+    if checkpointing:
+        return "divide a step into more parts", "accumulation"
+    return "divide a step into more parts, or keep fewer activations", "accumulation", "gradient_checkpointing"
 
 
 def _check(token: str, output: Path, dtype: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from hw2.cli import check_at_least, check_guidance_scale, checking_steps, chosen_device, chosen_dtype
+from hw2.cli import check_at_least, check_guidance_scale, checking_steps
 from hw2.diffusion.table import latent_steps
 from hw2.errors import InputError
 from hw2.files.bundled import SMALL_SD
@@ -66,11 +66,11 @@ class DrawingOptions:
         int, typer.Option(help="Seed. A picture depends on this, the weights, its prompt and its own name.")
     ] = 0
     device: DeviceOption = "auto"
-    dtype: DtypeOption = "float32"
+    dtype: DtypeOption = "auto"
     batch_size: Annotated[
         int | None,
         typer.Option(
-            help="Batch size. It changes speed and memory, never the pictures. Default: what fits a GPU's free memory."
+            help="Batch size. It changes speed and memory, never the pictures. Default: what fits the GPU's memory."
         ),
     ] = None
 
@@ -81,10 +81,11 @@ def default_guidance_scale(model: Path | None) -> float:
 
 
 def load_model(model: Path | None, device: str, dtype: str) -> StableDiffusion:
-    """The model of `--model`, or the bundled one."""
+    """The model of `--model`, or the bundled one, on a chosen device."""
     from hw2.concepts.stable_diffusion import load_stable_diffusion
+    from hw2.devices.arithmetic import chosen_dtype
 
-    return load_stable_diffusion(model or SMALL_SD, device=chosen_device(device), dtype=chosen_dtype(dtype))
+    return load_stable_diffusion(model or SMALL_SD, device=device, dtype=chosen_dtype(dtype, device))
 
 
 def assigned(option: str, text: str) -> tuple[str, str]:
@@ -111,7 +112,7 @@ def read_words(embeddings: Sequence[str]) -> dict[str, Tensor]:
     return learned
 
 
-def load_sampler(words: WordOptions, options: DrawingOptions) -> tuple[ConceptSampler, object]:
+def load_sampler(words: WordOptions, options: DrawingOptions, device: str) -> tuple[ConceptSampler, object]:
     """(sampler with the learned words, everything that its pictures depend on); every option is checked."""
     from hw2.concepts.generate import ConceptSampler
 
@@ -120,7 +121,7 @@ def load_sampler(words: WordOptions, options: DrawingOptions) -> tuple[ConceptSa
     scale = default_guidance_scale(options.model) if options.guidance_scale is None else options.guidance_scale
     check_guidance_scale(scale)
     learned = read_words([*words.embeddings, *(words.more_embeddings or [])])
-    loaded = load_model(options.model, options.device, options.dtype)
+    loaded = load_model(options.model, device, options.dtype)
     weights = loaded.fingerprint()
     loaded.add_words(learned)
     sampler = options.sampler
@@ -131,5 +132,5 @@ def load_sampler(words: WordOptions, options: DrawingOptions) -> tuple[ConceptSa
     with checking_steps():
         drawing.pairs()
     digests = sorted((name, hashlib.sha256(v.numpy().tobytes()).hexdigest()) for name, v in learned.items())
-    settings = (weights, digests, sampler, steps, scale, options.seed, options.dtype, loaded.device.type)
+    settings = (weights, digests, sampler, steps, scale, options.seed, loaded.dtype, loaded.device.type)
     return drawing, settings

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hw2.cli import check_at_least, chosen_device, err
+from hw2.cli import check_at_least, err
 from hw2.errors import InputError
 from hw2.files.bundled import SMALL_CLIP
 from hw2.options import BatchOption, DeviceOption
@@ -42,19 +42,22 @@ def zero_shot(
     import json
 
     from hw2.concepts.zero_shot import OBJECT, list_images, predictions_csv, read_class_names, results
+    from hw2.devices.choose import start_processes
     from hw2.files.output import OutputFolder
 
     check_at_least("--batch-size", batch_size)
     if template != "openai80" and OBJECT not in template:
         raise InputError(f"--template is {template!r}; expected a sentence with {OBJECT} in it, or openai80")
-    device = chosen_device(device)
+    processes = start_processes(device)
+    if not processes.is_main_process:
+        return
     names = read_class_names(labels)
     paths, others = list_images(images, names)
     folder = OutputFolder(output, ["predictions.csv", "results.json", "cases.png"], settings=None)
     try:
         from hw2.concepts.figures import cases_png
 
-        predictions = _predictions(clip, device, names, template, paths, batch_size)
+        predictions = _predictions(clip, str(processes.device), names, template, paths, batch_size)
         found = results(predictions, names)
         low, high = found["interval"]
         sentence = f"accuracy {found['accuracy']:.2%} ({found['correct']} of {found['total']} images)"

@@ -453,3 +453,10 @@ def test_the_rules_have_names_of_their_own():
 @pytest.mark.parametrize("log", ["", "KeyError: 'unet'", "No module named ''", "No module named 'a b; import os'"])
 def test_other_failures_have_no_cause(scene, log):
     assert cause_of(scene({"draw.py": "import os"}, log)) is None
+
+
+def test_a_script_stopped_for_its_gpu_memory_could_not_be_checked(scene):
+    made = scene({"hw2_1.sh": "python3 main.py"}, "", limit="gpu memory")
+    assert cause_of(made) == ("machine", "gpu memory", "GPU memory")
+    assert "gpu_bytes" in find_cause(made).remedy
+    assert cause_of(replace(made, stage=replace(made.stage, limit="memory"))) is None

@@ -33,6 +33,7 @@ from grading.core.results import SubmissionResult
 from grading.files.storage import locked, write_whole
 from grading.homeworks.fall2024 import FALL2024
 from grading.points.staff import StaffEntry, read_staff_file
+from grading.sandbox.bubblewrap import _environment
 from grading.submission.assignment import Assignment
 from tests.commands import ROOT
 from tests.grading.graders import Counted, Fake, stillborn, unfit
@@ -518,11 +519,12 @@ def test_relative_paths_are_meant_from_the_callers_folder(tmp_path, monkeypatch)
     assert Assignment(Path("d")).absolute().private is None
 
 
-@pytest.mark.parametrize(("gpu", "expected"), [(True, {"CUDA_VISIBLE_DEVICES": "3"}), (False, {})])
+@pytest.mark.parametrize(("gpu", "expected"), [(True, "3"), (False, None)])
 def test_scripts_see_the_gpu_of_their_worker_only(monkeypatch, gpu, expected):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     monkeypatch.setattr(grading.submission.grader, "Grader", lambda assignment: assignment)
-    assert _grader(Assignment(Path(), gpu=gpu)).environment == expected
+    sandbox = _grader(Assignment(Path(), gpu=gpu)).sandbox
+    assert _environment(sandbox, {}).get("CUDA_VISIBLE_DEVICES") == expected
 
 
 # --- folders and screen

@@ -11,6 +11,7 @@ from grading.environment.hub_models import HUB_MODELS
 from grading.preflight.doctor import CHECKS, Preflight, Row, examine, refuse_if_blocked
 from grading.submission.assignment import Assignment
 from tests.commands import run_command
+from tests.grading.fake_nvml import install_nvml
 from tests.grading.sandboxed import ROOT, needs_sandbox
 
 DATA = ROOT / "fixtures" / "hw2_data"
@@ -110,8 +111,68 @@ def test_no_sandbox_stops_a_class_and_says_what_to_install(row, faces, monkeypat
 def test_a_gpu_is_needed_only_by_scripts_that_get_one(row, faces, monkeypatch):
     monkeypatch.setattr("grading.preflight.doctor.hardware", lambda: {"gpus": ""})
     assert row("gpu", faces).status == "not needed"
+
+    def missing(_folder):
+        raise GradingError("scripts are to have a GPU, but /dev/nvidia0 is missing; install the driver", option="gpu")
+
+    monkeypatch.setattr("grading.preflight.doctor.find_devices", missing)
     found = row("gpu", replace(faces, gpu=True))
-    assert (found.status, found.blocks) == ("not ready", True)
+    assert (found.status, found.blocks, found.remedy) == ("not ready", True, "install the driver")
+    assert found.found == "no answer from nvidia-smi; scripts are to have a GPU, but /dev/nvidia0 is missing"
+
+
+@pytest.fixture
+def with_gpu(faces, monkeypatch, tmp_path):
+    """An assignment with a GPU of this mode and memory, and a check of it that used so much memory."""
+
+    def make(peak=400 * 2**20, **facts):
+        install_nvml(monkeypatch, **facts)
+        monkeypatch.setattr("grading.preflight.doctor.find_devices", lambda _folder: [Path("/dev/nvidia0")])
+        monkeypatch.setattr("grading.preflight.doctor.check_gpu", lambda _sandbox: peak)
+        return replace(faces, gpu=True)
+
+    return make
+
+
+def test_a_gpu_is_ready_if_scripts_can_use_it_and_its_memory_is_measured(row, with_gpu):
+    found = row("gpu", with_gpu())
+    assert (found.status, found.remedy) == ("ready", "")
+    assert "nvidia0; a CUDA operation ran" in found.found
+
+
+def test_a_card_of_20_gb_is_large_enough_though_its_driver_keeps_some_memory(row, with_gpu):
+    assert row("gpu", with_gpu(totals=(20470 * 2**20,))).status == "ready"  # as nvidia-smi shows an RTX A4500
+
+
+@pytest.mark.parametrize("totals", [(16 * 2**30,), (80 * 2**30, 16 * 2**30)])
+def test_a_smaller_card_than_the_courses_is_a_warning(row, with_gpu, totals):
+    found = row("gpu", with_gpu(modes=(0,) * len(totals), totals=totals))
+    assert (found.status, found.blocks) == ("not ready", False)
+    assert "a GPU has 16.0 GiB, and the limit for one script is 20.0 GiB" in found.found
+    small = replace(with_gpu(totals=(16 * 2**30,)), limits={"gpu_bytes": 8 * 2**30})
+    assert row("gpu", small).status == "ready"
+
+
+@pytest.mark.parametrize("peak", [None, 0])
+def test_gpu_memory_that_is_not_measured_is_a_warning(row, with_gpu, peak):
+    found = row("gpu", with_gpu(peak))
+    assert (found.status, found.blocks) == ("not ready", False)
+    assert "has no limit (NVML does not know the memory" in found.found
+
+
+def test_the_package_that_measures_gpu_memory_is_named(row, with_gpu, monkeypatch):
+    assignment = with_gpu(None)
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert row("gpu", assignment).remedy == "run pip install 'dlcv-hw2[gpu]'"
+
+
+def test_an_exclusive_gpu_sends_the_judges_to_the_cpu_or_stops_the_class(row, with_gpu):
+    found = row("gpu", with_gpu(modes=(3,)))
+    assert found.status == "ready"
+    assert "judges run on the CPU, because the GPU serves one process at a time" in found.found
+    refused = row("gpu", replace(with_gpu(modes=(3,)), device="cuda"))
+    assert (refused.status, refused.blocks) == ("not ready", True)
+    assert refused.remedy == "run nvidia-smi -c 0, or choose cpu"
 
 
 def test_the_hub_cache_is_needed_by_stable_diffusion_and_is_a_warning(row, faces, tmp_path):

@@ -205,6 +205,13 @@ def test_the_selected_images_stand_best_first(pages):
     assert captions[:5] == [(f"{score}.0", "36.0") for score in (82, 81, 80, 79, 78)]
 
 
+def test_the_gpu_memory_of_a_run_is_on_the_page_if_it_was_measured():
+    result = submission_result()
+    used = replace(result, stages=[replace(stage, gpu_bytes=7 * 2**29) for stage in result.stages])
+    assert "on the GPU" not in submission_page(result, {}, FALL2024)
+    assert submission_page(used, {}, FALL2024).count("3.5 GiB on the GPU") == len(result.stages)
+
+
 def test_a_page_without_pictures_is_still_one():
     page = submission_page(submission_result(), {}, FALL2024)
     assert "<img" not in page

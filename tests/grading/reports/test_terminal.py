@@ -64,6 +64,17 @@ def test_every_line_warning_and_failed_stage_says_its_sentence():
     assert text.endswith(f"verdict  error, {EMBEDDED}\n")
 
 
+def test_the_gpu_memory_of_a_run_stands_beside_its_time_if_it_was_measured():
+    (stage, *_) = (stage for stage in submission_result().stages if stage.status == "fail")
+    texts = {}
+    for used in (None, 0, 21 * 2**30):
+        ran = replace(stage, seconds=61.0, gpu_bytes=used, message="It was stopped.")
+        texts[used] = printed(replace(submission_result(), stages=[ran]))
+    assert f"{stage.stage} (1:01 min, 21.0 GiB on the GPU): It was stopped." in texts[21 * 2**30]
+    assert f"{stage.stage} (1:01 min): It was stopped." in texts[None]
+    assert texts[0] == texts[None]
+
+
 def test_unexpected_errors_are_named_with_what_was_raised():
     text = printed(submission_result())
     assert "hw2_3.sh private: OSError: PRIVATE disk is full" in text

@@ -79,6 +79,10 @@ class Pretended:
         resources.callback(self.calls.append, "freed")
         made.append(self)
 
+    @property
+    def gpu_bytes(self) -> int | None:
+        return None
+
     def start(self) -> None:
         self.writer.write(" ".join(self.job.command[1:]).encode())
         self.left = float(self.job.command[0])

@@ -8,7 +8,7 @@ from hw2.concepts.compose import (
     _held_maps,
     blend,
     check_boxes,
-    fitting_batch_size,
+    fit_batch,
     kept_bytes,
     map_store,
     region_masks,
@@ -183,14 +183,12 @@ def test_a_composition_counts_what_its_pictures_need_of_a_gpu(sampler, monkeypat
     assert [kept_bytes(sampler, Composition(PROMPT, WORDS, None, hold)) for hold in (0.0, 0.5, 1.0)] == [
         0, whole // 2, whole
     ]  # fmt: skip
-    assert fitting_batch_size(sampler, Composition(PROMPT, WORDS)) == 5  # on a CPU
+    assert fit_batch(sampler, Composition(PROMPT, WORDS)).images == 5  # on a CPU
     asked = []
-    monkeypatch.setattr(
-        "hw2.concepts.generate.fitting_batch_size", lambda model, rows, kept: asked.append((rows, kept))
-    )
+    monkeypatch.setattr("hw2.concepts.generate.fit_batch", lambda model, rows, kept: asked.append((rows, kept)))
     monkeypatch.setattr("hw2.concepts.compose.kept_bytes", lambda sampler, composition: 7)
     monkeypatch.setattr(StableDiffusion, "device", torch.device("cuda"))
-    fitting_batch_size(sampler, Composition(PROMPT, WORDS))
+    fit_batch(sampler, Composition(PROMPT, WORDS))
     assert asked == [(4, 7)]
 
 

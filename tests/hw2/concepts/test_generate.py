@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from hw2.concepts.generate import ConceptSampler, fitting_batch_size, image_to_u8, official_names
+from hw2.concepts.generate import ConceptSampler, fit_batch, image_to_u8, official_names
 from hw2.concepts.stable_diffusion import load_stable_diffusion
 
 NAMES = {f"0/{i % 2}/source0_prompt{i % 2}_{i}.png": ("a red dog", "the cat on the beach")[i % 2] for i in range(9)}
@@ -107,8 +107,8 @@ def test_as_many_images_are_drawn_at_once_as_memory_holds(model, monkeypatch, to
             gpu.peak = 2e9 + len(sample) / 2 * 1e9
 
     monkeypatch.setattr(torch, "zeros", lambda *shape, device=None, dtype=None: torch.empty(shape))
-    assert fitting_batch_size(OnGpu, **needs) == images
-    assert fitting_batch_size(model, **needs) == 5
+    assert fit_batch(OnGpu, **needs).images == images
+    assert fit_batch(model, **needs).images == 5
 
 
 def test_pixels_are_rounded_and_clamped():

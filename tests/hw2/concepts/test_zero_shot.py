@@ -459,7 +459,7 @@ def test_other_files_are_counted_aloud(tmp_path, run, images):
         (("--template", "A photo of {}."), "expected a sentence with {object}"),
         (("--template", ""), "expected a sentence with {object}"),
         (("--batch-size", 0), "--batch-size is 0; expected 1 or more"),
-        (("--device", "tpu"), "--device is 'tpu'"),
+        (("--device", "tpu"), "the device is 'tpu'"),
         (("--images", "nowhere"), "nowhere is not a folder; expected one with images"),
         (("--images", "tests"), "tests has no images called {class id}_{image id}.png"),
         (("--labels", "nowhere.json"), "nowhere.json cannot be read (No such file"),

@@ -115,7 +115,7 @@ def test_two_processes_share_the_work_and_give_the_same_files(tmp_path, hw2, opt
         (("--guidance-interval", 0, 1001), "--guidance-interval is 0 1001"),
         (("--batch-size", 0), "--batch-size is 0"),
         (("--dtype", "int8"), "--dtype is 'int8'"),
-        (("--device", "tpu"), "--device is 'tpu'"),
+        (("--device", "tpu"), "the device is 'tpu'"),
         (("--checkpoint", "no.safetensors"), "no.safetensors is not a file"),
         (("--checkpoint", "Makefile"), "Makefile is not a readable safetensors file"),
     ],

@@ -199,6 +199,33 @@ def test_training_learns(data, tmp_path):
     assert (model.prediction_type, model.beta_schedule) == ("v_prediction", "cosine")
 
 
+def test_float16_learns_what_float32_learns(data, tmp_path):
+    """Gradients are scaled before the backward pass and unscaled before they are clipped: the weights differ little."""
+    trained = {}
+    for precision in ("no", "fp16"):
+        config = dataclasses.replace(TINY, num_steps=40, mixed_precision=precision)
+        trained[precision] = train_digits(data, config, tmp_path / precision, device="cpu")
+    torch.testing.assert_close(trained["fp16"], trained["no"], rtol=0.02, atol=0.02)
+    assert not torch.equal(trained["fp16"], trained["no"])
+    scaler = torch.load(tmp_path / "fp16" / "checkpoint.pt", weights_only=True)["scaler"]
+    assert scaler["_growth_tracker"] > 0  # it has counted the steps without an overflow
+
+
+def test_a_step_whose_gradients_overflow_changes_no_weight(data, tmp_path, monkeypatch):
+    """The scale is then halved. Without the scaler's own step, the weights would become NaN."""
+    config = dataclasses.replace(TINY, num_steps=1, mixed_precision="fp16", warmup_steps=0, decay_fraction=0.0)
+    monkeypatch.setattr("hw2.digits.train.diffusion_loss", lambda network, *_: infinite_gradient(network))
+    train_digits(data, config, tmp_path / "run", device="cpu")
+    saved = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    assert saved["scaler"]["scale"] == 2.0**15
+    assert all(bool(value.isfinite().all()) for value in saved["network"].values())
+
+
+def infinite_gradient(network):
+    """A loss whose gradient, 1e36, is finite, but not when it is scaled by 65536."""
+    return sum((p * 1e36).sum() for p in network.parameters())
+
+
 def test_the_kept_model_is_the_average_and_not_the_last_weights(data, tmp_path):
     train_digits(data, dataclasses.replace(TINY, num_steps=2), tmp_path / "run", device="cpu")
     saved = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
@@ -212,7 +239,7 @@ def test_the_kept_model_is_the_average_and_not_the_last_weights(data, tmp_path):
     assert torch.equal(load_file(tmp_path / "run" / "model.safetensors")[name], saved["ema"][name])
 
 
-@pytest.mark.parametrize("precision", ["no", "bf16"])
+@pytest.mark.parametrize("precision", ["no", "bf16", "fp16"])
 def test_a_resumed_run_ends_with_the_same_weights_bit_for_bit(data, tmp_path, precision):
     config = dataclasses.replace(TINY, mixed_precision=precision, augment_svhn=True, house_numbers=10)
     whole = train_digits(data, config, tmp_path / "whole", device="cpu")

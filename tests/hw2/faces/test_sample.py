@@ -88,11 +88,10 @@ def test_a_network_that_overflows_is_told(noises):
         list(sampler.sample(noises))
 
 
-def test_network_calls_are_counted_for_the_progress_bar(tiny_network, noises):
-    notes = []
-    sampler = sampler_of(tiny_network, batch_size=2)
-    list(sampler.sample(noises, on_step=notes.append))
-    assert len(notes) == sampler.network_calls(5) == 30
+def test_the_steps_of_every_face_are_counted_for_the_progress_bar(tiny_network, noises):
+    steps = []
+    list(sampler_of(tiny_network, batch_size=2).sample(noises, on_step=lambda note, count: steps.append(count)))
+    assert steps == [2] * 10 + [2] * 10 + [1] * 10
 
 
 def test_finished_faces_are_not_drawn_again(tmp_path, tiny_network, noises):

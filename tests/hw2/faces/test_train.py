@@ -263,7 +263,7 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path, hw2, images):
         (("--learning-rate", -1), "learning_rate must be a positive number"),
         (("--save-every", 0), "--save-every is 0; expected 1 or more"),
         (("--pictures-every", -1), "--pictures-every is -1; expected 0 or more"),
-        (("--device", "tpu"), "--device is 'tpu'"),
+        (("--device", "tpu"), "the device is 'tpu'"),
         (("--resume",), "there is nothing to resume; start a new run, without resuming (--resume)"),
     ],
 )
