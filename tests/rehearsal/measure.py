@@ -28,7 +28,7 @@ Mark = Callable[..., None]
 class Case:
     """What is run, and what must hold of it.
 
-    run: the work; it is given a `Mark`. devices: how many there are. place: index of the only one that may be used.
+    run: the work; it is given a `Mark`. devices: how many there are. place: index of the only one that must be used; None: none.
     rank: of this process, if two share the work. total: GiB of each device. exact: whether float32 must be computed
     without TF32. most_gib: of living tensors, as measured when the case was written. most_syncs: from one mark to
     the next. steps: how many the homework's whole task has. short: whether the tests run it.
@@ -37,7 +37,7 @@ class Case:
     name: str
     run: Callable[[Mark], None]
     devices: int = 1
-    place: int = 0
+    place: int | None = 0
     rank: int | None = None
     total: float = 20
     exact: bool = True
@@ -77,9 +77,12 @@ def measured(case: Case, operations: bool = False) -> Row:
 def _misplaced(gpu: FakeCuda, case: Case) -> str:
     """What is wrong with the devices that were used, or nothing."""
     used = sorted(index for index, peak in gpu.peak.items() if peak)
-    if used == [case.place]:
+    expected = [] if case.place is None else [case.place]
+    if used == expected:
         return ""
-    return f"used {', '.join(f'cuda:{i}' for i in used) or 'no device'}; expected cuda:{case.place} alone"
+    return f"used {', '.join(f'cuda:{i}' for i in used) or 'no device'}; expected " + (
+        "no device" if case.place is None else f"cuda:{case.place} alone"
+    )
 
 
 def _place(failure: BaseException) -> str:
