@@ -17,7 +17,14 @@ from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from hw2.concepts import single_file
-from hw2.concepts.single_file import SingleFileConfig, read_single_file, sd_v1_tokenizer, unet_to_ldm, vae_to_ldm
+from hw2.concepts.single_file import (
+    SingleFileConfig,
+    build_stable_diffusion,
+    read_single_file,
+    sd_v1_tokenizer,
+    unet_to_ldm,
+    vae_to_ldm,
+)
 from hw2.errors import InputError
 from hw2.files.torch_file import read_torch_file
 from tests.hw2.concepts import compvis
@@ -336,3 +343,13 @@ def test_known_sentences(tokenizer):
 def test_the_tokenizer_fits_the_default_text_encoder(tokenizer):
     assert len(tokenizer) == single_file.SD_V1_TEXT["vocab_size"]
     assert tokenizer.eos_token_id == single_file.SD_V1_TEXT["eos_token_id"]
+
+
+def test_a_model_without_files_is_frozen_and_of_the_given_configuration_and_dtype():
+    model = build_stable_diffusion(SMALL, dtype=torch.bfloat16)
+    weights = [value for part in (model.unet, model.vae, model.text_encoder) for value in part.parameters()]
+    assert not any(value.requires_grad for value in weights)
+    assert {value.dtype for value in (model.unet.conv_in.weight, model.vae.quant_conv.weight)} == {torch.bfloat16}
+    assert model.latent_shape == (4, 8, 8)
+    states = model.encode_tokens(torch.tensor([[48, 1, 49]]))
+    assert model.predict(torch.zeros(1, 4, 8, 8), torch.tensor([5]), states).shape == (1, 4, 8, 8)
