@@ -10,6 +10,7 @@ import typer
 from hw2.cli import Commands, reading_text
 from hw2.concepts.commands import app as concepts
 from hw2.digits.commands import app as digits
+from hw2.doctor.commands import doctor
 from hw2.faces.commands import app as faces
 from hw2.options import expanded
 
@@ -21,6 +22,7 @@ for name, problem in {"digits": digits, "faces": faces, "concepts": concepts}.it
         assert command.callback is not None
         command.callback = reading_text(expanded(command.callback))
     app.add_typer(problem, name=name)
+app.command("doctor")(reading_text(doctor))
 
 
 def main() -> None:

@@ -79,13 +79,20 @@ def half_precision(device: torch.device | str) -> torch.dtype:
 
 def compiled(network: nn.Module, device: torch.device | str) -> nn.Module:
     """torch.compile(network); where nothing can be compiled, the network itself, and a sentence that says why."""
+    if reason := compile_problem(device):
+        say(f"torch.compile does not work here ({reason}); the network runs uncompiled, which is slower")
+        return network
+    return torch.compile(network)  # type: ignore[return-value]
+
+
+def compile_problem(device: torch.device | str) -> str:
+    """Why torch.compile does not work on the device; "" if it does. It compiles a small function to find out."""
     try:
         torch.compile(_one_more)(torch.zeros(8, device=device))
     except Exception as error:  # dynamo, inductor, Triton and the C compiler have no exception in common
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        say(f"torch.compile does not work here ({reason[:200]}); the network runs uncompiled, which is slower")
-        return network
-    return torch.compile(network)  # type: ignore[return-value]
+        return reason[:200]
+    return ""
 
 
 def _one_more(x: torch.Tensor) -> torch.Tensor:

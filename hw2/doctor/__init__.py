@@ -1,0 +1,1 @@
+"""What this machine can compute, row by row, and how long the homework takes on it at least."""
