@@ -47,8 +47,8 @@ lint: .venv/.ready ## check style, types and import contracts
 format: .venv/.ready ## format the code
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-gpu-test: .venv/.ready ## run the tests that need a CUDA device
-	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else "no CUDA device here")'
+gpu-test: .venv/.ready ## examine the GPU, and run the tests that need one
+	@$(BIN)/hw2 doctor --device cuda
 	@$(BIN)/pytest -m gpu
 
 fixtures: .venv/.ready ## train the bundled models and make the ground truth again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import torch
 from hypothesis import settings
 from PIL import Image
 
+from hw2.devices.choose import cuda_devices, cuda_problem
 from hw2.digits.checkpoint import DigitModel
 from hw2.digits.network import DATASETS
 from hw2.faces.checkpoint import save_face_unet
@@ -32,11 +34,18 @@ settings.load_profile("untimed")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide GPUs from all tests but those of `pytest -m gpu`: on a machine with a GPU, `auto` would choose it."""
+    if "gpu" not in config.option.markexpr:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if not torch.cuda.is_available():
+    if not cuda_devices():
+        reason = cuda_problem() or "needs a CUDA device"
         for item in items:
             if "gpu" in item.keywords:
-                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+                item.add_marker(pytest.mark.skip(reason=f"{reason} (pytest -m gpu)"))
 
 
 @pytest.fixture(scope="session")

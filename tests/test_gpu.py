@@ -25,6 +25,7 @@ from hw2.concepts.inversion import Inversion
 from hw2.concepts.recipe import InversionConfig
 from hw2.concepts.stable_diffusion import load_stable_diffusion
 from hw2.devices.arithmetic import half_precision, training_arithmetic
+from hw2.devices.choose import cuda_devices
 from hw2.diffusion.interpolate import slerp
 from hw2.digits.checkpoint import load_digit_model
 from hw2.digits.data import DigitImages, load_digits
@@ -43,7 +44,7 @@ from tests.oracles import diffusers_face_unet
 pytestmark = pytest.mark.gpu
 GIB = 2**30
 REPORT = ROOT / "build" / "gpu.json"
-TWO = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+TWO = pytest.mark.skipif(cuda_devices() < 2, reason="needs two CUDA devices")
 WORDS = ROOT / "fixtures" / "submissions" / "reference" / "learned"
 
 
@@ -291,7 +292,8 @@ def test_a_word_of_the_real_size_is_learned_within_the_homeworks_memory(report, 
         if step == 1:
             torch.cuda.synchronize()
             began = time.perf_counter()
-        inversion.loss(torch.Generator().manual_seed(step), config.batch_size, slice(None)).backward()
+        with training_arithmetic(deterministic=False):
+            inversion.loss(torch.Generator().manual_seed(step), config.batch_size, slice(None)).backward()
     torch.cuda.synchronize()
     report.of(f"P3 learn, 2000 steps, {dtype}", (time.perf_counter() - began) / 3 * 2000)
     assert bool(inversion.vectors.grad.isfinite().all())

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -90,6 +91,25 @@ def test_a_picture_does_not_depend_on_batches_or_on_how_many_there_are(tmp_path,
     two, five = contents(tmp_path / "two"), contents(tmp_path / "five")
     assert len(two) == 6
     assert two == {name: five[name] for name in two}
+
+
+@pytest.mark.parametrize("verb", ["generate", "compose"])
+def test_two_processes_share_the_pictures_and_give_the_same_files(tmp_path, hw2, generate, tiny_sd, verb):
+    """Only the first process draws a composition, which is one file."""
+    words = tmp_path / "one.safetensors", f"<new2>={tmp_path / 'two.pt'}"
+    options = [verb, "--model", tiny_sd, "--num-inference-steps", 3, "--device", "cpu"]
+    options += [argument for word in words for argument in ("--embeddings", word)]
+    if verb == "generate":
+        options += ["--json", tmp_path / "input.json", "--per-prompt", 2]
+    else:
+        options += ["--prompt", "a <new1> and a <new2>", "--word", "<new1>=dog", "--word", "<new2>=cat", "--count", 1]
+    for name, run in (("one", partial(hw2, "concepts")), ("two", partial(run_in_two_processes, "hw2", "concepts"))):
+        output = tmp_path / name / ("out" if verb == "generate" else "out.png")
+        output.parent.mkdir()
+        done = run(*options, "--output", output)
+        assert done.returncode == 0, done.stderr
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert len(contents(tmp_path / "one")) == (6 if verb == "generate" else 1)
 
 
 CHANGES = [("--seed", 1), ("--guidance-scale", 2), ("--sampler", "ddim"), ("--num-inference-steps", 4)]

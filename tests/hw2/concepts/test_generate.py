@@ -111,6 +111,24 @@ def test_as_many_images_are_drawn_at_once_as_memory_holds(model, monkeypatch, to
     assert fit_batch(model, **needs).images == 5
 
 
+def test_where_two_images_do_not_fit_one_is_drawn_at_once(monkeypatch):
+    gpu = _Gpu(3e9)
+    gpu.install(monkeypatch)
+
+    class OnGpu:
+        device, latent_shape = torch.device("cuda"), (4, 8, 8)
+        encode_prompts = staticmethod(lambda prompts: torch.zeros(1, 77, 32))
+
+        @staticmethod
+        def predict(sample, timesteps, states):
+            if len(sample) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            gpu.peak = 2.5e9
+
+    monkeypatch.setattr(torch, "zeros", lambda *shape, device=None, dtype=None: torch.empty(shape))
+    assert fit_batch(OnGpu) == (1, 2.5e9)
+
+
 def test_pixels_are_rounded_and_clamped():
     image = torch.tensor([-9.0, -1.0, 0.0, 1.0]).view(1, 1, 4).expand(3, 1, 4)
     assert image_to_u8(image)[0, :, 0].tolist() == [0, 0, 128, 255]
