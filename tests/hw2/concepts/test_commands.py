@@ -145,7 +145,7 @@ def test_what_is_there_is_kept_and_the_rest_is_made(tmp_path, generate):
         (("--embeddings", ["<new1>"]), "--embeddings is '<new1>'"),
         (("--model", "none"), "none does not exist"),
         (("--json", "none.json"), "none.json cannot be read"),
-        (("--dtype", "int8"), "--dtype is 'int8'"),
+        (("--dtype", "int8"), "the number format is 'int8'"),
     ],
 )
 def test_what_cannot_work_is_refused_before_any_work(tmp_path, generate, change, sentence):

@@ -96,7 +96,7 @@ def test_two_processes_share_the_work_and_give_the_same_files(tmp_path, hw2, opt
     command = ["digits", "sample", *options, "--per-digit", 2, "--batch-size", 10]
     one = hw2(*command, "--output", tmp_path / "one")
     assert one.returncode == 0, one.stderr
-    assert " 12/12 " in one.stderr  # batches of 10 out of 40 digits, 3 steps each
+    assert " 120/120 " in one.stderr  # 3 steps of each of 40 digits
     two = run_in_two_processes("hw2", *command, "--output", tmp_path / "two")
     assert two.returncode == 0, two.stderr
     assert " 6/6 " in two.stderr, "the first process shows its own half"
@@ -114,7 +114,7 @@ def test_two_processes_share_the_work_and_give_the_same_files(tmp_path, hw2, opt
         (("--guidance-interval", 700, 100), "--guidance-interval is 700 100"),
         (("--guidance-interval", 0, 1001), "--guidance-interval is 0 1001"),
         (("--batch-size", 0), "--batch-size is 0"),
-        (("--dtype", "int8"), "--dtype is 'int8'"),
+        (("--dtype", "int8"), "the number format is 'int8'"),
         (("--device", "tpu"), "the device is 'tpu'"),
         (("--checkpoint", "no.safetensors"), "no.safetensors is not a file"),
         (("--checkpoint", "Makefile"), "Makefile is not a readable safetensors file"),
