@@ -83,12 +83,13 @@ def cuda_devices() -> int:
 
 @functools.cache
 def cuda_problem() -> str:
-    """Why PyTorch cannot use the GPU of this machine, and what to install; "" if it can, or if there is no GPU."""
-    if cuda_devices():
+    """Why PyTorch cannot use the GPU of this machine, and what to install.
+
+    "" if it can, if there is no GPU, or if the user hides all by CUDA_VISIBLE_DEVICES.
+    """
+    if cuda_devices() or not has_nvidia_driver() or environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return ""
     if torch.version.cuda is None:
-        if not has_nvidia_driver():
-            return ""
         return f"PyTorch {torch.__version__} has no CUDA, but this machine has a GPU; install a PyTorch for CUDA"
     try:
         with warnings.catch_warnings():
@@ -101,8 +102,6 @@ def cuda_problem() -> str:
 
 def _explained(reason: str) -> str:
     """The problem that PyTorch gives as the reason why it cannot start CUDA."""
-    if "no NVIDIA driver" in reason or ("No CUDA GPUs" in reason and not has_nvidia_driver()):
-        return ""
     built = str(torch.version.cuda)
     if old := re.search(r"too old \(found version (\d+)\)", reason):
         supported = f"{int(old[1]) // 1000}.{int(old[1]) % 1000 // 10}"

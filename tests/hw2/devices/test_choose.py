@@ -31,6 +31,7 @@ def processes(monkeypatch):
 
 @pytest.fixture
 def driver(monkeypatch, tmp_path):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     file = tmp_path / "version"
     file.write_text(
         "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC 2023\n"
@@ -114,6 +115,15 @@ def test_other_reasons_are_told_too(monkeypatch, reason, sentence):
     pretend_failing_cuda(monkeypatch, reason)
     assert cuda_problem().startswith(sentence)
     assert cuda_problem().endswith("; check nvidia-smi")
+
+
+@pytest.mark.usefixtures("driver")
+@pytest.mark.parametrize(("hidden", "told"), [("", False), ("-1", False), ("7", True)])
+def test_gpus_that_the_user_hides_are_no_problem(monkeypatch, capsys, hidden, told):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    pretend_failing_cuda(monkeypatch, "No CUDA GPUs are available")
+    assert chosen_device("auto") == "cpu"
+    assert bool(capsys.readouterr().err) == told
 
 
 @pytest.mark.usefixtures("no_driver")
