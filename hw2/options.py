@@ -35,6 +35,9 @@ DeterministicOption = Annotated[
         "--deterministic", help="Same bits each time on a GPU too, also after --resume. A step takes somewhat longer."
     ),
 ]
+AccumulationOption = Annotated[
+    int, typer.Option(help="Parts that a step is divided into, to save memory (gradient accumulation).")
+]
 CompileOption = Annotated[
     bool | None, typer.Option("--compile/--no-compile", help="Use torch.compile. By default on a GPU only.")
 ]

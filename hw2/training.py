@@ -11,6 +11,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
@@ -26,7 +27,7 @@ from hw2.progress import progress_bar, say
 
 Net = TypeVar("Net", bound=nn.Module)
 Precision = Literal["no", "bf16", "fp16"]
-SMALLER_BATCH = "train with a smaller batch, or with more GPUs (accelerate launch)", "batch_size"
+MORE_PARTS = "divide a step into more parts, or train on more GPUs (accelerate launch)", "accumulation"
 """What helps a training that does not fit: the remedy and its parameter."""
 
 KEYS = {"network", "optimizer", "scaler", "ema", "done", "losses"}
@@ -110,6 +111,8 @@ class Schedule:
     resume: continue from the checkpoint. On the same machine it ends with the same weights bit for bit: on a CPU
     always, on a GPU if deterministic, see `training_arithmetic`. save_every: steps between checkpoints. report_every:
     steps between calls of `watch`. compile_network: None compiles on a GPU only; on a CPU it gained nothing.
+    accumulation: number of parts that a process divides its share of a step into, to save memory; the sums of the
+    gradients differ by rounding.
     """
 
     resume: bool = False
@@ -117,6 +120,11 @@ class Schedule:
     report_every: int = 50
     compile_network: bool | None = None
     deterministic: bool = False
+    accumulation: int = 1
+
+
+LossOf = Callable[[nn.Module, int, slice], Tensor]
+"""(network, step, part) -> the mean loss of these images of that step's batch."""
 
 
 class Training(Generic[Net]):
@@ -135,7 +143,7 @@ class Training(Generic[Net]):
 
         Raises InputError if the batch cannot be shared by the processes, and as `TrainingRun.load` does.
         """
-        check_shares(config.batch_size, accelerator.num_processes)
+        check_shares(config.batch_size, accelerator.num_processes, schedule.accumulation)
         self.config, self.run, self.accelerator, self.schedule = config, run, accelerator, schedule
         on_gpu = accelerator.device.type == "cuda"
         with torch.random.fork_rng(devices=[]):
@@ -166,14 +174,13 @@ class Training(Generic[Net]):
 
     def train(
         self,
-        loss_of: Callable[[nn.Module, int], Tensor],
+        loss_of: LossOf,
         save_model: Callable[[Net], None],
         watch: Callable[[Progress[Net]], None],
     ) -> Tensor:
         """Run the remaining steps. Returns the losses (num_steps,) float32.
 
-        loss_of: (network, step) -> the loss of this process's share of that step's batch. save_model: writes the
-        averaged network, with each checkpoint and at the end.
+        save_model: writes the averaged network, with each checkpoint and at the end.
         """
         main, schedule, num_steps = self.accelerator.is_main_process, self.schedule, self.config.num_steps
         first, reported, reported_at = self.done, self.done, time.perf_counter()
@@ -203,13 +210,12 @@ class Training(Generic[Net]):
         self.accelerator.wait_for_everyone()
         return self.losses
 
-    def _step(self, step: int, loss_of: Callable[[nn.Module, int], Tensor]) -> tuple[Tensor, float, float]:
+    def _step(self, step: int, loss_of: LossOf) -> tuple[Tensor, float, float]:
         """(loss over all processes, gradient norm, learning rate) of one step."""
         learning_rate = self.config.learning_rate * learning_rate_factor(step, self.config)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        loss = loss_of(self.prepared, step)
-        self.accelerator.backward(self.scaler.scale(loss))
+        loss = self._backward(step, loss_of)
         self.scaler.unscale_(self.optimizer)
         gradient_norm = self.accelerator.clip_grad_norm_(self.prepared.parameters(), self.config.max_grad_norm)
         self.scaler.step(self.optimizer)
@@ -217,7 +223,20 @@ class Training(Generic[Net]):
         self.optimizer.zero_grad()
         decay = min(self.config.ema_decay, (step + 1) / (step + 10))
         torch._foreach_lerp_(list(self.average.values()), list(self.network.state_dict().values()), 1 - decay)
-        return self.accelerator.reduce(loss.detach(), "mean"), float(gradient_norm), learning_rate
+        return self.accelerator.reduce(loss, "mean"), float(gradient_norm), learning_rate
+
+    def _backward(self, step: int, loss_of: LossOf) -> Tensor:
+        """Compute this process's share of a step, part by part, and add up the gradients. Returns its loss."""
+        processes, parts = self.accelerator.num_processes, self.schedule.accumulation
+        total = torch.zeros((), device=self.accelerator.device)
+        for i in range(parts):
+            part = slice(self.accelerator.process_index + i * processes, None, processes * parts)
+            last = i == parts - 1  # the processes exchange their sums once
+            with nullcontext() if last else self.accelerator.no_sync(self.prepared):
+                loss = loss_of(self.prepared, step, part) / parts
+                self.accelerator.backward(self.scaler.scale(loss))
+            total += loss.detach()
+        return total
 
     def _save(self) -> None:
         self.run.save(

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from hw2.options import AccumulationOption
+
 
 @dataclass(frozen=True)
 class InversionConfig:
@@ -37,9 +39,7 @@ class InversionConfig:
     ] = 2000
     learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr", help="Learning rate of AdamW.")] = 5e-3
     batch_size: Annotated[int, typer.Option(help="Batch size over all processes.")] = 4
-    accumulation: Annotated[
-        int, typer.Option(help="Parts that a step is divided into, to save memory (gradient accumulation).")
-    ] = 1
+    accumulation: AccumulationOption = 1
     flip: Annotated[bool, typer.Option("--flip/--no-flip", help="Mirror half of the pictures.")] = True
     keep_norm: Annotated[
         bool,

@@ -21,6 +21,7 @@ from hw2.diffusion.table import pixel_steps
 from hw2.errors import InputError
 from hw2.files.bundled import DIGIT_UNET
 from hw2.options import (
+    AccumulationOption,
     BatchOption,
     CompileOption,
     DeterministicOption,
@@ -159,6 +160,7 @@ def train(
     pictures_every: Annotated[int, typer.Option(help="Steps between pictures in TensorBoard; 0: none.")] = 2000,
     compile_network: CompileOption = None,
     deterministic: DeterministicOption = False,
+    accumulation: AccumulationOption = 1,
     cache: Annotated[Path | None, typer.Option(help="Folder for decoded images. Default: ~/.cache/hw2.")] = None,
 ) -> None:
     """Train the model. `accelerate launch -m hw2 digits train ..` uses several GPUs or machines."""
@@ -167,9 +169,10 @@ def train(
     from hw2.digits.data import load_digits
     from hw2.digits.train import preset as recipe
     from hw2.digits.train import train_digits
-    from hw2.training import SMALLER_BATCH
+    from hw2.training import MORE_PARTS
 
     check_at_least("--save-every", save_every)
+    check_at_least("--accumulation", accumulation)
     check_at_least("--pictures-every", pictures_every, 0)
     processes = start_processes(device)
     images = load_digits(data, cache)
@@ -179,10 +182,11 @@ def train(
         from hw2.digits.watch import Watcher
 
         watch = {"watch": Watcher(output, config, str(processes.device), pictures_every)}
-    with when_training_stopped(output / "checkpoint.pt"), remedies(*SMALLER_BATCH):
+    with when_training_stopped(output / "checkpoint.pt"), remedies(*MORE_PARTS):
         train_digits(
             images, config, output, device=device, resume=resume,
-            compile_network=compile_network, deterministic=deterministic, save_every=save_every, **watch,
+            compile_network=compile_network, deterministic=deterministic, accumulation=accumulation,
+            save_every=save_every, **watch,
         )  # fmt: skip
 
 

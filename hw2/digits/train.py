@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -72,9 +73,9 @@ class Batch:
     digits: Tensor
     datasets: Tensor
 
-    def share(self, rank: int, processes: int) -> Batch:
-        """Every processes-th image from rank on."""
-        return Batch(*(getattr(self, f.name)[rank::processes] for f in dataclasses.fields(self)))
+    def part(self, part: slice) -> Batch:
+        """These images of the batch."""
+        return Batch(*(getattr(self, f.name)[part] for f in dataclasses.fields(self)))
 
 
 class BatchSource:
@@ -217,6 +218,7 @@ def train_digits(
     resume: bool = False,
     compile_network: bool | None = None,
     deterministic: bool = False,
+    accumulation: int = 1,
     save_every: int = 500,
     report_every: int = 50,
     watch: Callable[[Progress], None] = lambda progress: None,
@@ -232,13 +234,14 @@ def train_digits(
     config = supported(config, accelerator.device)
     source = BatchSource(data, config, accelerator.device)
     run = TrainingRun(output / "checkpoint.pt", "hw2 digits train", KEYS, config, {"data": _digest(data)})
-    options = Schedule(resume, save_every, report_every, compile_network, deterministic)
+    options = Schedule(resume, save_every, report_every, compile_network, deterministic, accumulation)
     training = Training(lambda: DigitUNet(config.network), config, run, accelerator, options)
     schedule = config.schedule()
 
-    def loss_of(network: torch.nn.Module, step: int) -> Tensor:
-        batch = source.batch(step).share(accelerator.process_index, accelerator.num_processes)
-        return diffusion_loss(network, batch, schedule, config)
+    batch_of = lru_cache(maxsize=1)(source.batch)  # of a step with several parts
+
+    def loss_of(network: torch.nn.Module, step: int, part: slice) -> Tensor:
+        return diffusion_loss(network, batch_of(step).part(part), schedule, config)
 
     return training.train(
         loss_of,

@@ -18,6 +18,7 @@ from hw2.cli import (
 )
 from hw2.errors import InputError
 from hw2.options import (
+    AccumulationOption,
     BatchOption,
     CompileOption,
     DeterministicOption,
@@ -169,6 +170,7 @@ def train(
     pictures_every: Annotated[int, typer.Option(help="Steps between pictures in TensorBoard; 0: none.")] = 2000,
     compile_network: CompileOption = None,
     deterministic: DeterministicOption = False,
+    accumulation: AccumulationOption = 1,
 ) -> None:
     """Train a face network. `accelerate launch -m hw2 faces train ..` uses several GPUs or machines."""
     from hw2.devices.choose import start_processes
@@ -176,9 +178,10 @@ def train(
     from hw2.faces.train import preset as recipe
     from hw2.faces.train import train_faces
     from hw2.files.pictures import read_images
-    from hw2.training import SMALLER_BATCH
+    from hw2.training import MORE_PARTS
 
     check_at_least("--save-every", save_every)
+    check_at_least("--accumulation", accumulation)
     check_at_least("--pictures-every", pictures_every, 0)
     processes = start_processes(device)
     config = changes.applied_to(recipe(preset))
@@ -188,10 +191,11 @@ def train(
         from hw2.faces.watch import Watcher
 
         watch = {"watch": Watcher(output, config.image_size, str(processes.device), pictures_every)}
-    with when_training_stopped(output / "checkpoint.pt"), remedies(*SMALLER_BATCH):
+    with when_training_stopped(output / "checkpoint.pt"), remedies(*MORE_PARTS):
         train_faces(
             faces, config, output, device=device, resume=resume,
-            compile_network=compile_network, deterministic=deterministic, save_every=save_every, **watch,
+            compile_network=compile_network, deterministic=deterministic, accumulation=accumulation,
+            save_every=save_every, **watch,
         )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -101,6 +102,7 @@ def train_faces(
     resume: bool = False,
     compile_network: bool | None = None,
     deterministic: bool = False,
+    accumulation: int = 1,
     save_every: int = 500,
     report_every: int = 50,
     watch: Callable[[Progress[FaceUNet]], None] = lambda progress: None,
@@ -122,15 +124,18 @@ def train_faces(
     config = supported(config, accelerator.device)
     inputs = {"images": hashlib.sha256(faces_pm1.numpy().tobytes()).hexdigest()}
     run = TrainingRun(output / "checkpoint.pt", "hw2 faces train", KEYS, config, inputs)
-    options = Schedule(resume, save_every, report_every, compile_network, deterministic)
+    options = Schedule(resume, save_every, report_every, compile_network, deterministic, accumulation)
     training = Training(lambda: FaceUNet(config.network), config, run, accelerator, options, betas=(0.9, 0.999))
     schedule = homework_schedule()
-    share = slice(accelerator.process_index, None, accelerator.num_processes)
 
-    def loss_of(network: torch.nn.Module, step: int) -> Tensor:
-        batch = draw_batch(faces_pm1, config, schedule, step)
+    @lru_cache(maxsize=1)  # of a step with several parts
+    def batch_of(step: int) -> Batch:
+        return draw_batch(faces_pm1, config, schedule, step)
+
+    def loss_of(network: torch.nn.Module, step: int, part: slice) -> Tensor:
+        batch = batch_of(step)
         images, noise, timesteps = (
-            tensor[share].to(accelerator.device) for tensor in (batch.images_pm1, batch.noise, batch.timesteps)
+            tensor[part].to(accelerator.device) for tensor in (batch.images_pm1, batch.noise, batch.timesteps)
         )
         with autocast(config, accelerator.device):
             noise_pred = network(schedule.add_noise(images, noise, timesteps), timesteps)

@@ -39,6 +39,7 @@ from hw2.digits.sample import DigitSampler, official_names
 from hw2.digits.train import TrainConfig, train_digits
 from hw2.faces.network import FaceUNet
 from hw2.faces.sample import FaceSampler, batch_invariant
+from hw2.faces.train import preset, train_faces
 from hw2.files.bundled import DIGIT_UNET
 from tests.rehearsal.commands import COMMANDS, run, run_at_real_size
 from tests.rehearsal.measure import Case, Mark
@@ -70,6 +71,14 @@ def faces(dtype: str, mark: Mark) -> None:
         network = FaceUNet().to(DTYPES[dtype]).eval().requires_grad_(False)
     noises = {f"{i:02d}": torch.zeros(1, 3, 256, 256) for i in range(5)}
     list(FaceSampler(batch_invariant(network, DTYPES[dtype]), 2, device="cuda").sample(noises, 0.5, mark))
+
+
+def train_faces_officially(parts: int, mark: Mark) -> None:
+    """Two steps of the official recipe, each divided into parts."""
+    config = dataclasses.replace(preset("official"), num_steps=2)
+    with tempfile.TemporaryDirectory() as folder:
+        options: dict[str, Any] = {"compile_network": False, "report_every": 1, "watch": mark, "accumulation": parts}
+        train_faces(torch.zeros(2, 3, 256, 256), config, Path(folder), **options)
 
 
 # --- Problem 1
@@ -168,6 +177,7 @@ FUNCTIONS = [
     Case("faces bfloat16", partial(faces, "bfloat16"), most_gib=0.93, most_syncs=0, steps=FACES),
     # Five at once need 1.84 GiB.
     Case("faces float32, batch halved", partial(faces, "float32"), total=1.5, short=True),
+    Case("faces train official in 8 parts", partial(train_faces_officially, 8), most_gib=17.4, steps=500_000),
     # A step waits for the range of its timesteps, the gradient's norm and the loss.
     Case("digits train float32", partial(train, "no", False), most_gib=1.5, most_syncs=3, steps=TRAIN),
     Case("digits train bfloat16", partial(train, "bf16", False), most_gib=1.3, most_syncs=3, steps=TRAIN, short=True),

@@ -112,7 +112,7 @@ def test_timesteps_cover_the_schedule_evenly_and_noise_is_normal(data):
 
 def test_shares_make_up_the_batch(data):
     batch = BatchSource(data, TINY, "cpu").batch(3)
-    shares = [batch.share(rank, 2) for rank in range(2)]
+    shares = [batch.part(slice(rank, None, 2)) for rank in range(2)]
     assert sorted(torch.cat([s.timesteps for s in shares]).tolist()) == sorted(batch.timesteps.tolist())
     assert torch.equal(shares[1].noise[0], batch.noise[1])
 
@@ -197,6 +197,25 @@ def test_training_learns(data, tmp_path):
     assert losses[-20:].mean() < 0.9 * losses[:20].mean()
     model = load_digit_model(tmp_path / "run" / "model.safetensors")
     assert (model.prediction_type, model.beta_schedule) == ("v_prediction", "cosine")
+
+
+@pytest.mark.parametrize("parts", [2, 8])
+def test_a_step_in_parts_is_the_step_in_one(data, tmp_path, parts):
+    """Gradients of the parts add up to those of the whole: losses and weights differ by rounding alone."""
+    config = dataclasses.replace(TINY, batch_size=16)
+    whole = train_digits(data, config, tmp_path / "whole", device="cpu")
+    in_parts = train_digits(data, config, tmp_path / "parts", device="cpu", accumulation=parts)
+    torch.testing.assert_close(in_parts, whole, rtol=1e-4, atol=1e-5)
+    a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=1e-2, atol=1e-4)
+
+
+def test_a_batch_that_cannot_be_divided_into_the_parts_is_refused(data, tmp_path):
+    with pytest.raises(
+        InputError, match="the batch size is 8; expected a multiple of 3, for 1 process of 3 parts each"
+    ):
+        train_digits(data, TINY, tmp_path / "run", device="cpu", accumulation=3)
 
 
 def test_float16_learns_what_float32_learns(data, tmp_path):
@@ -331,10 +350,10 @@ def test_a_killed_training_goes_on_to_the_same_model(digits_folder, tmp_path, ho
 
 
 @pytest.mark.slow
-def test_two_processes_have_the_loss_curve_of_one(digits_folder, tmp_path):
+def test_two_processes_have_the_loss_curve_of_one_also_if_each_divides_its_share(digits_folder, tmp_path):
     more = ("--mixed-precision", "no", "--num-steps", 10)
     finished(["-m", *command(digits_folder, tmp_path / "one", *more)])
-    run = run_in_two_processes(*command(digits_folder, tmp_path / "two", *more))
+    run = run_in_two_processes(*command(digits_folder, tmp_path / "two", *more, "--accumulation", 2))
     assert run.returncode == 0, run.stderr
     one, two = (torch.load(tmp_path / n / "checkpoint.pt", weights_only=True)["losses"] for n in ("one", "two"))
     torch.testing.assert_close(one, two, rtol=1e-3, atol=0)
