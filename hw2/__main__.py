@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import warnings
 
 import typer
 
@@ -29,6 +30,7 @@ def main() -> None:
     """Entry point of the `hw2` command."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # the name of a file may have bytes that are not text
         sys.stdout.reconfigure(errors="backslashreplace")
+    warnings.filterwarnings("ignore", "CUDA initialization")  # `hw2.devices` says it in one sentence
     sys.exit(app())
 
 

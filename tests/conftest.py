@@ -35,9 +35,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Hide GPUs from all tests but those of `pytest -m gpu`: on a machine with a GPU, `auto` would choose it."""
+    """Hide GPUs from all tests but those of `pytest -m gpu`: on a machine with a GPU, `auto` would choose it.
+
+    Under a driver that is too old, PyTorch warns when it is first asked for GPUs, and warnings are errors here.
+    """
     if "gpu" not in config.option.markexpr:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    cuda_devices()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -37,6 +38,7 @@ app.command("explain")(problem_commands.explain_command)
 
 def main() -> None:
     """Entry point of the `hw2-grade` command."""
+    warnings.filterwarnings("ignore", "CUDA initialization")  # the judges' device says it in one sentence
     try:
         app(standalone_mode=True)
     except SystemExit as done:

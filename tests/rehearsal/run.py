@@ -29,19 +29,20 @@ def missing() -> str:
     return "" if shutil.which("cc") else "there is no C compiler here; install one that is called cc"
 
 
+def stubbed(folder: Path) -> dict[str, str]:
+    """The environment of a process that loads the stub, which is built into this folder, instead of CUDA."""
+    stub = folder / "libcuda.so.1"  # under this name, PyTorch takes it for the driver as well
+    subprocess.run(["cc", "-shared", "-fPIC", f"-Wl,-soname,{stub.name}", "-o", stub, STUB], check=True)
+    return {**os.environ, "LD_PRELOAD": str(stub), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+
+
 def rehearse(names: Sequence[str], operations: bool = False) -> list[Row]:
     """The rows of these cases, in their order. A case whose process died has a row that says so.
 
     operations: count them, which takes time.
     """
     with TemporaryDirectory() as folder:
-        # Under this name, PyTorch takes it for the driver as well.
-        stub = Path(folder) / "libcuda.so.1"
-        subprocess.run(["cc", "-shared", "-fPIC", f"-Wl,-soname,{stub.name}", "-o", stub, STUB], check=True)
-        environment = {
-            **os.environ, "LD_PRELOAD": str(stub), "FAKE_CUDA_DEVICES": "2", "HF_HUB_OFFLINE": "1",
-            "OMP_NUM_THREADS": "1",
-        }  # fmt: skip
+        environment = {**stubbed(Path(folder)), "FAKE_CUDA_DEVICES": "2"}
         count = "operations" if operations else "nothing"
         shares = [(Path(folder) / f"{i}.jsonl", names[i::PROCESSES]) for i in range(PROCESSES)]
         processes = [

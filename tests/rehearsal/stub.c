@@ -8,14 +8,19 @@
 
 static __thread int current = 0;
 
+/* FAKE_CUDA_DRIVER: the CUDA version of a driver that is too old, such as 12020. */
+static int old_driver(void) {
+    const char *given = getenv("FAKE_CUDA_DRIVER");
+    return given ? atoi(given) : 0;
+}
 int cudaGetDeviceCount(int *count) {
     const char *given = getenv("FAKE_CUDA_DEVICES");
     *count = given ? atoi(given) : 1;
-    return 0;
+    return old_driver() ? 35 : 0; /* cudaErrorInsufficientDriver */
 }
 int cudaGetDevice(int *device) { *device = current; return 0; }
 int cudaSetDevice(int device) { current = device; return 0; }
-int cudaDriverGetVersion(int *version) { *version = 13000; return 0; }
+int cudaDriverGetVersion(int *version) { *version = old_driver() ? old_driver() : 13000; return 0; }
 int cudaRuntimeGetVersion(int *version) { *version = 13000; return 0; }
 int cudaDeviceCanAccessPeer(int *can, int from, int to) { *can = 0; return 0; }
 int cudaDeviceGetStreamPriorityRange(int *least, int *greatest) { *least = *greatest = 0; return 0; }

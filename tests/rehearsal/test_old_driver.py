@@ -1,0 +1,66 @@
+"""A driver that is too old for this PyTorch, as PyTorch itself reports it: one sentence, and no warning escapes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.commands import ROOT
+from tests.rehearsal.run import missing, stubbed
+
+pytestmark = pytest.mark.rehearsal
+KERNEL = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  535.104.05  Release Build"
+HW2 = """
+import sys
+from pathlib import Path
+from hw2.devices import choose
+choose.DRIVER_FILE = Path(sys.argv.pop(1))
+from hw2.__main__ import main
+main()
+"""
+TELLS = (
+    f"the NVIDIA driver 535.104.05 supports CUDA 12.2, and PyTorch {torch.__version__} needs CUDA {torch.version.cuda}"
+)
+REMEDY = "install driver 580 or newer, or a PyTorch for CUDA 12.2 (pytorch.org/get-started)"
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    if lack := missing():
+        pytest.skip(lack)
+    return {**stubbed(tmp_path_factory.mktemp("stub")), "FAKE_CUDA_DRIVER": "12020", "CUDA_VISIBLE_DEVICES": "0"}
+
+
+def run(environment, *command):
+    options = {"capture_output": True, "text": True, "cwd": ROOT, "env": environment, "timeout": 300}
+    return subprocess.run([sys.executable, *map(str, command)], **options)
+
+
+@pytest.mark.skipif(not str(torch.version.cuda).startswith("13."), reason="the sentence is that of CUDA 13")
+def test_it_is_one_sentence_and_the_doctor_has_it_too(environment, tmp_path):
+    (tmp_path / "version").write_text(KERNEL)
+    noise, weights = Path("fixtures/hw2_data/face/noise"), Path("hw2/models/face_unet.safetensors")
+    faces = ("faces", "sample", "--noise", noise, "--checkpoint", weights, "--output", tmp_path / "out")
+    given = ("--json", "fixtures/hw2_data/textual_inversion/input.json")
+    word = ("--embeddings", "fixtures/submissions/reference/learned/new1.safetensors")
+    pictures = ("concepts", "generate", *given, *word, "--output", tmp_path / "out")
+    for command in (faces, pictures):  # importing diffusers asks PyTorch for GPUs, too
+        refused = run(environment, "-c", HW2, tmp_path / "version", *command, "--device", "cuda")
+        assert refused.returncode == 2
+        assert refused.stderr == f"hw2: {TELLS}; {REMEDY}, or use the CPU (--device)\n"
+    examined = run(environment, "-c", HW2, tmp_path / "version", "doctor", "--json")
+    assert examined.returncode == 2, examined.stderr
+    problems = [row for row in json.loads(examined.stdout) if row["status"] == "problem"]
+    assert [(row["name"], row["found"], row["remedy"]) for row in problems] == [("driver", TELLS, REMEDY)]
+
+
+def test_pytest_reaches_its_tests(environment):
+    """With warnings as errors, PyTorch's own warning ended pytest before the first test."""
+    tests = run(environment, "-m", "pytest", "-q", "-m", "gpu", "tests/test_gpu.py", "-k", "slerp")
+    assert tests.returncode == 0, tests.stdout + tests.stderr
+    assert "2 skipped" in tests.stdout
