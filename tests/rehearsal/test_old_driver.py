@@ -30,26 +30,27 @@ REMEDY = "install driver 580 or newer, or a PyTorch for CUDA 12.2 (pytorch.org/g
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory):
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     if lack := missing():
         pytest.skip(lack)
     return {**stubbed(tmp_path_factory.mktemp("stub")), "FAKE_CUDA_DRIVER": "12020", "CUDA_VISIBLE_DEVICES": "0"}
 
 
-def run(environment, *command):
-    options = {"capture_output": True, "text": True, "cwd": ROOT, "env": environment, "timeout": 300}
-    return subprocess.run([sys.executable, *map(str, command)], **options)
+def run(environment: dict[str, str], *command: object) -> subprocess.CompletedProcess[str]:
+    arguments = [sys.executable, *map(str, command)]
+    return subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300)
 
 
 @pytest.mark.skipif(not str(torch.version.cuda).startswith("13."), reason="the sentence is that of CUDA 13")
-def test_it_is_one_sentence_and_the_doctor_has_it_too(environment, tmp_path):
+def test_it_is_one_sentence_and_the_doctor_has_it_too(environment: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "version").write_text(KERNEL)
     noise, weights = Path("fixtures/hw2_data/face/noise"), Path("hw2/models/face_unet.safetensors")
     faces = ("faces", "sample", "--noise", noise, "--checkpoint", weights, "--output", tmp_path / "out")
     given = ("--json", "fixtures/hw2_data/textual_inversion/input.json")
     word = ("--embeddings", "fixtures/submissions/reference/learned/new1.safetensors")
     pictures = ("concepts", "generate", *given, *word, "--output", tmp_path / "out")
-    for command in (faces, pictures):  # importing diffusers asks PyTorch for GPUs, too
+    commands: list[tuple[object, ...]] = [faces, pictures]
+    for command in commands:  # importing diffusers asks PyTorch for GPUs, too
         refused = run(environment, "-c", HW2, tmp_path / "version", *command, "--device", "cuda")
         assert refused.returncode == 2
         assert refused.stderr == f"hw2: {TELLS}; {REMEDY}, or use the CPU (--device)\n"
@@ -59,7 +60,7 @@ def test_it_is_one_sentence_and_the_doctor_has_it_too(environment, tmp_path):
     assert [(row["name"], row["found"], row["remedy"]) for row in problems] == [("driver", TELLS, REMEDY)]
 
 
-def test_pytest_reaches_its_tests(environment):
+def test_pytest_reaches_its_tests(environment: dict[str, str]) -> None:
     """With warnings as errors, PyTorch's own warning ended pytest before the first test."""
     tests = run(environment, "-m", "pytest", "-q", "-m", "gpu", "tests/test_gpu.py", "-k", "slerp")
     assert tests.returncode == 0, tests.stdout + tests.stderr
