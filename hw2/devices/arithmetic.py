@@ -56,6 +56,7 @@ def training_arithmetic(deterministic: bool) -> Iterator[None]:
 def chosen_dtype(name: str, device: torch.device | str) -> torch.dtype:
     """The number format of that name; "auto" is `half_precision` on a GPU, and float32 on a CPU.
 
+    If the GPU only emulates it, a sentence says so.
     Raises InputError if there is none of that name.
     """
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -63,6 +64,8 @@ def chosen_dtype(name: str, device: torch.device | str) -> torch.dtype:
         return half_precision(device) if torch.device(device).type == "cuda" else torch.float32
     if name not in dtypes:
         raise InputError(f"the number format is {name!r}; expected auto or one of {', '.join(dtypes)}", "dtype")
+    if name == "bfloat16" and not has_bfloat16(device):
+        say(f"{torch.cuda.get_device_name(device)} emulates bfloat16, which is slow; float32 or float16 is faster")
     return dtypes[name]
 
 

@@ -106,6 +106,14 @@ def test_a_format_that_is_chosen_by_itself_is_one_that_the_card_has(monkeypatch,
     assert chosen_dtype("float16", device) == torch.float16
 
 
+@pytest.mark.parametrize(("capability", "told"), [((7, 5), True), ((8, 6), False)])
+def test_a_format_that_the_card_emulates_is_told(monkeypatch, capsys, capability, told):
+    pretend_gpus(monkeypatch, 1, capability)
+    assert chosen_dtype("bfloat16", "cuda") == torch.bfloat16
+    said = "hw2: Tesla T4 emulates bfloat16, which is slow; float32 or float16 is faster\n"
+    assert capsys.readouterr().err == (said if told else "")
+
+
 def test_an_unknown_format_is_refused():
     with pytest.raises(InputError, match="is 'int8'; expected auto or one of float32, bfloat16, float16"):
         chosen_dtype("int8", "cpu")
