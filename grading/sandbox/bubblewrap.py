@@ -21,6 +21,7 @@ from grading.core.text import printable
 from grading.sandbox.backend import HOME, OUTPUT, SUBMISSION, UID, Job, Sandbox
 from grading.sandbox.channel import Log, open_folder, open_pipe
 from grading.sandbox.gpu import check_open, driver_binds, driver_folders, find_devices, gpu_environment
+from grading.sandbox.keyring import OWN_KEYRING
 from grading.sandbox.layers import LAYER, MERGED, PRIVATE_MOUNTS, can_overlay, with_copies
 from grading.sandbox.limits import Limit, Limits, Watch
 from grading.sandbox.nvml import GpuMemory
@@ -80,7 +81,7 @@ class Bubblewrap:
         numbers = (self.job.limits.processes, self.job.limits.file_bytes // 2**10, *passed[1:])
         command = ["bash", "-c", START, "bash", *map(str, numbers), *self.job.command]
         self.process = subprocess.Popen(  # noqa: S603 - running it is what this file is for
-            [*self.arguments, "--info-fd", str(passed[0]), *command],
+            [*OWN_KEYRING, *self.arguments, "--info-fd", str(passed[0]), *command],
             env={},  # bubblewrap's own environment could be read in /proc/1/environ
             cwd="/", stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, pass_fds=passed, start_new_session=True,
         )  # fmt: skip
