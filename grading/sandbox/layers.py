@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import tempfile
 from contextlib import ExitStack
@@ -13,8 +14,8 @@ from grading.core.errors import GradingError
 from grading.core.text import printable
 from grading.sandbox.backend import Job
 
-MERGED = "merged"
-"""The folder below a layer's mount point that shows the host's folder with the changes."""
+MERGED, FILE = "merged", "file"
+"""What a layer's mount point has for the run: the host's folder, with the changes if there can be any, or a file."""
 
 LAYER = f"""
 layer() {{  # folder, mount point, bytes: an overlay whose changes are kept in memory
@@ -24,6 +25,18 @@ layer() {{  # folder, mount point, bytes: an overlay whose changes are kept in m
 }}
 """
 """A function of sh. The command sees the mount's options, so they name no path of the host."""
+
+VEIL = f"""
+veil() {{  # folder or file, mount point: the same, to be read only
+  folder=$1
+  [ -d "$1" ] || folder=${{1%/*}}
+  mount -t tmpfs -o mode=711 layer "$2" && cd "$2" && mkdir lower empty {MERGED} &&
+  mount --bind "${{folder:-/}}" lower && mount -t overlay -o ro,lowerdir=lower:empty layer {MERGED} || return 1
+  [ -d "$1" ] || {{ touch {FILE} && mount --bind "{MERGED}/${{1##*/}}" {FILE} || return 1; }}
+  cd /
+}}
+"""
+"""A function of sh. A bind mount tells its path on the host in /proc/self/mountinfo, and an overlay does not."""
 
 TRIED: dict[int, bool] = {}
 """Whether overlays can be mounted, by the number of the file system."""
@@ -35,6 +48,19 @@ PRIVATE_MOUNTS = ("unshare", "--mount", "--propagation", "private", "sh", "-c")
 def can_overlay(job: Job) -> bool:
     """Whether an overlay can be mounted over each layered folder of a job. Only root can."""
     return os.geteuid() == 0 and all(_mounts(job.folders[inside]) for inside in job.layered)
+
+
+def can_veil(path: Path) -> bool:
+    """Whether an overlay can show all of a folder, or of a file's folder. An overlay shows no mounts below a folder."""
+    folder = path.resolve() if path.is_dir() else path.resolve().parent
+    return _mounts(folder) and not any(point.is_relative_to(path.resolve()) for point in mount_points() - {folder})
+
+
+def mount_points() -> set[Path]:
+    """The folders and files on which something is mounted, as this process sees them."""
+    lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    escaped = (os.fsdecode(line.split()[4]) for line in lines)
+    return {Path(re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), point)) for point in escaped}
 
 
 def _mounts(folder: Path) -> bool:
