@@ -25,6 +25,7 @@ from grading.sandbox.keyring import OWN_KEYRING
 from grading.sandbox.layers import FILE, LAYER, MERGED, PRIVATE_MOUNTS, VEIL, can_overlay, can_veil, with_copies
 from grading.sandbox.limits import Limit, Limits, Watch
 from grading.sandbox.nvml import GpuMemory
+from grading.sandbox.temporary import prefix
 
 IN_MEMORY = (OUTPUT, "/tmp", "/dev/shm")  # noqa: S108 - of the sandbox
 """File systems of the sandbox that are kept in memory, bounded in size, and freed with their last descriptor."""
@@ -301,7 +302,7 @@ def _is_closed(path: Path) -> bool:
 
 def _mount_point(path: Path, resources: ExitStack) -> Path:
     """An empty file or folder that every user can reach. Cleanup removes only this, never what was mounted on it."""
-    folder = Path(tempfile.mkdtemp(prefix=f"hw2-grade-{os.getpid()}-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix=prefix("grade"), dir="/tmp"))
     resources.callback(folder.rmdir)
     folder.chmod(0o711)
     point = folder / "mount"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import tempfile
 from contextlib import ExitStack
@@ -13,6 +12,7 @@ from pathlib import Path
 from grading.core.errors import GradingError
 from grading.core.text import printable
 from grading.sandbox.backend import Job
+from grading.sandbox.temporary import mount_points, prefix
 
 MERGED, FILE = "merged", "file"
 """What a layer's mount point has for the run: the host's folder, with the changes if there can be any, or a file."""
@@ -56,13 +56,6 @@ def can_veil(path: Path) -> bool:
     return _mounts(folder) and not any(point.is_relative_to(path.resolve()) for point in mount_points() - {folder})
 
 
-def mount_points() -> set[Path]:
-    """The folders and files on which something is mounted, as this process sees them."""
-    lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
-    escaped = (os.fsdecode(line.split()[4]) for line in lines)
-    return {Path(re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), point)) for point in escaped}
-
-
 def _mounts(folder: Path) -> bool:
     """Whether an overlay can be mounted over a folder: one trial for each file system."""
     device = folder.stat().st_dev
@@ -73,7 +66,7 @@ def _mounts(folder: Path) -> bool:
 
 def _try_mount(folder: Path) -> bool:
     script = f'{LAYER} layer "$1" "$2" 1m'
-    with tempfile.TemporaryDirectory(prefix="hw2-grade-") as point:
+    with tempfile.TemporaryDirectory(prefix=prefix("grade")) as point:
         tried = subprocess.run(  # noqa: S603 - a system command
             [*PRIVATE_MOUNTS, script, "sh", str(folder.resolve()), point], env={"PATH": os.defpath},
             capture_output=True, check=False,
@@ -94,7 +87,7 @@ def with_copies(job: Job, resources: ExitStack) -> Job:
 def _copy(folder: Path, resources: ExitStack) -> Path:
     """Copy a folder as it is: links as links, and sparse files with their holes."""
     try:
-        place = tempfile.TemporaryDirectory(prefix="hw2-grade-", dir=folder.parent, ignore_cleanup_errors=True)
+        place = tempfile.TemporaryDirectory(prefix=prefix("grade"), dir=folder.parent, ignore_cleanup_errors=True)
     except OSError as error:
         raise _uncopied(folder, str(error.strerror)) from None
     copy = Path(resources.enter_context(place), "copy")

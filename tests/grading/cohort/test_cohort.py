@@ -362,6 +362,17 @@ def test_workers_do_not_import_from_the_callers_folder(engine, handed_in):
     assert os.getcwd() not in (path[0], folder)
 
 
+def test_our_own_ray_keeps_its_sockets_in_a_folder_that_is_closed_to_other_users(engine):
+    import ray
+
+    sockets = Path(ray._private.worker._global_node.raylet_socket_name)
+    private = Path("/", *sockets.parts[:3])
+    assert sockets.is_socket()
+    assert private.name.startswith(f"hw2-ray-{os.getpid()}-")
+    assert private.stat().st_mode & 0o777 == 0o700
+    assert private.stat().st_uid == os.geteuid()
+
+
 # --- the whole command's work
 
 DRIVER = """
