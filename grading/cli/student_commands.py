@@ -18,6 +18,7 @@ from grading.core.results import SubmissionResult
 from grading.environment.probes import Probes
 from grading.preflight.handin import HandInReport, examine_handin, handin_lines
 from grading.reports.terminal import stdout_console, submission_table
+from grading.sandbox.temporary import prefix
 from grading.submission.assignment import Assignment
 
 CHECKOUT = Path(__file__).parents[2]
@@ -89,6 +90,9 @@ def _run(assignment: Assignment, folder: Path) -> SubmissionResult:
 
     if not assignment.data.is_dir():
         raise GradingError("there are no data to run your scripts on; name the folder hw2_data", option="data")
-    with tempfile.TemporaryDirectory(prefix="hw2-check-") as output, Console(stderr=True).status("preparing") as status:
+    with (
+        tempfile.TemporaryDirectory(prefix=prefix("check")) as output,
+        Console(stderr=True).status("preparing") as status,
+    ):
         public = replace(assignment.absolute(), private=None)
         return Grader(public).grade(folder.resolve(), Path(output, "graded"), None, status.update)

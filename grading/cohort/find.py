@@ -12,6 +12,7 @@ from pathlib import Path
 from grading.core.errors import GradingError
 from grading.core.results import Check
 from grading.core.text import listed, printable
+from grading.files.storage import check_apart
 from grading.points.staff import StaffEntry, plain_name
 
 SHOWN = 10
@@ -42,10 +43,7 @@ def find_submissions(
     """
     shown = printable(str(submissions))
     students = output / "students"
-    if output.resolve().is_relative_to(submissions.resolve()):
-        raise GradingError(f"the output {printable(str(output))} is inside the submissions; choose another folder")
-    if submissions.resolve().is_relative_to(students.resolve()):
-        raise GradingError(f"the submissions {shown} are inside the output's folder students; choose another output")
+    check_apart(submissions, output, "submissions")
     found, notes = [], []
     try:
         entries = sorted(os.scandir(submissions), key=lambda entry: os.fsencode(entry.name))

@@ -15,6 +15,7 @@ from typing import Any
 
 from grading.core.errors import GradingError
 from grading.core.text import printable
+from grading.sandbox.temporary import prefix
 
 OBJECT_STORE = 80 * 2**20
 """Bytes, about the least that Ray accepts. Results are small."""
@@ -27,6 +28,10 @@ OWN_RAY = {
     "RAY_TQDM_PATCH_PRINT": "0",  # otherwise Ray replaces builtins.print
     "RAY_memory_monitor_refresh_ms": "0",  # the sandbox limits memory; Ray must not kill a worker for it
 }
+
+
+OPEN = "r"
+"""Ray's folder for sockets and logs, in a folder that is closed: Ray lets all users write to its own."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +63,9 @@ def ray_engine(
         raise GradingError(
             "grading a class needs Ray, which is not installed; run pip install 'dlcv-hw2[cohort]'"
         ) from None
-    # A private folder, so that other users cannot replace Ray's sockets. Its path is short: a socket's path may have
-    # at most 107 characters.
-    scratch = Path(tempfile.mkdtemp(prefix="hw2-ray-", dir="/tmp"))
+    # A private folder, so that other users cannot reach what is in it. Its path is short: the path of a socket of Ray
+    # may have at most 107 characters.
+    scratch = Path(tempfile.mkdtemp(prefix=prefix("ray"), dir="/tmp"))
     try:
         # The screen reports workers that die. Ray would print long messages about them on stdout.
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123
@@ -83,7 +88,7 @@ def _start_ray(address: str, scratch: Path, workers: int | None, wants_gpu: bool
 
     own: dict[str, Any] = {}
     if not address:
-        own = {"include_dashboard": False, "object_store_memory": OBJECT_STORE, "_temp_dir": str(scratch)}
+        own = {"include_dashboard": False, "object_store_memory": OBJECT_STORE, "_temp_dir": str(scratch / OPEN)}
         own |= {} if wants_gpu else {"num_cpus": workers or 1, "num_gpus": 0}
     try:
         with contextlib.chdir(scratch):  # workers import from the current folder first, which could be a submission

@@ -13,6 +13,7 @@ from typing import Any
 from grading.core.errors import GradingError
 from grading.core.text import printable
 from grading.sandbox.run import OUTPUT, Limits, Sandbox, run_sandboxed
+from grading.sandbox.temporary import prefix
 
 SECONDS = 300.0
 """The time that one probe may take. Importing torch for the first time can take a minute."""
@@ -122,7 +123,7 @@ class Probes:
         """What the code leaves in `answer`. Raises GradingError if it leaves nothing."""
         write = f"\nwith open(sys.argv[1] + '/{ANSWER}', 'w') as file:\n    json.dump(answer, file)\n"
         text = f"{START}asked = json.loads({json.dumps(list(asked))!r})\n{code}{write}"
-        with tempfile.TemporaryDirectory(prefix="hw2-probe-") as folder:
+        with tempfile.TemporaryDirectory(prefix=prefix("probe")) as folder:
             Path(folder).chmod(0o755)
             command = ["python3", "-c", text, OUTPUT]
             limits, sandbox = Limits(seconds=SECONDS), replace(self.sandbox, hidden=())

@@ -18,6 +18,7 @@ from grading.core.errors import GradingError
 from grading.core.text import counted, printable
 from grading.files.images import GradedImage, ImageRefused, read_image, read_png
 from grading.sandbox.run import OUTPUT, SUBMISSION, Limits, RunResult, Sandbox, run_sandboxed
+from grading.sandbox.temporary import prefix
 
 DECODE_LIMITS = Limits(seconds=120.0, memory_bytes=2 * 2**30, processes=64)
 
@@ -62,7 +63,7 @@ def read_images(
                 f"the image reader crashed {counted(crashes, 'time')} on the images in {printable(str(folder))}; check "
                 "that the machine has memory and disk space left, and grade again"
             )
-        with tempfile.TemporaryDirectory(prefix="hw2-grade-") as scratch:
+        with tempfile.TemporaryDirectory(prefix=prefix("grade")) as scratch:
             request = Path(scratch, "request.json")
             taken = sum(map(_size, results.values()))
             request.write_text(json.dumps({"names": left, "others": list(others), "taken": taken}))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -44,6 +44,22 @@ def locked(folder: Path, wait: float = 0.0) -> Iterator[None]:
                     raise GradingError(f"another grading run uses {shown}; wait until it ends, or stop it") from None
                 time.sleep(LOOK)
         yield
+
+
+def check_apart(handed_in: Path, output: Path, noun: Literal["submission", "submissions"]) -> None:
+    """Raises GradingError if one of the two folders contains the other, because a grading replaces what is in `output`.
+
+    noun: what the first folder holds.
+    """
+    inner, outer = output.resolve(), handed_in.resolve()
+    if inner.is_relative_to(outer):
+        found = f"the output {printable(str(output))} is inside the {noun}"
+    elif outer.is_relative_to(inner):
+        verb = "is" if noun == "submission" else "are"
+        found = f"the {noun} {printable(str(handed_in))} {verb} inside the output"
+    else:
+        return
+    raise GradingError(f"{found}; choose another folder", option="output")
 
 
 def to_json(value: DataclassInstance, indent: int | None = None) -> bytes:

@@ -21,9 +21,11 @@ from grading.core.text import printable
 from grading.sandbox.backend import HOME, OUTPUT, SUBMISSION, UID, Job, Sandbox
 from grading.sandbox.channel import Log, open_folder, open_pipe
 from grading.sandbox.gpu import check_open, driver_binds, driver_folders, find_devices, gpu_environment
-from grading.sandbox.layers import LAYER, MERGED, PRIVATE_MOUNTS, can_overlay, with_copies
+from grading.sandbox.keyring import OWN_KEYRING
+from grading.sandbox.layers import FILE, LAYER, MERGED, PRIVATE_MOUNTS, VEIL, can_overlay, can_veil, with_copies
 from grading.sandbox.limits import Limit, Limits, Watch
 from grading.sandbox.nvml import GpuMemory
+from grading.sandbox.temporary import prefix
 
 IN_MEMORY = (OUTPUT, "/tmp", "/dev/shm")  # noqa: S108 - of the sandbox
 """File systems of the sandbox that are kept in memory, bounded in size, and freed with their last descriptor."""
@@ -48,9 +50,16 @@ exec {made}>&- {go}<&-
 exec "$@"
 """
 
-STEP_DOWN = f"""{LAYER}
+BIND, VEILED = "bind", "veil"
+"""How a path is mounted for the user UID. A number instead is the size of a layer in bytes."""
+
+STEP_DOWN = f"""{LAYER}{VEIL}
 while [ "$1" != -- ]; do
-  if [ "$3" = 0 ]; then mount --rbind "$1" "$2"; else layer "$1" "$2" "$3"; fi || exit 1
+  case "$3" in
+    {BIND}) mount --rbind "$1" "$2" ;;
+    {VEILED}) veil "$1" "$2" ;;
+    *) layer "$1" "$2" "$3" ;;
+  esac || exit 1
   shift 3
 done
 shift
@@ -80,7 +89,7 @@ class Bubblewrap:
         numbers = (self.job.limits.processes, self.job.limits.file_bytes // 2**10, *passed[1:])
         command = ["bash", "-c", START, "bash", *map(str, numbers), *self.job.command]
         self.process = subprocess.Popen(  # noqa: S603 - running it is what this file is for
-            [*self.arguments, "--info-fd", str(passed[0]), *command],
+            [*OWN_KEYRING, *self.arguments, "--info-fd", str(passed[0]), *command],
             env={},  # bubblewrap's own environment could be read in /proc/1/environ
             cwd="/", stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, pass_fds=passed, start_new_session=True,
         )  # fmt: skip
@@ -176,9 +185,11 @@ def _arguments(job: Job, overlaid: Collection[str], resources: ExitStack) -> lis
     arguments: list[str] = []
     if os.geteuid() == 0:
         check_open(devices)
-        for inside in job.folders.keys() - job.writable - job.layered - {SUBMISSION}:
+        read_only = job.folders.keys() - job.writable - job.layered
+        for inside in read_only - {SUBMISSION}:
             _check_readable(job.folders[inside])
-        arguments, binds = _step_down(binds, dict.fromkeys(overlaid, job.limits.space_bytes), resources)
+        layers = dict.fromkeys(overlaid, job.limits.space_bytes)
+        arguments, binds = _step_down(binds, layers, read_only, resources)
     arguments += [bwrap, "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session"]
     arguments += ["--cap-drop", "ALL", *(["--share-net"] if job.network else [])]
     arguments += [*_system_folders(), "--proc", "/proc", "--dev", "/dev", *_tmpfs(job.limits)]
@@ -189,19 +200,31 @@ def _arguments(job: Job, overlaid: Collection[str], resources: ExitStack) -> lis
     return [*arguments, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", SUBMISSION]
 
 
-def _step_down(binds: Iterable[Bind], layers: Mapping[str, int], resources: ExitStack) -> tuple[list[str], list[Bind]]:
+def _step_down(
+    binds: Iterable[Bind], layers: Mapping[str, int], read_only: Collection[str], resources: ExitStack
+) -> tuple[list[str], list[Bind]]:
     """The command that turns root into UID, and the binds with paths that UID can reach.
 
     Files in folders that are closed to other users are mounted at a path that UID can reach, in a mount namespace that
-    no other process sees. layers: {path inside: bytes} of those that get an overlay.
+    no other process sees. layers: {path inside: bytes} of those that get an overlay. read_only: paths inside whose
+    places on the host the command must not learn, as far as overlays can hide them.
     """
     arguments = [*PRIVATE_MOUNTS, STEP_DOWN, "sh"]
     reachable: list[Bind] = []
     for how, path, inside in binds:
-        if inside in layers or _is_closed(path):
+        if inside in layers:
             point = _mount_point(path, resources)
-            arguments += [str(path.resolve()), str(point), str(layers.get(inside, 0))]
-            reachable.append((how, point / MERGED if inside in layers else point, inside))
+            arguments += [str(path.resolve()), str(point), str(layers[inside])]
+            reachable.append((how, point / MERGED, inside))
+        elif inside in read_only and can_veil(path):
+            real = path.resolve()
+            point = _mount_point(real if real.is_dir() else real.parent, resources)
+            arguments += [str(real), str(point), VEILED]
+            reachable.append((how, point / (MERGED if real.is_dir() else FILE), inside))
+        elif _is_closed(path):
+            point = _mount_point(path, resources)
+            arguments += [str(path.resolve()), str(point), BIND]
+            reachable.append((how, point, inside))
         else:
             reachable.append((how, path, inside))
     return [*arguments, "--"], reachable
@@ -279,7 +302,7 @@ def _is_closed(path: Path) -> bool:
 
 def _mount_point(path: Path, resources: ExitStack) -> Path:
     """An empty file or folder that every user can reach. Cleanup removes only this, never what was mounted on it."""
-    folder = Path(tempfile.mkdtemp(prefix=f"hw2-grade-{os.getpid()}-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix=prefix("grade"), dir="/tmp"))
     resources.callback(folder.rmdir)
     folder.chmod(0o711)
     point = folder / "mount"

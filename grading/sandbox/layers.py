@@ -12,9 +12,10 @@ from pathlib import Path
 from grading.core.errors import GradingError
 from grading.core.text import printable
 from grading.sandbox.backend import Job
+from grading.sandbox.temporary import mount_points, prefix
 
-MERGED = "merged"
-"""The folder below a layer's mount point that shows the host's folder with the changes."""
+MERGED, FILE = "merged", "file"
+"""What a layer's mount point has for the run: the host's folder, with the changes if there can be any, or a file."""
 
 LAYER = f"""
 layer() {{  # folder, mount point, bytes: an overlay whose changes are kept in memory
@@ -24,6 +25,18 @@ layer() {{  # folder, mount point, bytes: an overlay whose changes are kept in m
 }}
 """
 """A function of sh. The command sees the mount's options, so they name no path of the host."""
+
+VEIL = f"""
+veil() {{  # folder or file, mount point: the same, to be read only
+  folder=$1
+  [ -d "$1" ] || folder=${{1%/*}}
+  mount -t tmpfs -o mode=711 layer "$2" && cd "$2" && mkdir lower empty {MERGED} &&
+  mount --bind "${{folder:-/}}" lower && mount -t overlay -o ro,lowerdir=lower:empty layer {MERGED} || return 1
+  [ -d "$1" ] || {{ touch {FILE} && mount --bind "{MERGED}/${{1##*/}}" {FILE} || return 1; }}
+  cd /
+}}
+"""
+"""A function of sh. A bind mount tells its path on the host in /proc/self/mountinfo, and an overlay does not."""
 
 TRIED: dict[int, bool] = {}
 """Whether overlays can be mounted, by the number of the file system."""
@@ -37,6 +50,12 @@ def can_overlay(job: Job) -> bool:
     return os.geteuid() == 0 and all(_mounts(job.folders[inside]) for inside in job.layered)
 
 
+def can_veil(path: Path) -> bool:
+    """Whether an overlay can show all of a folder, or of a file's folder. An overlay shows no mounts below a folder."""
+    folder = path.resolve() if path.is_dir() else path.resolve().parent
+    return _mounts(folder) and not any(point.is_relative_to(path.resolve()) for point in mount_points() - {folder})
+
+
 def _mounts(folder: Path) -> bool:
     """Whether an overlay can be mounted over a folder: one trial for each file system."""
     device = folder.stat().st_dev
@@ -47,7 +66,7 @@ def _mounts(folder: Path) -> bool:
 
 def _try_mount(folder: Path) -> bool:
     script = f'{LAYER} layer "$1" "$2" 1m'
-    with tempfile.TemporaryDirectory(prefix="hw2-grade-") as point:
+    with tempfile.TemporaryDirectory(prefix=prefix("grade")) as point:
         tried = subprocess.run(  # noqa: S603 - a system command
             [*PRIVATE_MOUNTS, script, "sh", str(folder.resolve()), point], env={"PATH": os.defpath},
             capture_output=True, check=False,
@@ -68,7 +87,7 @@ def with_copies(job: Job, resources: ExitStack) -> Job:
 def _copy(folder: Path, resources: ExitStack) -> Path:
     """Copy a folder as it is: links as links, and sparse files with their holes."""
     try:
-        place = tempfile.TemporaryDirectory(prefix="hw2-grade-", dir=folder.parent, ignore_cleanup_errors=True)
+        place = tempfile.TemporaryDirectory(prefix=prefix("grade"), dir=folder.parent, ignore_cleanup_errors=True)
     except OSError as error:
         raise _uncopied(folder, str(error.strerror)) from None
     copy = Path(resources.enter_context(place), "copy")

@@ -21,6 +21,7 @@ from grading.core.text import listed, printable
 from grading.sandbox.backend import HOME, OUTPUT, SUBMISSION, UID, Backend, Job, Sandbox
 from grading.sandbox.bubblewrap import Bubblewrap
 from grading.sandbox.limits import Limit, Limits, oom_kills
+from grading.sandbox.temporary import remove_litter
 from grading.sandbox.trusted import Trusted
 
 __all__ = ["BACKENDS", "HOME", "OUTPUT", "SUBMISSION", "UID", "Limits", "RunResult", "Sandbox", "run_sandboxed"]
@@ -81,6 +82,7 @@ def run_sandboxed(
     A trusted command runs outside. Paths inside become paths outside in its arguments, and only `seconds` applies.
     Raises GradingError if the sandbox cannot be made, or the machine runs out of memory or disk space.
     """
+    remove_litter()
     limits, sandbox = limits or Limits(), sandbox or Sandbox()
     given = {SUBMISSION: submission, **(inputs or {}), **(writable or {})}
     folders = {inside: path.absolute() for inside, path in given.items()}

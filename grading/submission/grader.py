@@ -25,7 +25,7 @@ from grading.core.results import CAUSE, Check, Part, ProblemResult, StageResult,
 from grading.core.text import printable
 from grading.environment.probes import Probes
 from grading.environment.python import check_gpu, check_python
-from grading.files.storage import from_json, locked, to_json, write_whole
+from grading.files.storage import check_apart, from_json, locked, to_json, write_whole
 from grading.judges.sources import JudgeSource
 from grading.points.lines import SETTLED, score_lines, settled_warnings, total, verdict
 from grading.points.staff import StaffEntry
@@ -98,10 +98,11 @@ class Grader:
         These are journal.jsonl, grade.json, facts.json, the reports, and outputs/ with the files that the scripts
         wrote. Run again to resume: finished stages are kept if submission and assignment are the same, and stages that
         failed because of the grader are repeated. on_stage: called with the name of each stage when it begins.
-        Raises GradingError if source is not a folder, or folder is in use or cannot be written.
+        Raises GradingError if source is not a folder, or if folder is in source or around it, in use, or read-only.
         """
         if source.is_symlink() or not source.is_dir():
             raise GradingError(f"{printable(str(source))} is not a folder; expected a submission")
+        check_apart(source, folder, "submission")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with locked(folder):

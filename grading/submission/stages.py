@@ -14,6 +14,7 @@ from grading.core.errors import Failure, GradingError, record_failure
 from grading.core.results import Part, StageResult
 from grading.core.text import counted, listed, printable
 from grading.environment.hub import hub_environment, hub_folders, with_models
+from grading.files.sweep import sweep
 from grading.files.take import Caps, Collected, collect_folder
 from grading.problems.problem import DATA, Problem
 from grading.sandbox.run import HOME, SUBMISSION, UID, Limits, Sandbox, run_sandboxed
@@ -53,9 +54,17 @@ class Stage:
 
 @dataclass(frozen=True)
 class Workplace:
-    """The grader's folder for one submission; the student's own folder is only read."""
+    """The grader's folder for one submission; the student's own folder is only read.
+
+    It is closed to other users, who could otherwise run a program in it that has set-user-ID, as another user.
+    """
 
     path: Path
+
+    def close(self) -> None:
+        """Make the folder, and close it to other users. Runs of root reach it by mounts that only they see."""
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path.chmod(0o700)
 
     @property
     def submission(self) -> Path:
@@ -79,14 +88,14 @@ def copy_submission(source: Path, workplace: Workplace) -> StageResult:
     def copy() -> StageResult:
         if not source.is_dir():
             raise GradingError(f"{printable(str(source))} is not a folder; expected a submission")
+        workplace.close()
         for folder in (workplace.submission, workplace.home):
-            if folder.exists():
+            if os.path.lexists(folder):
+                sweep(folder)  # folders that a killed download closed
                 shutil.rmtree(folder)
         taken = collect_folder(source, workplace.submission, SUBMISSION_CAPS)
         workplace.home.mkdir()
-        if os.geteuid() == 0:
-            for folder in (workplace.submission, workplace.home):
-                _give_away(folder)
+        _sweep(workplace)
         return _told("copy", taken, "The submission was copied.")
 
     return _stage(workplace, "copy", copy)
@@ -106,7 +115,11 @@ def fix(workplace: Workplace, scripts: Sequence[str]) -> StageResult:
 
 
 def fetch(workplace: Workplace, sandbox: Sandbox | None = None, limits: Limits = FETCH_LIMITS) -> StageResult:
-    """Run hw2_download_ckpt.sh, if there is one, with network. It may write to the copy and to the home folder."""
+    """Run hw2_download_ckpt.sh, if there is one, with network. It may write to the copy and to the home folder.
+
+    What it leaves there has no special rights afterwards. Files that trusted code leaves stay as they are: they may be
+    other names of files elsewhere.
+    """
 
     def run() -> StageResult:
         if not os.path.lexists(workplace.submission / FETCH):
@@ -114,12 +127,16 @@ def fetch(workplace: Workplace, sandbox: Sandbox | None = None, limits: Limits =
             return hinted(none, near_misses(workplace.submission, FETCH))
         writable = {SUBMISSION: workplace.submission, HOME: workplace.home}
         inside = _with_hub(sandbox or Sandbox(), network=True)
-        with run_sandboxed(
-            ["bash", FETCH], submission=workplace.submission, writable=writable, limits=limits, network=True,
-            sandbox=inside,
-        ) as ended:  # fmt: skip
-            done = replace(ending("fetch", FETCH, ended, limits), kind="script")
-            return hinted(done, near_misses(workplace.submission, FETCH))
+        try:
+            with run_sandboxed(
+                ["bash", FETCH], submission=workplace.submission, writable=writable, limits=limits, network=True,
+                sandbox=inside,
+            ) as ended:  # fmt: skip
+                done = replace(ending("fetch", FETCH, ended, limits), kind="script")
+        finally:
+            if not inside.trust:
+                _sweep(workplace)
+        return hinted(done, near_misses(workplace.submission, FETCH))
 
     return _stage(workplace, "fetch", run)
 
@@ -286,9 +303,7 @@ def _told(stage: str, taken: Collected, done: str) -> StageResult:
     return StageResult(stage, "pass", done, files=taken.files, refused=taken.refused, reasons=taken.reasons)
 
 
-def _give_away(folder: Path) -> None:
-    """Give the copy to the user who runs it. A link's own owner changes, not that of its target."""
-    os.chown(folder, UID, UID)
-    for path, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            os.chown(Path(path, name), UID, UID, follow_symlinks=False)
+def _sweep(workplace: Workplace) -> None:
+    """Take all rights from the files that a submission brought or downloaded, and give them to the user who runs it."""
+    for folder in (workplace.submission, workplace.home):
+        sweep(folder, UID if os.geteuid() == 0 else None)

@@ -154,7 +154,8 @@ def test_a_name_made_to_collide_is_refused(handed_in):
         ("in", "in/out", "is inside the submissions"),
         ("in", "in", "is inside the submissions"),
         ("link", "in/out", "is inside the submissions"),
-        ("out/students", "out", "are inside the output's folder students"),
+        ("out/students", "out", "are inside the output; choose another folder"),
+        ("in", ".", "are inside the output; choose another folder"),
         ("empty", "out", "has no sub-folders"),
         ("nowhere", "out", "cannot be read (No such file or directory)"),
         ("in/a/file", "out", "cannot be read (Not a directory)"),
@@ -359,6 +360,17 @@ def test_workers_do_not_import_from_the_callers_folder(engine, handed_in):
     folder, path = ray.get(where.remote())
     assert Path(folder).name.startswith("hw2-ray-")
     assert os.getcwd() not in (path[0], folder)
+
+
+def test_our_own_ray_keeps_its_sockets_in_a_folder_that_is_closed_to_other_users(engine):
+    import ray
+
+    sockets = Path(ray._private.worker._global_node.raylet_socket_name)
+    private = Path("/", *sockets.parts[:3])
+    assert sockets.is_socket()
+    assert private.name.startswith(f"hw2-ray-{os.getpid()}-")
+    assert private.stat().st_mode & 0o777 == 0o700
+    assert private.stat().st_uid == os.geteuid()
 
 
 # --- the whole command's work

@@ -117,6 +117,54 @@ def test_the_mounts_tell_no_path_of_the_host(folder):
     assert "hw2-grade" not in mounts
 
 
+def mounts(folder: Path, part: str) -> str:
+    """What a run of one part sees of its mounts, without their numbers."""
+    for name in ("noise", "model"):
+        (folder.parent / part / name).mkdir(parents=True, exist_ok=True)
+    model = folder.parent / part / "model" / "model.ckpt"
+    model.write_text(part)
+    model.parent.chmod(0o700)
+    inputs = {"/data/noise": folder.parent / part / "noise", "/data/model.ckpt": model}
+    script = "cat /data/model.ckpt; echo; cut -d ' ' -f 4- /proc/self/mountinfo; cat /proc/self/mounts"
+    said, _, seen = run(script, folder, inputs=inputs, **LAYERED).log.partition("\n")
+    assert said == part
+    return seen
+
+
+@needs_sandbox
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has overlays, which tell no path")
+def test_a_run_learns_no_path_of_the_host_and_not_whether_it_is_the_private_one(folder, monkeypatch):
+    public, private = mounts(folder, "public"), mounts(folder, "private")
+    assert " /data/noise " in public
+    assert public == private
+    assert folder.parent.name not in public
+    assert "hw2-grade" not in public
+    monkeypatch.setattr("grading.sandbox.bubblewrap.can_veil", lambda path: False)  # not protected
+    assert f"{folder.parent.name}/public/noise" in mounts(folder, "public")
+
+
+@needs_sandbox
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_what_is_mounted_below_an_input_is_there_to_be_read(folder):
+    code = """
+import subprocess, sys
+from pathlib import Path
+from grading.sandbox.run import run_sandboxed
+inner = Path(sys.argv[2], "inner mount")
+inner.mkdir()
+subprocess.run(["mount", "-t", "tmpfs", "tmpfs", inner], check=True)
+(inner / "file").write_text("CANARY")
+command = ["bash", "-c", "cat '/data/inner mount/file'"]
+with run_sandboxed(command, submission=Path(sys.argv[1]), inputs={"/data": Path(sys.argv[2])}) as ended:
+    print(ended.log)
+"""
+    data = folder.parent / "data"
+    data.mkdir()
+    private = ["unshare", "--mount", "--propagation", "private", sys.executable, "-c", code, folder, data]
+    done = subprocess.run(private, cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("CANARY\n", "")
+
+
 def test_a_copy_that_cannot_be_made_is_our_failure(folder, monkeypatch):
     def full(*_arguments, **_options):
         return subprocess.CompletedProcess([], 1, "", "cp: error writing 'x\x1b': No space left on device")
@@ -152,7 +200,7 @@ def test_a_grader_that_is_killed_leaves_no_mount_and_no_file(folder):
         assert listing(folder.parent) == before
     finally:
         for point in points:
-            shutil.rmtree(point)
+            shutil.rmtree(point, ignore_errors=True)  # another grader may have removed it
 
 
 @needs_sandbox

@@ -4,6 +4,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +17,7 @@ from grading.core.results import Part, StageResult
 from grading.files.decode import read_images
 from grading.files.images import ImageRefused
 from grading.homeworks.fall2024 import FALL2024
-from grading.sandbox.run import HOME, SUBMISSION, Limits, Sandbox, run_sandboxed
+from grading.sandbox.run import HOME, SUBMISSION, UID, Limits, Sandbox, run_sandboxed
 from grading.submission.stages import (
     Workplace,
     compare_runs,
@@ -173,8 +174,55 @@ def test_a_submission_that_rewrites_itself_finds_nothing_of_it_in_the_next_run(w
     assert (copy / "answers.txt").exists()
 
 
+def lending_rights(folder: Path) -> list[str]:
+    """The names of a folder's files that run as their owner, at any depth."""
+    found = subprocess.run(["find", folder, "-type", "f", "-perm", "/7000", "-printf", "%f\n"], capture_output=True)
+    return found.stdout.decode().split()
+
+
+@needs_sandbox
+def test_a_download_leaves_no_program_that_lends_the_rights_of_its_owner(world, monkeypatch):
+    assert copy_submission(ATTACKS / "setuid_files", world.workplace).status == "pass"
+    with monkeypatch.context() as without:
+        without.setattr("grading.submission.stages._sweep", lambda workplace: None)
+        assert fetch(world.workplace).status == "pass"
+        copy = world.workplace.submission
+        assert (copy / "locked").stat().st_mode & 0o777 == 0
+        if os.geteuid() == 0:
+            assert lending_rights(copy) == ["helper"] * 3
+    assert copy_submission(ATTACKS / "setuid_files", world.workplace).status == "pass"  # in place of closed folders
+    assert fetch(world.workplace).status == "pass"
+    assert lending_rights(copy) == []
+    assert (copy / "helper").exists()
+    assert (copy / "locked" / "in" / "helper").stat().st_mode & 0o7777 == 0o755
+    frozen = freeze(world.workplace)
+    assert (frozen.status, "locked/in/helper" in frozen.files) == ("pass", True)
+    subprocess.run(["rm", "-rf", copy / ("d" * 200)], check=True)  # too deep to be copied where there are no overlays
+    assert ran(world.workplace, 1, {}, world.output).message.startswith("hw2_1.sh ran to its end")
+
+
+@needs_sandbox
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_no_other_user_reaches_what_a_download_leaves(monkeypatch):
+    asked = "mkdir -p ~/in; cp /usr/bin/id ~/in/helper; chmod 4755 ~/in/helper; chmod 777 ~ ~/in"
+    other = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", '"$0" -u']
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        workplace = at_work(Path(folder), hw2_download_ckpt=asked)
+        monkeypatch.setattr("grading.submission.stages._sweep", lambda workplace: None)  # as while the download runs
+        assert fetch(workplace).status == "pass"
+
+        def user() -> str:
+            helper = workplace.home / "in" / "helper"
+            return subprocess.run([*other, helper], capture_output=True, text=True).stdout.strip()
+
+        assert user() == ""
+        workplace.path.chmod(0o755)  # not protected
+        assert user() == str(UID)
+
+
 def test_every_attack_has_a_test():
-    own = {"rewrite_itself", "harmless", "endless_output", "endless_run", "hostile_output"}
+    own = {"rewrite_itself", "setuid_files", "harmless", "endless_output", "endless_run", "hostile_output"}
     assert {path.name for path in ATTACKS.iterdir() if path.is_dir()} == EXPECTED.keys() | own
 
 

@@ -103,6 +103,29 @@ def test_staff_are_warned_of_copies(tmp_path, assignment, student):
     assert "hw2_3.sh public: 50 of 50 images are copies of one picture" in said
 
 
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("b01/graded", "the output .*graded is inside the submission; choose another folder"),
+        ("b01", "the output .*b01 is inside the submission"),
+        ("link/graded", "is inside the submission"),
+        ("b01/../b01/x", "is inside the submission"),
+        (".", "the submission .*b01 is inside the output; choose another folder"),
+    ],
+)
+def test_an_output_in_the_submission_or_around_it_is_refused(tmp_path, assignment, student, output, said):
+    (tmp_path / "link").symlink_to(student)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(GradingError, match=said) as error:
+        Grader(assignment).grade(student, tmp_path / output)
+    assert error.value.option == "output"
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_neighbour_with_a_longer_name_is_no_folder_inside(tmp_path, assignment, student):
+    assert Grader(assignment).grade(student, tmp_path / "b01_graded").status == "fail"
+
+
 def test_the_same_folder_graded_twice_gives_the_same_json(tmp_path, assignment, student):
     found = []
     for name in ("first", "second"):
