@@ -91,6 +91,8 @@ def test_an_unknown_device_is_one_sentence(hw2):
 
 def test_an_old_driver_is_found(monkeypatch):
     pretend_failing_cuda(monkeypatch, OLD_DRIVER)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(choose, "has_nvidia_driver", lambda: True)
     monkeypatch.setattr(choose, "driver_version", lambda: "535.104.05")
     run = CliRunner().invoke(app, ["doctor", "--json"], catch_exceptions=False)
     row = next(row for row in json.loads(run.stdout) if row["name"] == "driver")
