@@ -199,6 +199,21 @@ def test_training_learns(data, tmp_path):
     assert (model.prediction_type, model.beta_schedule) == ("v_prediction", "cosine")
 
 
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_a_training_takes_deterministic_operations_if_asked(data, tmp_path, deterministic):
+    seen = []
+    options = {"device": "cpu", "report_every": 1, "deterministic": deterministic}
+    config = dataclasses.replace(TINY, num_steps=2)
+    train_digits(
+        data,
+        config,
+        tmp_path / "run",
+        **options,
+        watch=lambda _: seen.append(torch.are_deterministic_algorithms_enabled()),
+    )
+    assert seen == [deterministic] * 2
+
+
 @pytest.mark.parametrize("parts", [2, 8])
 def test_a_step_in_parts_is_the_step_in_one(data, tmp_path, parts):
     """Gradients of the parts add up to those of the whole: losses and weights differ by rounding alone."""
