@@ -187,27 +187,33 @@ def connect(process: int, sandbox: Sandbox, resources: ExitStack) -> None:
     network = _open(f"/proc/{process}/ns/net", resources)
     owner = fcntl.ioctl(network, NS_GET_USERNS)
     resources.callback(os.close, owner)
-    users = [] if os.geteuid() == 0 else [owner]
+    users = () if os.geteuid() == 0 else (owner,)
     _start(network, users, resources)
     _close_addresses(network, users, sandbox)
 
 
-def _start(network: int, users: Sequence[int], resources: ExitStack) -> None:
-    """Start the program in the grader's own namespaces, and wait until it has made the interface.
+def _entered(users: Sequence[int], *options: str) -> list[str]:
+    """The beginning of a command that runs as root of a user namespace, if there is one in users."""
+    of_user = [option for each in users for option in (f"--user={_path(each)}", "--preserve-credentials")]
+    return ["nsenter", *of_user, *options] if users or options else []
 
-    users: the user namespace in which the grader may make it; root needs none.
+
+def _start(network: int, users: Sequence[int], resources: ExitStack) -> None:
+    """Start the program in the grader's own network namespace, and wait until it has made the interface.
+
+    users: the user namespace in which a grader that is not root may make it.
     """
     ready, ready_writer = open_pipe(resources)
     ended, _ = open_pipe(resources)
     said, said_writer = open_pipe(resources)
-    os.set_blocking(said_writer.fileno(), False)  # so that messages that nobody reads do not stop the program
+    for each in (said, said_writer):  # messages that nobody reads do not stop the program
+        os.set_blocking(each.fileno(), False)
     passed = [ready_writer.fileno(), ended.fileno(), network, *users]
-    of_user = [f"--userns-path={_path(each)}" for each in users]
     program = subprocess.Popen(  # noqa: S603 - a system command
         [
-            PROGRAM, "--configure", "--mtu=65520", f"--cidr={VIRTUAL}", "--disable-host-loopback", "--enable-sandbox",
-            "--enable-seccomp", f"--ready-fd={passed[0]}", f"--exit-fd={passed[1]}", "--netns-type=path", *of_user,
-            _path(network), INTERFACE,
+            *_entered(users), PROGRAM, "--configure", "--mtu=65520", f"--cidr={VIRTUAL}", "--disable-host-loopback",
+            "--enable-sandbox", "--enable-seccomp", f"--ready-fd={passed[0]}", f"--exit-fd={passed[1]}",
+            "--netns-type=path", _path(network), INTERFACE,
         ],
         cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said_writer, pass_fds=passed,
         start_new_session=True, env={"PATH": os.environ.get("PATH", os.defpath)},
@@ -224,7 +230,8 @@ def _start(network: int, users: Sequence[int], resources: ExitStack) -> None:
 
 
 def _unconnected(said: FileIO) -> GradingError:
-    lines = [line for line in said.read(2**16).decode(errors="replace").splitlines() if "WARNING" not in line]
+    text = (said.read(2**16) or b"").decode(errors="replace")
+    lines = [line for line in text.splitlines() if "WARNING" not in line]
     reason = printable("; ".join(lines[-2:])) or "it printed no reason"
     return _refused(f"{PROGRAM} cannot connect downloads to the Internet here ({reason}); correct this, {INSTEAD}")
 
@@ -236,10 +243,9 @@ def _close_addresses(network: int, users: Sequence[int], sandbox: Sandbox) -> No
         closed = closed_networks(routes.own_addresses(), opened)
     except OSError as error:
         raise _unclosed(str(error.strerror)) from None
-    of_user = [option for each in users for option in (f"--user={_path(each)}", "--preserve-credentials")]
     set_routes = subprocess.run(  # noqa: S603 - a system command
-        [  # noqa: S607
-            "nsenter", f"--net={_path(network)}", *of_user, sys.executable, "-I", "-S", routes.__file__,
+        [
+            *_entered(users, f"--net={_path(network)}"), sys.executable, "-I", "-S", routes.__file__,
             INTERFACE, str(GATEWAY), _joined(opened), _joined(closed),
         ],
         cwd="/", pass_fds=[network, *users], capture_output=True, text=True, errors="replace", check=False,
