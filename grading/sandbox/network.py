@@ -32,6 +32,7 @@ from grading.sandbox.channel import open_pipe
 from grading.sandbox.temporary import prefix
 
 NAME_SERVERS = "/etc/resolv.conf"
+HOSTS_NAME_SERVERS = Path(NAME_SERVERS)
 FILES = ("/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl", "/etc/ca-certificates", "/etc/pki")
 """What programs need for names and for encrypted connections."""
 
@@ -84,6 +85,7 @@ def check_network(sandbox: Sandbox) -> None:
             f"{PROGRAM}), {INSTEAD}"
         )
     _check_device()
+    _check_name_servers()
     open_networks(sandbox)
 
 
@@ -98,6 +100,17 @@ def _check_device() -> None:
             f"this user cannot open {DEVICE}, which downloads need for a network of their own; run chmod 666 {DEVICE} "
             f"as root, {INSTEAD}"
         )
+
+
+def _check_name_servers() -> None:
+    """The program passes questions for names to an IPv4 server alone."""
+    with suppress(OSError):
+        servers = re.findall(r"^nameserver\s+(\S+)", HOSTS_NAME_SERVERS.read_text(errors="replace"), re.MULTILINE)
+        if servers and all(":" in server for server in servers):
+            raise _refused(
+                f"{HOSTS_NAME_SERVERS} names no server with an IPv4 address, which downloads need for a network of "
+                f"their own; add one, {INSTEAD}"
+            )
 
 
 def read_networks(text: str) -> tuple[IPv4Network, ...]:

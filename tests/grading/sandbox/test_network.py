@@ -127,6 +127,17 @@ def test_a_machine_without_the_device_is_told_what_to_do(monkeypatch, tmp_path):
     assert f"run chmod 666 {tmp_path}/tun as root" in refusal()
 
 
+def test_a_machine_whose_name_servers_have_no_ipv4_address_is_told_so(monkeypatch, tmp_path):
+    servers = tmp_path / "resolv.conf"
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    monkeypatch.setattr(grading.sandbox.network, "DEVICE", servers)
+    monkeypatch.setattr(grading.sandbox.network, "HOSTS_NAME_SERVERS", servers)
+    servers.write_text("search example\nnameserver 2001:db8::53\n")
+    assert refusal().startswith(f"{servers} names no server with an IPv4 address")
+    servers.write_text("nameserver 2001:db8::53\nnameserver 127.0.0.53\n")
+    check_network(Sandbox())
+
+
 @needs_network
 def test_a_program_that_fails_is_quoted_and_the_command_does_not_run(folder, monkeypatch, tmp_path):
     program = tmp_path / "slirp4netns"
