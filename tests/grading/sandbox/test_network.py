@@ -17,7 +17,7 @@ from grading.sandbox.network import check_network, closed_networks, is_closed, o
 from grading.sandbox.routes import own_addresses
 from grading.sandbox.run import Sandbox
 from tests.grading.sandbox.internet import ELSEWHERE, OWN, SITE
-from tests.grading.sandboxed import ROOT, needs_network, run
+from tests.grading.sandboxed import ROOT, needs_network, needs_sandbox, run
 
 MACHINE = [IPv4Interface("127.0.0.1/8"), IPv4Interface("140.112.30.40/24"), IPv4Interface("10.1.2.3/16")]
 
@@ -143,11 +143,27 @@ def test_a_program_that_fails_is_quoted_and_the_command_does_not_run(folder, mon
     program = tmp_path / "slirp4netns"
     program.write_text("#!/bin/sh\necho WARNING: something >&2\necho 'no such luck' >&2\nexit 1\n")
     program.chmod(0o755)
+    folder.chmod(0o777)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(GradingError, match=r"cannot connect downloads to the Internet here \(no such luck\)") as error:
         run("touch /submission/ran", folder, network=True, writable={"/submission": folder})
     assert error.value.option == "host_network"
     assert not (folder / "ran").exists()
+
+
+@needs_sandbox
+def test_the_command_begins_only_when_its_network_is_ready(folder, monkeypatch):
+    begun = []
+
+    def slow(process, sandbox, resources):
+        time.sleep(0.5)
+        begun.append((folder / "ran").exists())
+
+    folder.chmod(0o777)
+    monkeypatch.setattr("grading.sandbox.bubblewrap.connect", slow)
+    run("touch /submission/ran", folder, network=True, writable={"/submission": folder})
+    assert begun == [False]
+    assert (folder / "ran").exists()
 
 
 @needs_network
