@@ -13,6 +13,7 @@ from grading.core.text import printable
 from grading.environment.probes import Page
 from grading.files.layout import files_below
 from grading.files.texts import read_start
+from grading.sandbox.network import is_closed
 
 POINTER = b"version https://git-lfs.github.com/spec/v1"
 DEPTH, MAX_FILES = 16, 100_000
@@ -63,10 +64,14 @@ def failed_download(scene: Scene) -> Cause | None:
     said = "".join(f"{name} is a web page, not a file of weights. " for name in [*_web_pages(scene)][:1])
     found = zip(links, scene.probes.pages(links) if links else (), strict=True)
     replies = [(printable(link)[:100], page, link.count("/") > MAX_SLASHES_OF_A_HOST) for link, page in found]
+    private = [link for link, page, _ in replies if not page.status and _is_private(link, scene)]
     for link, page, is_file in replies:
-        if refusal := _refusal(page, is_file):
+        if link not in private and (refusal := _refusal(page, is_file)):
             evidence = f"{said}{link} {refusal}."
             return Cause("machine", "download", _host(link), evidence, AGAIN)
+    for link in private:
+        wrong = "is an address of a private network; share the file where everybody can download it"
+        return Cause("submission", "link", link, f"{said}{link} {wrong}.")
     for link, page, is_file in replies:
         if wrong := wrong_link(page, is_file):
             return Cause("submission", "link", link, f"{said}{link} {wrong}.")
@@ -88,6 +93,11 @@ MAX_SLASHES_OF_A_HOST = 2
 def _host(link: str) -> str:
     """The host of a link. One host that cannot be reached keeps many submissions waiting."""
     return printable(link.split("/")[2])
+
+
+def _is_private(link: str, scene: Scene) -> bool:
+    found = LINK.match(link)
+    return found is not None and is_closed(found["host"], scene.probes.sandbox)
 
 
 def _refusal(page: Page, is_file: bool) -> str:

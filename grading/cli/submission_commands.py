@@ -38,8 +38,10 @@ def submission(
 
     def grade() -> SubmissionResult:
         from grading.submission.grader import Grader
+        from grading.submission.stages import check_fetch
 
         assignment = make_assignment()
+        check_fetch([submission_dir], assignment.sandbox)
         entry = StaffEntry()
         if assignment.staff:
             staff = read_staff_file(assignment.staff, assignment.edition)
@@ -74,7 +76,7 @@ def cohort(
         from grading.cohort.cohort import grade_cohort
 
         assignment = make_assignment()
-        _preflight(assignment, output)
+        _preflight(assignment, submissions, output)
         staff = read_staff_file(assignment.staff, assignment.edition) if assignment.staff else {}
         return grade_cohort(submissions, assignment, output, staff, workers, address)
 
@@ -89,14 +91,17 @@ def cohort(
     raise typer.Exit(2 if counts["error"] else 0)
 
 
-def _preflight(assignment: Assignment, output: Path) -> None:
-    """Show what is not ready on stderr. Raises GradingError if no submission could be checked."""
+def _preflight(assignment: Assignment, submissions: Path, output: Path) -> None:
+    """Show what is not ready on stderr. Raises GradingError if no submission, or no download, could be checked."""
     from grading.preflight.doctor import examine, preflight_table, refuse_if_blocked
+    from grading.submission.stages import check_fetch
 
     found = examine(assignment.absolute(), output.absolute())
     if found.unready:
         Console(stderr=True, highlight=False).print(preflight_table(found.unready))
     refuse_if_blocked(found)
+    if submissions.is_dir():
+        check_fetch(submissions.iterdir(), assignment.sandbox)
 
 
 def init(

@@ -20,6 +20,7 @@ from grading.environment.python import check_gpu, check_python
 from grading.judges import JUDGES
 from grading.judges.sources import find_judge
 from grading.sandbox.gpu import find_devices
+from grading.sandbox.network import check_network
 from grading.sandbox.nvml import total_memory, why_unmeasured
 from grading.sandbox.run import run_sandboxed
 from grading.submission.assignment import Assignment
@@ -103,6 +104,22 @@ def _sandbox(assignment: Assignment, _output: Path) -> Row:
         found, _, remedy = printable(str(error)).partition("; ")
         return Row("sandbox", "not ready", found, remedy, blocks=True)
     return Row("sandbox", "ready", f"bubblewrap {versions()['bubblewrap']} makes one")
+
+
+def _network(assignment: Assignment, _output: Path) -> Row:
+    """That of hw2_download_ckpt.sh. A submission without a download needs none."""
+    if assignment.trust:
+        return Row("network", "not needed", "the code is trusted")
+    if assignment.host_network:
+        return Row("network", "ready", "downloads use this machine's own network, with all that it can reach")
+    sandbox = replace(assignment.sandbox, hidden=(), gpu=False)
+    try:
+        check_network(sandbox)
+        run_sandboxed(["true"], submission=SYSTEM, network=True, sandbox=sandbox).close()
+    except GradingError as error:
+        found, _, remedy = printable(str(error)).partition("; ")
+        return Row("network", "not ready", found, remedy)
+    return Row("network", "ready", "downloads reach the Internet, and nothing of this machine")
 
 
 def _python(assignment: Assignment, _output: Path) -> Row:
@@ -240,6 +257,7 @@ def _amount(name: str, free: int, limit: int, what: str) -> Row:
 
 CHECKS: tuple[Callable[[Assignment, Path], Row], ...] = (
     _sandbox,
+    _network,
     _python,
     _packages,
     _gpu,

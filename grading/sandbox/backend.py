@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Protocol
 
@@ -29,7 +30,8 @@ class Sandbox:
     that no command may see; a run that would show one is refused. visible: files and folders that every command may
     read at their own paths, such as packages that the environment links to. hub_cache: staff's cache of models, see
     `grading.environment.hub`; scripts get it as an input. backend: what protects the grader from untrusted commands, a
-    name in `grading.sandbox.run.BACKENDS`. devices: the folder of the host's devices.
+    name in `grading.sandbox.run.BACKENDS`. devices: the folder of the host's devices. host_network: commands with
+    network get the host's, in place of the Internet alone. reachable: private addresses that they may reach as well.
     """
 
     gpu: bool = False
@@ -41,6 +43,8 @@ class Sandbox:
     hub_cache: Path | None = None
     backend: str = "bubblewrap"
     devices: Path = DEVICES
+    host_network: bool = False
+    reachable: tuple[IPv4Network, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from grading.sandbox.gpu import check_open, driver_binds, driver_folders, find_d
 from grading.sandbox.keyring import OWN_KEYRING
 from grading.sandbox.layers import FILE, LAYER, MERGED, PRIVATE_MOUNTS, VEIL, can_overlay, can_veil, with_copies
 from grading.sandbox.limits import Limit, Limits, Watch
+from grading.sandbox.network import connect, has_own_network, network_files
 from grading.sandbox.nvml import GpuMemory
 from grading.sandbox.temporary import prefix
 
@@ -31,7 +32,6 @@ IN_MEMORY = (OUTPUT, "/tmp", "/dev/shm")  # noqa: S108 - of the sandbox
 """File systems of the sandbox that are kept in memory, bounded in size, and freed with their last descriptor."""
 
 SYSTEM = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/fonts", "/etc/localtime", "/sys/devices/system/cpu")
-NETWORK = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl", "/etc/ca-certificates", "/etc/pki")
 
 MAKING_SECONDS, KILLING_SECONDS = 30, 10
 """Seconds allowed for bubblewrap to make a sandbox, and for the kernel to end all of its processes."""
@@ -98,7 +98,9 @@ class Bubblewrap:
         for end in (writer, info_writer, made_writer, go_reader):
             end.close()
         self._wait_until_made(made)
-        self._observe(int(json.loads(info.read(4096))["child-pid"]))
+        init = int(json.loads(info.read(4096))["child-pid"])
+        self._observe(init)
+        self._connect(init)
         try:
             go.write(b"go\n")
         except OSError as error:
@@ -133,6 +135,13 @@ class Bubblewrap:
         copies = [self.job.folders[inside] for inside in self.job.layered - self.overlaid]
         self.gpu = GpuMemory(init) if self.job.sandbox.gpu else None
         self.watch = Watch(self.job.limits, processes, in_memory, disks, copies, self.gpu)
+
+    def _connect(self, init: int) -> None:
+        if has_own_network(self.job):
+            try:
+                connect(init, self.job.sandbox, self.resources)
+            except OSError as error:
+                raise _unobserved(error) from None
 
     @property
     def gpu_bytes(self) -> int | None:
@@ -175,8 +184,9 @@ def _arguments(job: Job, overlaid: Collection[str], resources: ExitStack) -> lis
     python = _python_roots(job.sandbox.python)
     visible = [*job.sandbox.visible, *(driver_binds(driver_folders(os.environ)) if job.sandbox.gpu else ())]
     _check_hidden(job.sandbox.hidden, [Path("/usr"), *python, *visible, *job.folders.values()])
-    system = (*SYSTEM, *(NETWORK if job.network else ()), *(["/sys"] if job.sandbox.gpu else ()))
+    system = (*SYSTEM, *(["/sys"] if job.sandbox.gpu else ()))
     binds = [("--ro-bind", path, str(path)) for path in (*map(Path, system), *python, *visible) if path.exists()]
+    binds += [("--ro-bind", path, inside) for inside, path in network_files(job, resources).items()]
     devices = find_devices(job.sandbox.devices) if job.sandbox.gpu else []
     binds += [("--dev-bind", path, f"/dev/{path.name}") for path in devices]
     for inside, path in job.folders.items():
@@ -191,7 +201,7 @@ def _arguments(job: Job, overlaid: Collection[str], resources: ExitStack) -> lis
         layers = dict.fromkeys(overlaid, job.limits.space_bytes)
         arguments, binds = _step_down(binds, layers, read_only, resources)
     arguments += [bwrap, "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session"]
-    arguments += ["--cap-drop", "ALL", *(["--share-net"] if job.network else [])]
+    arguments += ["--cap-drop", "ALL", *(["--share-net"] if job.network and not has_own_network(job) else [])]
     arguments += [*_system_folders(), "--proc", "/proc", "--dev", "/dev", *_tmpfs(job.limits)]
     for how, path, inside in binds:
         arguments += [how, str(path), inside]

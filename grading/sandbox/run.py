@@ -78,7 +78,8 @@ def run_sandboxed(
 
     inputs: what it may read, writable: folders of the host that it may change; both as {path inside: path outside}.
     layered: paths inside of folders that it may change for itself. Each run begins from the host's folder. What it
-    writes there counts towards its limits and is discarded.
+    writes there counts towards its limits and is discarded. network: it reaches the Internet alone, unless staff allow
+    more (see `grading.sandbox.network`).
     A trusted command runs outside. Paths inside become paths outside in its arguments, and only `seconds` applies.
     Raises GradingError if the sandbox cannot be made, or the machine runs out of memory or disk space.
     """

@@ -21,6 +21,7 @@ from grading.judges import JUDGES, Judges
 from grading.judges.protocols import CLIP_MODEL, SAM_MODEL
 from grading.judges.sources import NAMED, Choice
 from grading.problems.problem import Input, Problem
+from grading.sandbox.network import read_networks
 from grading.sandbox.run import Limits, Sandbox
 from grading.submission.devices import judges_device
 
@@ -103,6 +104,21 @@ class Assignment:
     ] = False
     gpu: Annotated[bool, typer.Option("--gpu", help="Let scripts use the NVIDIA devices.")] = False
     trust: Annotated[bool, typer.Option("--trust", help="Run without a sandbox, for your own code only.")] = False
+    host_network: Annotated[
+        bool,
+        typer.Option(
+            "--host-network",
+            help="Let downloads use this machine's own network, with its services and private addresses. (default: the "
+            "Internet alone)",
+        ),
+    ] = False
+    reachable: Annotated[
+        str,
+        typer.Option(
+            help="Private addresses that downloads may reach, such as 10.1.2.3,10.2.0.0/16. (default: none)",
+            metavar="ADDRESSES",
+        ),
+    ] = ""
     python: Annotated[
         Path,
         typer.Option(help="Environment whose python3 the scripts use. (default: the grader's own)", show_default=False),
@@ -126,7 +142,8 @@ class Assignment:
     source: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Raises GradingError for a time scale that is no positive number."""
+        """Raises GradingError for a time scale that is no positive number, and for addresses that are none."""
+        read_networks(self.reachable)
         if not 0 < self.time_scale <= MAX_TIME_SCALE:
             raise GradingError(
                 f"the time scale is {self.time_scale}; expected a number above 0, at most {MAX_TIME_SCALE:g}",
@@ -153,7 +170,8 @@ class Assignment:
         """The sandbox's settings. Files that scripts must not see are hidden."""
         return Sandbox(
             self.gpu, self.trust, self.python, dict(self.environment), tuple(self.hidden()),
-            visible=tuple(linked_folders(self.python)), hub_cache=self.hub_cache,
+            visible=tuple(linked_folders(self.python)), hub_cache=self.hub_cache, host_network=self.host_network,
+            reachable=read_networks(self.reachable),
         )  # fmt: skip
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from grading.environment.hub import hub_environment, hub_folders, with_models
 from grading.files.sweep import sweep
 from grading.files.take import Caps, Collected, collect_folder
 from grading.problems.problem import DATA, Problem
+from grading.sandbox.network import check_network
 from grading.sandbox.run import HOME, SUBMISSION, UID, Limits, Sandbox, run_sandboxed
 from grading.submission.ending import RAN, ending, scaled_time
 from grading.submission.fixes import fix_submission
@@ -139,6 +140,12 @@ def fetch(workplace: Workplace, sandbox: Sandbox | None = None, limits: Limits =
         return hinted(done, near_misses(workplace.submission, FETCH))
 
     return _stage(workplace, "fetch", run)
+
+
+def check_fetch(submissions: Iterable[Path], sandbox: Sandbox) -> None:
+    """Raises GradingError if one of the submissions has a download, and downloads can have no network here."""
+    if any(os.path.lexists(submission / FETCH) for submission in submissions):
+        check_network(sandbox)
 
 
 def freeze(workplace: Workplace) -> StageResult:

@@ -29,6 +29,18 @@ TRUSTED = Sandbox(trust=True)
 
 
 @functools.cache
+def why_no_network() -> str:
+    """Why no download can have a network of its own here; empty if one can."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        try:
+            run_sandboxed(["true"], submission=Path(folder), network=True).close()
+        except GradingError as error:
+            return str(error)
+    return ""
+
+
+@functools.cache
 def why_no_sandbox() -> str:
     """Why no sandbox can be made here; empty if one can."""
     with tempfile.TemporaryDirectory() as folder:
@@ -41,6 +53,7 @@ def why_no_sandbox() -> str:
 
 
 needs_sandbox = pytest.mark.skipif(bool(why_no_sandbox()), reason=why_no_sandbox())
+needs_network = pytest.mark.skipif(bool(why_no_network()), reason=why_no_network())
 
 BOTH = pytest.mark.parametrize(
     "sandbox", [TRUSTED, pytest.param(Sandbox(), marks=needs_sandbox)], ids=["trusted", "sandboxed"]

@@ -4,6 +4,7 @@ import http.server
 import sys
 import threading
 from dataclasses import replace
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from grading.causes.rule import Scene
 from grading.causes.table import RULES, blamed, find_cause
 from grading.core.results import StageResult
 from grading.environment.probes import Page, Probes
+from grading.sandbox.run import Sandbox
 from tests.grading.sandboxed import TRUSTED
 
 FETCH = "hw2_download_ckpt.sh"
@@ -325,6 +327,29 @@ def test_a_host_that_the_grader_cannot_reach_either_is_the_machines_doing(scene)
 
 def test_printing_that_a_host_is_away_is_no_evidence_where_the_grader_reaches_it(scene):
     assert cause_of(scene(WGET, UNRESOLVED, Online), download=True) is None
+
+
+@pytest.mark.parametrize("link", ["http://10.1.2.3/w.pth", "https://192.168.1.7:8000/w.pth", "http://127.0.0.1/w"])
+def test_a_link_to_a_private_network_is_the_submissions_own(scene, link):
+    asked = scene({FETCH: f"wget {link}"}, "No route to host", Offline)
+    found = cause_of(replace(asked, probes=Offline(Sandbox())), download=True)
+    assert found == ("submission", "link", link)
+
+
+@pytest.mark.parametrize(
+    "sandbox", [Sandbox(host_network=True), Sandbox(reachable=(IPv4Network("10.0.0.0/8"),)), Sandbox(trust=True)]
+)
+def test_a_private_link_that_staff_allow_is_a_link_like_any_other(scene, sandbox):
+    asked = scene({FETCH: "wget http://10.1.2.3/w.pth"}, "No route to host", Offline)
+    found = cause_of(replace(asked, probes=Offline(sandbox)), download=True)
+    assert found == ("machine", "download", "10.1.2.3")
+
+
+def test_a_host_that_is_down_excuses_a_download_although_another_link_is_private(scene):
+    code = "wget http://10.1.2.3/a.pth; wget https://files.example.org/w.pth"
+    asked = scene({FETCH: code}, "No route to host", Offline)
+    found = cause_of(replace(asked, probes=Offline(Sandbox())), download=True)
+    assert found == ("machine", "download", "files.example.org")
 
 
 def test_a_download_without_any_link_has_nobody_else_to_blame(scene):

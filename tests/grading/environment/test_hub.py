@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def ran(tmp_path):
             (student / "hw2_download_ckpt.sh").write_text(download)
         workplace = Workplace(tmp_path / "work")
         assert copy_submission(student, workplace).status == "pass"
-        fetched = fetch(workplace, sandbox)
+        fetched = fetch(workplace, replace(sandbox, host_network=True))
         assert fetched.status == "pass", fetched
         problem = FALL2024.problem(1)
         stage = run_script(workplace, problem, problem.parts[0], {}, tmp_path / "out", sandbox)

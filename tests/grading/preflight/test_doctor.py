@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from grading.preflight.doctor import CHECKS, Preflight, Row, examine, refuse_if_
 from grading.submission.assignment import Assignment
 from tests.commands import run_command
 from tests.grading.fake_nvml import install_nvml
-from tests.grading.sandboxed import ROOT, needs_sandbox
+from tests.grading.sandboxed import ROOT, needs_network, needs_sandbox
 
 DATA = ROOT / "fixtures" / "hw2_data"
 
@@ -74,6 +75,24 @@ def test_a_python_that_is_not_there_stops_a_class_instead_of_the_systems_being_u
     found = row("python", replace(faces, python=tmp_path))
     assert (found.status, found.blocks) == ("not ready", True)
     assert str(tmp_path) in found.found
+
+
+def test_without_a_network_program_the_network_is_not_ready_and_a_class_without_downloads_still_starts(
+    row, faces, monkeypatch
+):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    found = row("network", replace(faces, trust=False))
+    assert (found.status, found.blocks) == ("not ready", False)
+    assert found.found == "slirp4netns is not installed, and downloads get no network without it"
+    assert found.remedy.startswith("install it (apt-get install slirp4netns), or allow downloads the host's network")
+    assert row("network", replace(faces, trust=False, host_network=True)).status == "ready"
+    assert row("network", faces).status == "not needed"
+
+
+@needs_network
+def test_where_downloads_have_a_network_of_their_own_it_is_ready(row, faces):
+    found = row("network", replace(faces, trust=False))
+    assert (found.status, found.found) == ("ready", "downloads reach the Internet, and nothing of this machine")
 
 
 @pytest.mark.parametrize("program", ["exit 3", "echo not json", "echo '[]'", "echo '{}'"])
@@ -250,3 +269,42 @@ def test_a_class_without_its_data_is_not_started(data, tmp_path):
     assert "not ready" in ended.stderr
     assert "sandbox" not in ended.stderr
     assert not output.exists()
+
+
+@pytest.fixture
+def without_program(tmp_path):
+    """The variables of a machine that has all programs but slirp4netns."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for folder in os.environ["PATH"].split(os.pathsep):
+        for path in Path(folder).glob("*"):
+            if path.name != "slirp4netns" and not (programs / path.name).exists():
+                (programs / path.name).symlink_to(path)
+    return {**os.environ, "PATH": str(programs), "COLUMNS": "400"}
+
+
+@needs_sandbox
+def test_a_download_that_can_have_no_network_is_refused_before_anything_starts(data, tmp_path, without_program):
+    submission, output = tmp_path / "class" / "b12", tmp_path / "out"
+    submission.mkdir(parents=True)
+    (submission / "hw2_download_ckpt.sh").write_text("true\n")
+    common = ["--data", data, "--problems", "2", "--output", output]
+    said = (
+        "slirp4netns is not installed, and downloads get no network without it; install it (apt-get install "
+        "slirp4netns), or allow downloads the host's network, with all that this machine can reach "
+        "(option --host-network)."
+    )
+    alone = run_command("grading", "submission", submission, *common, env=without_program)
+    assert (alone.returncode, alone.stderr.strip()) == (2, f"hw2-grade: {said}")
+    whole = run_command("grading", "cohort", submission.parent, *common, env=without_program)
+    assert (whole.returncode, whole.stderr.strip().splitlines()[-1]) == (2, f"hw2-grade: {said}")
+    assert not output.exists()
+
+
+@needs_sandbox
+def test_a_submission_without_a_download_needs_no_network(data, tmp_path, without_program):
+    (tmp_path / "b12").mkdir()
+    arguments = [tmp_path / "b12", "--data", data, "--problems", "2", "--judges", "embedded"]
+    ended = run_command("grading", "submission", *arguments, "--output", tmp_path / "out", env=without_program)
+    assert "slirp4netns" not in ended.stderr
+    assert "hw2_2.sh is missing" in (tmp_path / "out" / "grade.json").read_text()

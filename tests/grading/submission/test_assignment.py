@@ -49,6 +49,17 @@ def test_a_time_scale_is_a_positive_number(staff, scale):
     assert raised.value.option == "time_scale"
 
 
+def test_downloads_get_the_internet_alone_unless_staff_say_so_and_that_is_recorded(staff):
+    default = assignment(staff)
+    assert (default.sandbox.host_network, default.sandbox.reachable) == (False, ())
+    allowed = assignment(staff, host_network=True, reachable="10.1.2.3,10.2.0.0/16")
+    assert allowed.sandbox.host_network
+    assert [str(each) for each in allowed.sandbox.reachable] == ["10.1.2.3/32", "10.2.0.0/16"]
+    assert (allowed.record()["host_network"], allowed.record()["reachable"]) == (True, "10.1.2.3,10.2.0.0/16")
+    with pytest.raises(GradingError, match="mirror names no addresses"):
+        assignment(staff, reachable="mirror")
+
+
 def test_without_a_choice_every_judge_is_official_and_one_that_is_named_is_not(staff):
     chosen = Assignment(staff / "public", clip="embedded").judge_choices
     assert chosen == {"mnistm": "official", "svhn": "official", "clip": "embedded", "sam": "official"}

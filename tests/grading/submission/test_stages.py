@@ -1,3 +1,4 @@
+import contextlib
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from grading.core.results import Part, StageResult
 from grading.files.decode import read_images
 from grading.files.images import ImageRefused
 from grading.homeworks.fall2024 import FALL2024
+from grading.sandbox.routes import own_addresses
 from grading.sandbox.run import HOME, SUBMISSION, UID, Limits, Sandbox, run_sandboxed
 from grading.submission.stages import (
     Workplace,
@@ -26,10 +28,22 @@ from grading.submission.stages import (
     freeze,
     run_script,
 )
-from tests.grading.sandboxed import ATTACKS, BOTH, SMALL, needs_sandbox
+from tests.grading.sandboxed import ATTACKS, BOTH, SMALL, needs_network, needs_sandbox
 
 TRUSTED = Sandbox(trust=True)
+HOSTS_NETWORK = Sandbox(host_network=True)
+"""For downloads that need no network, on machines where they can have none of their own."""
+
 OURS = "The grader could not check this"
+
+
+def greet(server: socket.socket) -> None:
+    while True:
+        try:
+            with server.accept()[0] as caller:
+                caller.sendall(b"hello")
+        except OSError:
+            return
 
 
 class World:
@@ -51,15 +65,7 @@ class World:
         self.victim = subprocess.Popen(["sleep", "120"])
         self.server = socket.create_server(("127.0.0.1", 0))
         self.server.settimeout(120)
-        threading.Thread(target=self.greet, daemon=True).start()
-
-    def greet(self) -> None:
-        while True:
-            try:
-                with self.server.accept()[0] as caller:
-                    caller.sendall(b"hello")
-            except OSError:
-                return
+        threading.Thread(target=greet, args=[self.server], daemon=True).start()
 
     def close(self) -> None:
         self.server.shutdown(socket.SHUT_RDWR)
@@ -185,13 +191,13 @@ def test_a_download_leaves_no_program_that_lends_the_rights_of_its_owner(world, 
     assert copy_submission(ATTACKS / "setuid_files", world.workplace).status == "pass"
     with monkeypatch.context() as without:
         without.setattr("grading.submission.stages._sweep", lambda workplace: None)
-        assert fetch(world.workplace).status == "pass"
+        assert fetch(world.workplace, HOSTS_NETWORK).status == "pass"
         copy = world.workplace.submission
         assert (copy / "locked").stat().st_mode & 0o777 == 0
         if os.geteuid() == 0:
             assert lending_rights(copy) == ["helper"] * 3
     assert copy_submission(ATTACKS / "setuid_files", world.workplace).status == "pass"  # in place of closed folders
-    assert fetch(world.workplace).status == "pass"
+    assert fetch(world.workplace, HOSTS_NETWORK).status == "pass"
     assert lending_rights(copy) == []
     assert (copy / "helper").exists()
     assert (copy / "locked" / "in" / "helper").stat().st_mode & 0o7777 == 0o755
@@ -210,7 +216,7 @@ def test_no_other_user_reaches_what_a_download_leaves(monkeypatch):
         Path(folder).chmod(0o755)
         workplace = at_work(Path(folder), hw2_download_ckpt=asked)
         monkeypatch.setattr("grading.submission.stages._sweep", lambda workplace: None)  # as while the download runs
-        assert fetch(workplace).status == "pass"
+        assert fetch(workplace, HOSTS_NETWORK).status == "pass"
 
         def user() -> str:
             helper = workplace.home / "in" / "helper"
@@ -222,7 +228,15 @@ def test_no_other_user_reaches_what_a_download_leaves(monkeypatch):
 
 
 def test_every_attack_has_a_test():
-    own = {"rewrite_itself", "setuid_files", "harmless", "endless_output", "endless_run", "hostile_output"}
+    own = {
+        "reach_host",
+        "rewrite_itself",
+        "setuid_files",
+        "harmless",
+        "endless_output",
+        "endless_run",
+        "hostile_output",
+    }
     assert {path.name for path in ATTACKS.iterdir() if path.is_dir()} == EXPECTED.keys() | own
 
 
@@ -405,7 +419,7 @@ def test_what_was_fetched_is_there_to_be_read_and_the_students_folder_is_untouch
         hw2_1='cat ckpt/unet.pt ~/cached; echo $HOME; echo x > ckpt/unet.pt; echo x > "$1/a.png"',
     )
     before = freeze(workplace)
-    assert fetch(workplace).status == "pass"
+    assert fetch(workplace, HOSTS_NETWORK).status == "pass"
     after = freeze(workplace)
     assert after.files.keys() - before.files.keys() == {"ckpt/unet.pt"}
     result = ran(workplace, 1, {}, tmp_path / "out")
@@ -414,12 +428,33 @@ def test_what_was_fetched_is_there_to_be_read_and_the_students_folder_is_untouch
     assert sorted(os.listdir(tmp_path / "student")) == ["hw2_1.sh", "hw2_download_ckpt.sh"]
 
 
+@needs_network
+@pytest.mark.parametrize("sandbox", [Sandbox(host_network=True), Sandbox()], ids=["host's network", "own network"])
+def test_a_download_does_not_reach_this_machine(world, sandbox):
+    assert copy_submission(ATTACKS / "reach_host", world.workplace).status == "pass"
+    places = {"127.0.0.1", *(str(each.ip) for each in own_addresses())}
+    with contextlib.ExitStack() as stack:
+        everywhere = stack.enter_context(socket.create_server(("0.0.0.0", 0)))
+        hidden = stack.enter_context(socket.socket(socket.AF_UNIX))
+        hidden.bind(f"\0hw2-test-{os.getpid()}")
+        hidden.listen()
+        stack.callback(lambda: [each.shutdown(socket.SHUT_RDWR) for each in (everywhere, hidden)])
+        for each in (everywhere, hidden):
+            threading.Thread(target=greet, args=[each], daemon=True).start()
+        (world.workplace.submission / "targets").write_text(
+            f"PORT={everywhere.getsockname()[1]}\nABSTRACT=hw2-test-{os.getpid()}\nADDRESSES='{' '.join(places)}'\n"
+        )
+        said = [line.split()[0] for line in fetch(world.workplace, sandbox).log.splitlines()]
+    count = len(places) + 1
+    assert (said.count("reached"), said.count("refused")) == ((count, 0) if sandbox.host_network else (0, count))
+
+
 @needs_sandbox
 def test_only_the_fetch_stage_has_a_network_and_it_has_no_secrets(world, monkeypatch):
     monkeypatch.setenv("SECRET", "CANARY")
     call = f'env; exec 3<> /dev/tcp/127.0.0.1/{world.server.getsockname()[1]} && cat <&3; ls "{world.folder}"'
     workplace = at_work(world.folder, hw2_download_ckpt=call, hw2_1=call)
-    fetched = fetch(workplace)
+    fetched = fetch(workplace, HOSTS_NETWORK)
     assert "hello" in fetched.log
     assert "CANARY" not in fetched.log
     assert "cannot access" in fetched.log
@@ -429,10 +464,10 @@ def test_only_the_fetch_stage_has_a_network_and_it_has_no_secrets(world, monkeyp
 @needs_sandbox
 def test_a_fetch_that_takes_too_much_is_stopped(tmp_path):
     workplace = at_work(tmp_path, hw2_download_ckpt="head -c 40M /dev/zero > big; sleep 60")
-    result = fetch(workplace, limits=replace(SMALL, file_bytes=2**30))
+    result = fetch(workplace, HOSTS_NETWORK, replace(SMALL, file_bytes=2**30))
     assert result.message == "hw2_download_ckpt.sh was stopped: it wrote more than 32 MiB to one place."
     workplace = at_work(tmp_path, hw2_download_ckpt="for i in $(seq 2000); do : > $i; done; sleep 60")
-    result = fetch(workplace, limits=SMALL)
+    result = fetch(workplace, HOSTS_NETWORK, SMALL)
     assert result.message == "hw2_download_ckpt.sh was stopped: it made more than 1000 files in one place."
 
 
@@ -440,7 +475,7 @@ def test_a_fetch_that_takes_too_much_is_stopped(tmp_path):
 def test_a_disk_of_ours_that_gets_full_is_our_fault(tmp_path, monkeypatch):
     monkeypatch.setattr("grading.sandbox.limits.DISK_RESERVE", 2**62)
     workplace = at_work(tmp_path, hw2_download_ckpt="sleep 60")
-    result = fetch(workplace)
+    result = fetch(workplace, HOSTS_NETWORK)
     assert result.status == "error"
     assert "free some space" in result.message
 
