@@ -19,6 +19,7 @@ from pathlib import Path
 from grading.core.errors import GradingError
 from grading.core.text import printable
 from grading.sandbox.backend import HOME, OUTPUT, SUBMISSION, UID, Job, Sandbox
+from grading.sandbox.calls import open_filter
 from grading.sandbox.channel import Log, open_folder, open_pipe
 from grading.sandbox.gpu import check_open, driver_binds, driver_folders, find_devices, gpu_environment
 from grading.sandbox.keyring import OWN_KEYRING
@@ -85,11 +86,11 @@ class Bubblewrap:
         made, made_writer = open_pipe(self.resources)
         go_reader, go = open_pipe(self.resources)
         self.log = Log(reader)
-        passed = [end.fileno() for end in (info_writer, made_writer, go_reader)]
-        numbers = (self.job.limits.processes, self.job.limits.file_bytes // 2**10, *passed[1:])
+        passed = [*(end.fileno() for end in (info_writer, made_writer, go_reader)), open_filter(self.resources)]
+        numbers = (self.job.limits.processes, self.job.limits.file_bytes // 2**10, *passed[1:3])
         command = ["bash", "-c", START, "bash", *map(str, numbers), *self.job.command]
         self.process = subprocess.Popen(  # noqa: S603 - running it is what this file is for
-            [*OWN_KEYRING, *self.arguments, "--info-fd", str(passed[0]), *command],
+            [*OWN_KEYRING, *self.arguments, "--info-fd", str(passed[0]), "--seccomp", str(passed[3]), *command],
             env={},  # bubblewrap's own environment could be read in /proc/1/environ
             cwd="/", stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, pass_fds=passed, start_new_session=True,
         )  # fmt: skip

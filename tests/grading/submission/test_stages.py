@@ -131,6 +131,7 @@ EXPECTED: dict[str, tuple[Callable[[World], bool], str]] = {
     "kill_grader": (lambda w: w.victim.poll() is not None, "ended with exit status 1"),
     "startup_files": (lambda w: (w.site / "sitecustomize.py").exists(), "ended with exit status 1"),
     "new_namespaces": (lambda w: bool(w.written("done")), "ended with exit status 1"),
+    "system_calls": (lambda w: bool(w.written("answered").strip()), "ended with exit status 1"),
     "pickle_checkpoint": (lambda w: "owned" in w.results.read_text(), r"hw2_1\.sh ran to its end"),
 }
 
