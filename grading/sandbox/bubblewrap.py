@@ -26,6 +26,7 @@ from grading.sandbox.keyring import OWN_KEYRING
 from grading.sandbox.layers import FILE, LAYER, MERGED, PRIVATE_MOUNTS, VEIL, can_overlay, can_veil, with_copies
 from grading.sandbox.limits import Limit, Limits, Watch
 from grading.sandbox.nvml import GpuMemory
+from grading.sandbox.own_code import Covers, Shown, look, outer_first
 from grading.sandbox.temporary import prefix
 
 IN_MEMORY = (OUTPUT, "/tmp", "/dev/shm")  # noqa: S108 - of the sandbox
@@ -77,7 +78,7 @@ class Bubblewrap:
     def __init__(self, job: Job, resources: ExitStack) -> None:
         self.overlaid = job.layered if can_overlay(job) else frozenset()
         self.job, self.resources = job if self.overlaid else with_copies(job, resources), resources
-        self.arguments = _arguments(self.job, self.overlaid, resources)
+        self.arguments, self.contents = _arguments(self.job, self.overlaid, resources)
 
     def start(self) -> None:
         """Make the sandbox, open what the watch needs, and only then start the command."""
@@ -92,7 +93,8 @@ class Bubblewrap:
         self.process = subprocess.Popen(  # noqa: S603 - running it is what this file is for
             [*OWN_KEYRING, *self.arguments, "--info-fd", str(passed[0]), "--seccomp", str(passed[3]), *command],
             env={},  # bubblewrap's own environment could be read in /proc/1/environ
-            cwd="/", stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, pass_fds=passed, start_new_session=True,
+            cwd="/", stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, start_new_session=True,
+            pass_fds=[*passed, *self.contents],
         )  # fmt: skip
         self.resources.callback(self.process.wait)
         self.resources.callback(self.process.kill)
@@ -166,18 +168,23 @@ def _unobserved(error: OSError) -> GradingError:
     return GradingError(f"the sandbox ended before the run began ({error.strerror}); grade again")
 
 
-def _arguments(job: Job, overlaid: Collection[str], resources: ExitStack) -> list[str]:
-    """The command that makes the sandbox, without what runs in it. overlaid: paths inside that get an overlay.
+def _arguments(job: Job, overlaid: Collection[str], resources: ExitStack) -> tuple[list[str], list[int]]:
+    """The command that makes the sandbox, without what runs in it, and the descriptors that it reads.
 
+    overlaid: paths inside that get an overlay.
     Root gives up its privileges first. No other process may stay between the grader and bubblewrap, because bubblewrap
     would then not notice the grader's death.
     """
     bwrap = _find_bubblewrap()
     python = _python_roots(job.sandbox.python)
     visible = [*job.sandbox.visible, *(driver_binds(driver_folders(os.environ)) if job.sandbox.gpu else ())]
-    _check_hidden(job.sandbox.hidden, [Path("/usr"), *python, *visible, *job.folders.values()])
+    roots = outer_first([*python, *visible])
+    shown = [look(root, str(root), searched=True) for root in (Path("/usr"), *roots)]
+    for inside, path in job.folders.items():
+        shown.append(Shown(path, inside) if inside in (SUBMISSION, HOME) else look(path, inside, searched=False))
+    _check_hidden(job.sandbox.hidden, shown)
     system = (*SYSTEM, *(NETWORK if job.network else ()), *(["/sys"] if job.sandbox.gpu else ()))
-    binds = [("--ro-bind", path, str(path)) for path in (*map(Path, system), *python, *visible) if path.exists()]
+    binds = [("--ro-bind", path, str(path)) for path in (*map(Path, system), *roots) if path.exists()]
     devices = find_devices(job.sandbox.devices) if job.sandbox.gpu else []
     binds += [("--dev-bind", path, f"/dev/{path.name}") for path in devices]
     for inside, path in job.folders.items():
@@ -193,12 +200,15 @@ def _arguments(job: Job, overlaid: Collection[str], resources: ExitStack) -> lis
         arguments, binds = _step_down(binds, layers, read_only, resources)
     arguments += [bwrap, "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session"]
     arguments += ["--cap-drop", "ALL", *(["--share-net"] if job.network else [])]
-    arguments += [*_system_folders(), "--proc", "/proc", "--dev", "/dev", *_tmpfs(job.limits)]
+    covers, own = Covers(resources), {each.inside: each for each in shown}
+    arguments += [*_system_folders(), *covers.over(own["/usr"])]
+    arguments += ["--proc", "/proc", "--dev", "/dev", *_tmpfs(job.limits)]
     for how, path, inside in binds:
-        arguments += [how, str(path), inside]
+        arguments += [how, str(path), inside, *(covers.over(own[inside]) if inside in own else ())]
     for name, value in _environment(job.sandbox, job.folders).items():
         arguments += ["--setenv", name, value]
-    return [*arguments, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", SUBMISSION]
+    arguments += [*covers.closing, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", SUBMISSION]
+    return arguments, covers.contents
 
 
 def _step_down(
@@ -316,11 +326,11 @@ def _mount_point(path: Path, resources: ExitStack) -> Path:
     return point
 
 
-def _check_hidden(hidden: Sequence[Path], visible: Sequence[Path]) -> None:
+def _check_hidden(hidden: Sequence[Path], visible: Sequence[Shown]) -> None:
     for secret in hidden:
-        for folder in visible:
-            if secret.resolve().is_relative_to(folder.resolve()):
-                shown, where = printable(str(secret)), printable(str(folder))
+        for each in visible:
+            if each.shows(secret):
+                shown, where = printable(str(secret)), printable(str(each.outside))
                 raise GradingError(f"{shown} must stay hidden, but it is in {where}, which runs can see; move it")
 
 
