@@ -10,8 +10,7 @@ import select
 import shutil
 import signal
 import subprocess
-import tempfile
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from io import FileIO
 from pathlib import Path
@@ -23,11 +22,11 @@ from grading.sandbox.calls import open_filter
 from grading.sandbox.channel import Log, open_folder, open_pipe
 from grading.sandbox.gpu import check_open, driver_binds, driver_folders, find_devices, gpu_environment
 from grading.sandbox.keyring import OWN_KEYRING
-from grading.sandbox.layers import FILE, LAYER, MERGED, PRIVATE_MOUNTS, VEIL, can_overlay, can_veil, with_copies
+from grading.sandbox.layers import can_overlay, with_copies
 from grading.sandbox.limits import Limit, Limits, Watch
+from grading.sandbox.mounts import step_down, veil
 from grading.sandbox.nvml import GpuMemory
 from grading.sandbox.own_code import Covers, Shown, look, outer_first
-from grading.sandbox.temporary import prefix
 
 IN_MEMORY = (OUTPUT, "/tmp", "/dev/shm")  # noqa: S108 - of the sandbox
 """File systems of the sandbox that are kept in memory, bounded in size, and freed with their last descriptor."""
@@ -51,25 +50,6 @@ read -r _ <&"$go" || exit 1
 exec {made}>&- {go}<&-
 exec "$@"
 """
-
-BIND, VEILED = "bind", "veil"
-"""How a path is mounted for the user UID. A number instead is the size of a layer in bytes."""
-
-STEP_DOWN = f"""{LAYER}{VEIL}
-while [ "$1" != -- ]; do
-  case "$3" in
-    {BIND}) mount --rbind "$1" "$2" ;;
-    {VEILED}) veil "$1" "$2" ;;
-    *) layer "$1" "$2" "$3" ;;
-  esac || exit 1
-  shift 3
-done
-shift
-exec setpriv --reuid={UID} --regid={UID} --clear-groups --no-new-privs "$@"
-"""
-
-Bind = tuple[str, Path, str]
-"""bubblewrap's option, the path outside and the path inside."""
 
 
 class Bubblewrap:
@@ -190,15 +170,18 @@ def _arguments(job: Job, overlaid: Collection[str], resources: ExitStack) -> tup
     for inside, path in job.folders.items():
         binds.append(("--bind" if inside in job.writable | job.layered else "--ro-bind", path, inside))
 
-    arguments: list[str] = []
+    read_only = job.folders.keys() - job.writable - job.layered
     if os.geteuid() == 0:
         check_open(devices)
-        read_only = job.folders.keys() - job.writable - job.layered
         for inside in read_only - {SUBMISSION}:
             _check_readable(job.folders[inside])
         layers = dict.fromkeys(overlaid, job.limits.space_bytes)
-        arguments, binds = _step_down(binds, layers, read_only, resources)
-    arguments += [bwrap, "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session"]
+        arguments, binds = step_down(binds, layers, read_only, resources)
+        arguments += [bwrap]
+    else:
+        arguments, binds = veil(binds, read_only, resources)
+        arguments += [bwrap, "--uid", str(os.getuid()), "--gid", str(os.getgid())]
+    arguments += ["--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session"]
     arguments += ["--cap-drop", "ALL", *(["--share-net"] if job.network else [])]
     covers, own = Covers(resources), {each.inside: each for each in shown}
     arguments += [*_system_folders(), *covers.over(own["/usr"])]
@@ -209,36 +192,6 @@ def _arguments(job: Job, overlaid: Collection[str], resources: ExitStack) -> tup
         arguments += ["--setenv", name, value]
     arguments += [*covers.closing, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", SUBMISSION]
     return arguments, covers.contents
-
-
-def _step_down(
-    binds: Iterable[Bind], layers: Mapping[str, int], read_only: Collection[str], resources: ExitStack
-) -> tuple[list[str], list[Bind]]:
-    """The command that turns root into UID, and the binds with paths that UID can reach.
-
-    Files in folders that are closed to other users are mounted at a path that UID can reach, in a mount namespace that
-    no other process sees. layers: {path inside: bytes} of those that get an overlay. read_only: paths inside whose
-    places on the host the command must not learn, as far as overlays can hide them.
-    """
-    arguments = [*PRIVATE_MOUNTS, STEP_DOWN, "sh"]
-    reachable: list[Bind] = []
-    for how, path, inside in binds:
-        if inside in layers:
-            point = _mount_point(path, resources)
-            arguments += [str(path.resolve()), str(point), str(layers[inside])]
-            reachable.append((how, point / MERGED, inside))
-        elif inside in read_only and can_veil(path):
-            real = path.resolve()
-            point = _mount_point(real if real.is_dir() else real.parent, resources)
-            arguments += [str(real), str(point), VEILED]
-            reachable.append((how, point / (MERGED if real.is_dir() else FILE), inside))
-        elif _is_closed(path):
-            point = _mount_point(path, resources)
-            arguments += [str(path.resolve()), str(point), BIND]
-            reachable.append((how, point, inside))
-        else:
-            reachable.append((how, path, inside))
-    return [*arguments, "--"], reachable
 
 
 def _system_folders() -> list[str]:
@@ -305,25 +258,6 @@ def _python_roots(prefix: Path) -> list[Path]:
         if home:
             roots += [Path(home[1].strip()).parent, Path(home[1].strip()).resolve().parent]
     return [root for root in dict.fromkeys(roots) if root != Path("/") and not root.is_relative_to("/usr")]
-
-
-def _is_closed(path: Path) -> bool:
-    return any(not parent.stat().st_mode & 0o001 for parent in path.resolve().parents)
-
-
-def _mount_point(path: Path, resources: ExitStack) -> Path:
-    """An empty file or folder that every user can reach. Cleanup removes only this, never what was mounted on it."""
-    folder = Path(tempfile.mkdtemp(prefix=prefix("grade"), dir="/tmp"))
-    resources.callback(folder.rmdir)
-    folder.chmod(0o711)
-    point = folder / "mount"
-    if path.is_dir():
-        point.mkdir()
-        resources.callback(point.rmdir)
-    else:
-        point.touch()
-        resources.callback(point.unlink)
-    return point
 
 
 def _check_hidden(hidden: Sequence[Path], visible: Sequence[Shown]) -> None:
