@@ -19,6 +19,7 @@ from grading.environment.probes import Probes
 from grading.environment.python import check_gpu, check_python
 from grading.judges import JUDGES
 from grading.judges.sources import find_judge
+from grading.sandbox.calls import DENIED, compiled
 from grading.sandbox.gpu import find_devices
 from grading.sandbox.network import check_network
 from grading.sandbox.nvml import total_memory, why_unmeasured
@@ -120,6 +121,19 @@ def _network(assignment: Assignment, _output: Path) -> Row:
         found, _, remedy = printable(str(error)).partition("; ")
         return Row("network", "not ready", found, remedy)
     return Row("network", "ready", "downloads reach the Internet, and nothing of this machine")
+
+
+def _calls(assignment: Assignment, _output: Path) -> Row:
+    """The filter of the sandbox. Without it, no sandbox is made."""
+    if assignment.trust:
+        return Row("system calls", "not needed", "the code is trusted")
+    try:
+        compiled()
+    except GradingError as error:
+        found, _, remedy = printable(str(error)).partition("; ")
+        return Row("system calls", "not ready", found, remedy, blocks=True)
+    refused = counted(len({name for row in DENIED for name in row.calls}), "call")
+    return Row("system calls", "ready", f"libseccomp filters them; {refused} are refused always or in part")
 
 
 def _python(assignment: Assignment, _output: Path) -> Row:
@@ -258,6 +272,7 @@ def _amount(name: str, free: int, limit: int, what: str) -> Row:
 CHECKS: tuple[Callable[[Assignment, Path], Row], ...] = (
     _sandbox,
     _network,
+    _calls,
     _python,
     _packages,
     _gpu,

@@ -10,8 +10,7 @@ import select
 import shutil
 import signal
 import subprocess
-import tempfile
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from io import FileIO
 from pathlib import Path
@@ -19,14 +18,16 @@ from pathlib import Path
 from grading.core.errors import GradingError
 from grading.core.text import printable
 from grading.sandbox.backend import HOME, OUTPUT, SUBMISSION, UID, Job, Sandbox
+from grading.sandbox.calls import open_filter
 from grading.sandbox.channel import Log, open_folder, open_pipe
 from grading.sandbox.gpu import check_open, driver_binds, driver_folders, find_devices, gpu_environment
 from grading.sandbox.keyring import OWN_KEYRING
-from grading.sandbox.layers import FILE, LAYER, MERGED, PRIVATE_MOUNTS, VEIL, can_overlay, can_veil, with_copies
+from grading.sandbox.layers import can_overlay, with_copies
 from grading.sandbox.limits import Limit, Limits, Watch
+from grading.sandbox.mounts import step_down, veil
 from grading.sandbox.network import connect, has_own_network, network_files
 from grading.sandbox.nvml import GpuMemory
-from grading.sandbox.temporary import prefix
+from grading.sandbox.own_code import Covers, Shown, look, outer_first
 
 IN_MEMORY = (OUTPUT, "/tmp", "/dev/shm")  # noqa: S108 - of the sandbox
 """File systems of the sandbox that are kept in memory, bounded in size, and freed with their last descriptor."""
@@ -50,25 +51,6 @@ exec {made}>&- {go}<&-
 exec "$@"
 """
 
-BIND, VEILED = "bind", "veil"
-"""How a path is mounted for the user UID. A number instead is the size of a layer in bytes."""
-
-STEP_DOWN = f"""{LAYER}{VEIL}
-while [ "$1" != -- ]; do
-  case "$3" in
-    {BIND}) mount --rbind "$1" "$2" ;;
-    {VEILED}) veil "$1" "$2" ;;
-    *) layer "$1" "$2" "$3" ;;
-  esac || exit 1
-  shift 3
-done
-shift
-exec setpriv --reuid={UID} --regid={UID} --clear-groups --no-new-privs "$@"
-"""
-
-Bind = tuple[str, Path, str]
-"""bubblewrap's option, the path outside and the path inside."""
-
 
 class Bubblewrap:
     """Runs an untrusted command in its own sandbox, and watches it from outside."""
@@ -76,7 +58,7 @@ class Bubblewrap:
     def __init__(self, job: Job, resources: ExitStack) -> None:
         self.overlaid = job.layered if can_overlay(job) else frozenset()
         self.job, self.resources = job if self.overlaid else with_copies(job, resources), resources
-        self.arguments = _arguments(self.job, self.overlaid, resources)
+        self.arguments, self.contents = _arguments(self.job, self.overlaid, resources)
 
     def start(self) -> None:
         """Make the sandbox, open what the watch needs, and only then start the command."""
@@ -85,13 +67,14 @@ class Bubblewrap:
         made, made_writer = open_pipe(self.resources)
         go_reader, go = open_pipe(self.resources)
         self.log = Log(reader)
-        passed = [end.fileno() for end in (info_writer, made_writer, go_reader)]
-        numbers = (self.job.limits.processes, self.job.limits.file_bytes // 2**10, *passed[1:])
+        passed = [*(end.fileno() for end in (info_writer, made_writer, go_reader)), open_filter(self.resources)]
+        numbers = (self.job.limits.processes, self.job.limits.file_bytes // 2**10, *passed[1:3])
         command = ["bash", "-c", START, "bash", *map(str, numbers), *self.job.command]
         self.process = subprocess.Popen(  # noqa: S603 - running it is what this file is for
-            [*OWN_KEYRING, *self.arguments, "--info-fd", str(passed[0]), *command],
+            [*OWN_KEYRING, *self.arguments, "--info-fd", str(passed[0]), "--seccomp", str(passed[3]), *command],
             env={},  # bubblewrap's own environment could be read in /proc/1/environ
-            cwd="/", stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, pass_fds=passed, start_new_session=True,
+            cwd="/", stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, start_new_session=True,
+            pass_fds=[*passed, *self.contents],
         )  # fmt: skip
         self.resources.callback(self.process.wait)
         self.resources.callback(self.process.kill)
@@ -174,70 +157,51 @@ def _unobserved(error: OSError) -> GradingError:
     return GradingError(f"the sandbox ended before the run began ({error.strerror}); grade again")
 
 
-def _arguments(job: Job, overlaid: Collection[str], resources: ExitStack) -> list[str]:
-    """The command that makes the sandbox, without what runs in it. overlaid: paths inside that get an overlay.
+def _arguments(job: Job, overlaid: Collection[str], resources: ExitStack) -> tuple[list[str], list[int]]:
+    """The command that makes the sandbox, without what runs in it, and the descriptors that it reads.
 
+    overlaid: paths inside that get an overlay.
     Root gives up its privileges first. No other process may stay between the grader and bubblewrap, because bubblewrap
     would then not notice the grader's death.
     """
     bwrap = _find_bubblewrap()
     python = _python_roots(job.sandbox.python)
     visible = [*job.sandbox.visible, *(driver_binds(driver_folders(os.environ)) if job.sandbox.gpu else ())]
-    _check_hidden(job.sandbox.hidden, [Path("/usr"), *python, *visible, *job.folders.values()])
+    roots = outer_first([*python, *visible])
+    shown = [look(root, str(root), searched=True) for root in (Path("/usr"), *roots)]
+    for inside, path in job.folders.items():
+        shown.append(Shown(path, inside) if inside in (SUBMISSION, HOME) else look(path, inside, searched=False))
+    _check_hidden(job.sandbox.hidden, shown)
     system = (*SYSTEM, *(["/sys"] if job.sandbox.gpu else ()))
-    binds = [("--ro-bind", path, str(path)) for path in (*map(Path, system), *python, *visible) if path.exists()]
+    binds = [("--ro-bind", path, str(path)) for path in (*map(Path, system), *roots) if path.exists()]
     binds += [("--ro-bind", path, inside) for inside, path in network_files(job, resources).items()]
     devices = find_devices(job.sandbox.devices) if job.sandbox.gpu else []
     binds += [("--dev-bind", path, f"/dev/{path.name}") for path in devices]
     for inside, path in job.folders.items():
         binds.append(("--bind" if inside in job.writable | job.layered else "--ro-bind", path, inside))
 
-    arguments: list[str] = []
+    read_only = job.folders.keys() - job.writable - job.layered
     if os.geteuid() == 0:
         check_open(devices)
-        read_only = job.folders.keys() - job.writable - job.layered
         for inside in read_only - {SUBMISSION}:
             _check_readable(job.folders[inside])
         layers = dict.fromkeys(overlaid, job.limits.space_bytes)
-        arguments, binds = _step_down(binds, layers, read_only, resources)
-    arguments += [bwrap, "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session"]
+        arguments, binds = step_down(binds, layers, read_only, resources)
+        arguments += [bwrap]
+    else:
+        arguments, binds = veil(binds, read_only, resources)
+        arguments += [bwrap, "--uid", str(os.getuid()), "--gid", str(os.getgid())]
+    arguments += ["--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session"]
     arguments += ["--cap-drop", "ALL", *(["--share-net"] if job.network and not has_own_network(job) else [])]
-    arguments += [*_system_folders(), "--proc", "/proc", "--dev", "/dev", *_tmpfs(job.limits)]
+    covers, own = Covers(resources), {each.inside: each for each in shown}
+    arguments += [*_system_folders(), *covers.over(own["/usr"])]
+    arguments += ["--proc", "/proc", "--dev", "/dev", *_tmpfs(job.limits)]
     for how, path, inside in binds:
-        arguments += [how, str(path), inside]
+        arguments += [how, str(path), inside, *(covers.over(own[inside]) if inside in own else ())]
     for name, value in _environment(job.sandbox, job.folders).items():
         arguments += ["--setenv", name, value]
-    return [*arguments, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", SUBMISSION]
-
-
-def _step_down(
-    binds: Iterable[Bind], layers: Mapping[str, int], read_only: Collection[str], resources: ExitStack
-) -> tuple[list[str], list[Bind]]:
-    """The command that turns root into UID, and the binds with paths that UID can reach.
-
-    Files in folders that are closed to other users are mounted at a path that UID can reach, in a mount namespace that
-    no other process sees. layers: {path inside: bytes} of those that get an overlay. read_only: paths inside whose
-    places on the host the command must not learn, as far as overlays can hide them.
-    """
-    arguments = [*PRIVATE_MOUNTS, STEP_DOWN, "sh"]
-    reachable: list[Bind] = []
-    for how, path, inside in binds:
-        if inside in layers:
-            point = _mount_point(path, resources)
-            arguments += [str(path.resolve()), str(point), str(layers[inside])]
-            reachable.append((how, point / MERGED, inside))
-        elif inside in read_only and can_veil(path):
-            real = path.resolve()
-            point = _mount_point(real if real.is_dir() else real.parent, resources)
-            arguments += [str(real), str(point), VEILED]
-            reachable.append((how, point / (MERGED if real.is_dir() else FILE), inside))
-        elif _is_closed(path):
-            point = _mount_point(path, resources)
-            arguments += [str(path.resolve()), str(point), BIND]
-            reachable.append((how, point, inside))
-        else:
-            reachable.append((how, path, inside))
-    return [*arguments, "--"], reachable
+    arguments += [*covers.closing, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", SUBMISSION]
+    return arguments, covers.contents
 
 
 def _system_folders() -> list[str]:
@@ -306,30 +270,11 @@ def _python_roots(prefix: Path) -> list[Path]:
     return [root for root in dict.fromkeys(roots) if root != Path("/") and not root.is_relative_to("/usr")]
 
 
-def _is_closed(path: Path) -> bool:
-    return any(not parent.stat().st_mode & 0o001 for parent in path.resolve().parents)
-
-
-def _mount_point(path: Path, resources: ExitStack) -> Path:
-    """An empty file or folder that every user can reach. Cleanup removes only this, never what was mounted on it."""
-    folder = Path(tempfile.mkdtemp(prefix=prefix("grade"), dir="/tmp"))
-    resources.callback(folder.rmdir)
-    folder.chmod(0o711)
-    point = folder / "mount"
-    if path.is_dir():
-        point.mkdir()
-        resources.callback(point.rmdir)
-    else:
-        point.touch()
-        resources.callback(point.unlink)
-    return point
-
-
-def _check_hidden(hidden: Sequence[Path], visible: Sequence[Path]) -> None:
+def _check_hidden(hidden: Sequence[Path], visible: Sequence[Shown]) -> None:
     for secret in hidden:
-        for folder in visible:
-            if secret.resolve().is_relative_to(folder.resolve()):
-                shown, where = printable(str(secret)), printable(str(folder))
+        for each in visible:
+            if each.shows(secret):
+                shown, where = printable(str(secret)), printable(str(each.outside))
                 raise GradingError(f"{shown} must stay hidden, but it is in {where}, which runs can see; move it")
 
 

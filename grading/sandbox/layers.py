@@ -26,13 +26,20 @@ layer() {{  # folder, mount point, bytes: an overlay whose changes are kept in m
 """
 """A function of sh. The command sees the mount's options, so they name no path of the host."""
 
+SMALL = 2**22
+"""Bytes of a file that is copied for each run. The mount of a larger one tells its name, without its folders."""
+
 VEIL = f"""
 veil() {{  # folder or file, mount point: the same, to be read only
   folder=$1
   [ -d "$1" ] || folder=${{1%/*}}
   mount -t tmpfs -o mode=711 layer "$2" && cd "$2" && mkdir lower empty {MERGED} &&
   mount --bind "${{folder:-/}}" lower && mount -t overlay -o ro,lowerdir=lower:empty layer {MERGED} || return 1
-  [ -d "$1" ] || {{ touch {FILE} && mount --bind "{MERGED}/${{1##*/}}" {FILE} || return 1; }}
+  if [ -f "$1" ] && [ "$(stat -c %s "$1")" -le {SMALL} ]; then
+    cp --preserve=mode,timestamps "$1" {FILE} || return 1
+  elif ! [ -d "$1" ]; then
+    touch {FILE} && mount --bind "{MERGED}/${{1##*/}}" {FILE} || return 1
+  fi
   cd /
 }}
 """
@@ -44,6 +51,14 @@ TRIED: dict[int, bool] = {}
 PRIVATE_MOUNTS = ("unshare", "--mount", "--propagation", "private", "sh", "-c")
 """Runs a script of sh as root in a mount namespace that no other process sees and that ends with it."""
 
+USERS_MOUNTS = ("unshare", "--user", "--map-root-user", *PRIVATE_MOUNTS[1:])
+"""The same for another user, who is root in a user namespace that the script gets. It mounts layers to be read only."""
+
+
+def private_mounts() -> tuple[str, ...]:
+    """The beginning of a command that mounts what no other process sees."""
+    return PRIVATE_MOUNTS if os.geteuid() == 0 else USERS_MOUNTS
+
 
 def can_overlay(job: Job) -> bool:
     """Whether an overlay can be mounted over each layered folder of a job. Only root can."""
@@ -51,7 +66,10 @@ def can_overlay(job: Job) -> bool:
 
 
 def can_veil(path: Path) -> bool:
-    """Whether an overlay can show all of a folder, or of a file's folder. An overlay shows no mounts below a folder."""
+    """Whether an overlay can show all of a folder, or of a file's folder. An overlay shows no mounts below a folder.
+
+    A user can make one where the kernel allows user namespaces, and overlays in them (Linux 5.11).
+    """
     folder = path.resolve() if path.is_dir() else path.resolve().parent
     return _mounts(folder) and not any(point.is_relative_to(path.resolve()) for point in mount_points() - {folder})
 
@@ -65,10 +83,10 @@ def _mounts(folder: Path) -> bool:
 
 
 def _try_mount(folder: Path) -> bool:
-    script = f'{LAYER} layer "$1" "$2" 1m'
+    script = f'{LAYER} layer "$1" "$2" 1m' if os.geteuid() == 0 else f'{VEIL} veil "$1" "$2"'
     with tempfile.TemporaryDirectory(prefix=prefix("grade")) as point:
         tried = subprocess.run(  # noqa: S603 - a system command
-            [*PRIVATE_MOUNTS, script, "sh", str(folder.resolve()), point], env={"PATH": os.defpath},
+            [*private_mounts(), script, "sh", str(folder.resolve()), point], env={"PATH": os.defpath},
             capture_output=True, check=False,
         )  # fmt: skip
     return tried.returncode == 0

@@ -127,6 +127,18 @@ def test_no_sandbox_stops_a_class_and_says_what_to_install(row, faces, monkeypat
     assert row("sandbox", faces).status == "not needed"
 
 
+def test_a_missing_libseccomp_is_a_row_of_its_own_that_stops_a_class(row, faces, monkeypatch):
+    assert row("calls", replace(faces, trust=False)).status == "ready"
+
+    def missing():
+        raise GradingError("libseccomp is not installed; install it", option="trust")
+
+    monkeypatch.setattr("grading.preflight.doctor.compiled", missing)
+    found = row("calls", replace(faces, trust=False))
+    assert (found.status, found.blocks, found.remedy) == ("not ready", True, "install it")
+    assert row("calls", faces).status == "not needed"
+
+
 def test_a_gpu_is_needed_only_by_scripts_that_get_one(row, faces, monkeypatch):
     monkeypatch.setattr("grading.preflight.doctor.hardware", lambda: {"gpus": ""})
     assert row("gpu", faces).status == "not needed"

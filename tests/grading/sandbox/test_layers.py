@@ -1,8 +1,12 @@
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
+import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -14,7 +18,7 @@ import grading.sandbox.layers
 from grading.core.errors import GradingError
 from grading.sandbox.backend import SUBMISSION, UID
 from grading.sandbox.run import run_sandboxed
-from tests.grading.sandboxed import ROOT, SMALL, TRUSTED, needs_sandbox, run
+from tests.grading.sandboxed import ATTACKS, ROOT, SMALL, TRUSTED, needs_sandbox, run
 
 LAYERED = {"layered": [SUBMISSION]}
 
@@ -114,33 +118,101 @@ def test_what_is_written_in_a_layer_in_memory_counts_as_memory(folder):
 def test_the_mounts_tell_no_path_of_the_host(folder):
     mounts = run("grep -E 'overlay|layer' /proc/self/mountinfo", folder, **LAYERED).log
     assert str(folder.parent) not in mounts
-    assert "hw2-grade" not in mounts
+    assert "hw2-grade-" not in mounts
+
+
+LEARN = "cat /data/model.ckpt; echo; bash hw2_2.sh"
 
 
 def mounts(folder: Path, part: str) -> str:
     """What a run of one part sees of its mounts, without their numbers."""
+    shutil.copy(ATTACKS / "learn_private" / "hw2_2.sh", folder)
     for name in ("noise", "model"):
         (folder.parent / part / name).mkdir(parents=True, exist_ok=True)
-    model = folder.parent / part / "model" / "model.ckpt"
+    model = folder.parent / part / "model" / f"{part}.ckpt"
     model.write_text(part)
     model.parent.chmod(0o700)
     inputs = {"/data/noise": folder.parent / part / "noise", "/data/model.ckpt": model}
-    script = "cat /data/model.ckpt; echo; cut -d ' ' -f 4- /proc/self/mountinfo; cat /proc/self/mounts"
-    said, _, seen = run(script, folder, inputs=inputs, **LAYERED).log.partition("\n")
+    with run_sandboxed(["bash", "-c", LEARN], submission=folder, inputs=inputs, limits=SMALL) as ended:
+        said, _, seen = re.sub("/bindfile.{6}", "/bindfile", ended.log).partition("\n")  # names are drawn at random
     assert said == part
     return seen
 
 
 @needs_sandbox
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root has overlays, which tell no path")
+@pytest.mark.skipif(os.geteuid() != 0, reason="a user may lack overlays, which tell no path")
 def test_a_run_learns_no_path_of_the_host_and_not_whether_it_is_the_private_one(folder, monkeypatch):
     public, private = mounts(folder, "public"), mounts(folder, "private")
     assert " /data/noise " in public
     assert public == private
     assert folder.parent.name not in public
-    assert "hw2-grade" not in public
-    monkeypatch.setattr("grading.sandbox.bubblewrap.can_veil", lambda path: False)  # not protected
+    assert "hw2-grade-" not in public
+    monkeypatch.setattr("grading.sandbox.mounts.can_veil", lambda path: False)  # not protected
     assert f"{folder.parent.name}/public/noise" in mounts(folder, "public")
+
+
+AS_A_USER = """
+import json, sys
+from pathlib import Path
+import grading.sandbox.mounts
+from grading.sandbox.run import Sandbox, run_sandboxed
+folder, learn, seen = Path(sys.argv[1]), sys.argv[2], []
+for can_veil in (grading.sandbox.mounts.can_veil, lambda path: False):
+    grading.sandbox.mounts.can_veil = can_veil
+    for part in ("public", "private"):
+        inputs = {"/data/noise": folder / part / "noise", "/data/model.ckpt": folder / part / f"{part}.ckpt"}
+        sandbox = Sandbox(python=Path("/usr"))
+        with run_sandboxed(["bash", "-c", learn], submission=folder / "sub", inputs=inputs, sandbox=sandbox) as ended:
+            seen.append(ended.log.splitlines())
+print(json.dumps(seen))
+"""
+
+
+@needs_sandbox
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_a_run_of_a_grader_that_is_not_root_learns_no_more(open_place):
+    for part in ("public", "private"):
+        (open_place / part / "noise").mkdir(parents=True)
+        (open_place / part / f"{part}.ckpt").write_text(part)
+    shutil.copytree(ATTACKS / "learn_private", open_place / "sub")
+    subprocess.run(["chown", "-R", "1000:1000", open_place], check=True)
+    user = ["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups"]
+    environment = {"PYTHONPATH": f"{ROOT}:{sysconfig.get_path('purelib')}", "PATH": os.defpath}
+
+    def as_user(*command: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*user, *command], capture_output=True, text=True, env=environment, cwd="/")
+
+    trial = ("sh", "-c", '"$0" -c "import grading.sandbox.run, pyseccomp"')  # sh, because setpriv starts it as root
+    python = next((p for p in (sys.executable, "/usr/bin/python3") if as_user(*trial, p).returncode == 0), None)
+    if python is None or as_user("unshare", "--user", "--map-root-user", "--mount", "true").returncode:
+        pytest.skip("another user can run no Python or make no namespace here")
+    done = as_user(python, "-c", AS_A_USER, open_place, LEARN)
+    assert done.returncode == 0, done.stderr
+    public, private, *unprotected = json.loads(done.stdout)
+    assert (public[0], private[0]) == ("public", "private")
+    assert public[1:] == private[1:]
+    assert not [line for line in public if open_place.name in line or "hw2-grade-" in line or "public/" in line]
+    assert any(f"{open_place.name}/public/noise" in line for line in unprotected[0])
+
+
+@pytest.fixture
+def open_place():
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@needs_sandbox
+def test_a_large_file_is_given_without_a_copy_and_its_mount_tells_only_its_name(folder):
+    large = folder.parent / "data" / "large.ckpt"
+    large.parent.mkdir()
+    with large.open("wb") as file:
+        file.truncate(grading.sandbox.layers.SMALL + 1)
+    result = run("stat -c %s /data/UNet.pt; grep UNet /proc/self/mountinfo", folder, inputs={"/data/UNet.pt": large})
+    size, line = result.log.splitlines()
+    assert int(size) == grading.sandbox.layers.SMALL + 1
+    if os.geteuid() == 0:
+        assert line.split()[3] == "/large.ckpt"
 
 
 @needs_sandbox
