@@ -19,13 +19,16 @@ from pathlib import Path
 from grading.core.errors import GradingError
 from grading.core.text import printable
 from grading.sandbox.backend import HOME, OUTPUT, SUBMISSION, UID, Job, Sandbox
+from grading.sandbox.cgroups import enter, new_group
 from grading.sandbox.channel import Log, open_folder, open_pipe
+from grading.sandbox.cpu import CpuMeter, CpuUse
 from grading.sandbox.gpu import check_open, driver_binds, driver_folders, find_devices, gpu_environment
 from grading.sandbox.keyring import OWN_KEYRING
 from grading.sandbox.layers import FILE, LAYER, MERGED, PRIVATE_MOUNTS, VEIL, can_overlay, can_veil, with_copies
 from grading.sandbox.limits import Limit, Limits, Watch
 from grading.sandbox.nvml import GpuMemory
 from grading.sandbox.temporary import prefix
+from grading.sandbox.unmapped import Unmapped
 
 IN_MEMORY = (OUTPUT, "/tmp", "/dev/shm")  # noqa: S108 - of the sandbox
 """File systems of the sandbox that are kept in memory, bounded in size, and freed with their last descriptor."""
@@ -41,7 +44,6 @@ TRUST_INSTEAD = "or trust the code if it is your own"
 START = """
 processes=$1 kibibytes=$2 made=$3 go=$4
 shift 4
-echo 1000 > /proc/self/oom_score_adj  # if memory runs out, the kernel ends this process first
 umask 022  # not staff's own
 ulimit -c 0 -u "$processes" -f "$kibibytes"
 echo >&"$made"
@@ -77,6 +79,8 @@ class Bubblewrap:
         self.overlaid = job.layered if can_overlay(job) else frozenset()
         self.job, self.resources = job if self.overlaid else with_copies(job, resources), resources
         self.arguments = _arguments(self.job, self.overlaid, resources)
+        self.group = new_group(job.limits.memory_bytes, job.limits.processes, resources)
+        self.cpu: CpuUse | None = None
 
     def start(self) -> None:
         """Make the sandbox, open what the watch needs, and only then start the command."""
@@ -88,8 +92,9 @@ class Bubblewrap:
         passed = [end.fileno() for end in (info_writer, made_writer, go_reader)]
         numbers = (self.job.limits.processes, self.job.limits.file_bytes // 2**10, *passed[1:])
         command = ["bash", "-c", START, "bash", *map(str, numbers), *self.job.command]
+        sandboxed = [*OWN_KEYRING, *self.arguments, "--info-fd", str(passed[0]), *command]
         self.process = subprocess.Popen(  # noqa: S603 - running it is what this file is for
-            [*OWN_KEYRING, *self.arguments, "--info-fd", str(passed[0]), *command],
+            enter(self.group.entries if self.group else (), sandboxed),
             env={},  # bubblewrap's own environment could be read in /proc/1/environ
             cwd="/", stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, pass_fds=passed, start_new_session=True,
         )  # fmt: skip
@@ -126,18 +131,25 @@ class Bubblewrap:
             in_memory = [
                 open_folder(f"/proc/{init}/root{path}", self.resources) for path in (*IN_MEMORY, *self.overlaid)
             ]
+            memory = self.group or Unmapped(processes, init, self.resources)
         except OSError as error:
             raise _unobserved(error) from None
         self.output = in_memory[0]
         disks = [self.job.folders[inside] for inside in self.job.writable]
         copies = [self.job.folders[inside] for inside in self.job.layered - self.overlaid]
         self.gpu = GpuMemory(init) if self.job.sandbox.gpu else None
-        self.watch = Watch(self.job.limits, processes, in_memory, disks, copies, self.gpu)
+        self.watch = Watch(self.job.limits, processes, in_memory, disks, copies, self.gpu, memory)
+        self.meter = CpuMeter(processes)
 
     @property
     def gpu_bytes(self) -> int | None:
         """The most GPU memory that all processes inside were found to use; None if it is not measured."""
         return self.gpu.peak if self.gpu else None
+
+    @property
+    def sees_kills(self) -> bool:
+        """Whether the kernel counts what it kills, for the group of this run."""
+        return self.group is not None
 
     def wait(self, seconds: float) -> bool:
         """Wait for the sandbox's first process, which ends with the command."""
@@ -147,10 +159,12 @@ class Bubblewrap:
 
     def exceeded(self) -> Limit:
         """The limit that the watch finds exceeded; empty if there is none."""
+        self.meter.look()
         return self.watch.exceeded()
 
     def kill(self) -> int:
         """End all processes inside, wait for their end, and return the command's exit status."""
+        self.meter.look(now=True)
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.init, signal.SIGKILL)
         if not self.wait(KILLING_SECONDS):
@@ -158,7 +172,11 @@ class Bubblewrap:
                 f"the run could not be killed within {KILLING_SECONDS} seconds; look for a process that waits for a "
                 "disk or a device"
             )
-        return self.process.wait()
+        _, status, used = os.wait4(self.process.pid, 0)
+        self.process.returncode = os.waitstatus_to_exitcode(status)
+        counted = self.group.cpu_seconds() if self.group else None
+        self.cpu = self.meter.use(used.ru_utime + used.ru_stime if counted is None else counted)
+        return self.process.returncode
 
 
 def _unobserved(error: OSError) -> GradingError:
@@ -197,7 +215,7 @@ def _arguments(job: Job, overlaid: Collection[str], resources: ExitStack) -> lis
         arguments += [how, str(path), inside]
     for name, value in _environment(job.sandbox, job.folders).items():
         arguments += ["--setenv", name, value]
-    return [*arguments, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", SUBMISSION]
+    return [*arguments, *_read_only("/dev", "/proc", "/"), "--chdir", SUBMISSION]
 
 
 def _step_down(
@@ -228,6 +246,11 @@ def _step_down(
         else:
             reachable.append((how, path, inside))
     return [*arguments, "--"], reachable
+
+
+def _read_only(*places: str) -> list[str]:
+    """In /proc, a run could write how willingly the kernel kills it when memory runs out."""
+    return [argument for place in places for argument in ("--remount-ro", place)]
 
 
 def _system_folders() -> list[str]:
