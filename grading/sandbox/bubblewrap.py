@@ -172,11 +172,10 @@ class Bubblewrap:
                 f"the run could not be killed within {KILLING_SECONDS} seconds; look for a process that waits for a "
                 "disk or a device"
             )
-        _, status, used = os.wait4(self.process.pid, 0)
-        self.process.returncode = os.waitstatus_to_exitcode(status)
+        status = self.process.wait()
         counted = self.group.cpu_seconds() if self.group else None
-        self.cpu = self.meter.use(used.ru_utime + used.ru_stime if counted is None else counted)
-        return self.process.returncode
+        self.cpu = self.meter.use(self.watch.cpu_seconds if counted is None else counted)
+        return status
 
 
 def _unobserved(error: OSError) -> GradingError:

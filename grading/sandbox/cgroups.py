@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grading.core.errors import GradingError
+from grading.core.text import listed
 from grading.sandbox.temporary import is_left_over, prefix
 
 NEEDED, WANTED = "memory", ("memory", "pids", "cpu", "cpuacct")
@@ -82,6 +83,14 @@ class Found:
 
     places: tuple[Place, ...] = ()
     reason: str = ""
+
+    @property
+    def protection(self) -> str:
+        """A sentence's part on what holds the limits of runs on memory, processes and CPU time."""
+        if self.reason:
+            counted = "memory is counted by the grader, and nothing shares the CPUs evenly"
+            return f"no control groups ({self.reason}); {counted}"
+        return f"control groups of version {self.places[0].version} hold {listed(self.holds)}"
 
     @property
     def holds(self) -> tuple[str, ...]:

@@ -68,11 +68,11 @@ class CpuMeter:
         self.threads = found
         self.next_look = time.monotonic() + INTERVAL
 
-    def use(self, used: float | None) -> CpuUse:
-        """What was found until now. used: CPU seconds that the kernel counted, None if it did not."""
+    def use(self, used: float) -> CpuUse:
+        """What was found until now. used: CPU seconds that were counted in another way, with ended processes."""
         seen = (self.ended_used + sum(used for used, _ in self.threads.values())) / 1e9
         waited = (self.ended_waited + sum(waited for _, waited in self.threads.values())) / 1e9
-        return CpuUse(time.monotonic() - self.began, max(used or 0.0, seen), waited, idle_seconds() - self.idle)
+        return CpuUse(time.monotonic() - self.began, max(used, seen), waited, idle_seconds() - self.idle)
 
     def _threads(self) -> Iterator[tuple[tuple[str, str], tuple[int, int]]]:
         """Nanoseconds that each thread ran and waited, see Documentation/scheduler/sched-stats.rst of Linux."""

@@ -69,7 +69,7 @@ class Watch:
         self.group = memory if isinstance(memory, Group) else None
         self.unmapped = memory if isinstance(memory, Unmapped) else None
         self.disks = dict.fromkeys(disks, (0, 0)) | {copy: _usage(copy) for copy in copies}
-        self.next_disk_check = 0.0
+        self.next_disk_check = self.cpu_seconds = 0.0
 
     def exceeded(self) -> Limit:
         """The limit that is exceeded now; empty if there is none.
@@ -115,13 +115,18 @@ class Watch:
         return used, ""
 
     def _tasks(self) -> tuple[int, int]:
-        """Number of threads, and the resident bytes of all processes, which count shared memory more than once."""
-        tasks = resident = 0
+        """Number of threads, and the resident bytes of all processes, which count shared memory more than once.
+
+        Each process also has the CPU time of its children that it waited for. Their sum is kept.
+        """
+        tasks = resident = ticks = 0
         for process in self._pids():
             fields = read_start(self.processes, f"{process}/stat").rpartition(b")")[2].split()
-            if fields:  # proc(5): 20 num_threads, 24 rss, counted after the name, which is 2
+            if fields:  # proc(5): 14 to 17 CPU times, 20 num_threads, 24 rss, counted after the name, which is 2
+                ticks += sum(map(int, fields[11:15]))
                 tasks += int(fields[17])
                 resident += int(fields[21]) * os.sysconf("SC_PAGESIZE")
+        self.cpu_seconds = max(self.cpu_seconds, ticks / os.sysconf("SC_CLK_TCK"))
         return tasks, resident
 
     def _pids(self) -> Iterator[str]:

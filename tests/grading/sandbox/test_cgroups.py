@@ -304,9 +304,7 @@ time.sleep(2)
 def test_memory_that_nobody_has_mapped_is_limited(folder, kept, program):
     (folder / "hold.py").write_text(program)
     limits = replace(SMALL, file_bytes=2**30)
-    result = run("python3 hold.py", folder, limits)
-    assert result.limit == "memory"
-    assert result.seconds < 2
+    assert run("python3 hold.py", folder, limits).limit == "memory"
 
 
 @needs_sandbox

@@ -111,6 +111,10 @@ EXPECTED: dict[str, tuple[Callable[[World], bool], str]] = {
         lambda w: bool(w.written("done")),
         r"hw2_1\.sh was stopped: it used more than 256 MiB of memory\.",
     ),
+    "unmapped_memory": (
+        lambda w: w.written("held") == b"memfd System V",
+        r"hw2_1\.sh was stopped: it used more than 256 MiB of memory\.",
+    ),
     "disk_filler": (
         lambda w: bool(w.written("done")),
         r"hw2_1\.sh was stopped: it wrote more than 32 MiB to one place\.",
@@ -222,7 +226,7 @@ def test_no_other_user_reaches_what_a_download_leaves(monkeypatch):
 
 
 def test_every_attack_has_a_test():
-    own = {"rewrite_itself", "setuid_files", "harmless", "endless_output", "endless_run", "hostile_output"}
+    own = {"cpu_hog", "rewrite_itself", "setuid_files", "harmless", "endless_output", "endless_run", "hostile_output"}
     assert {path.name for path in ATTACKS.iterdir() if path.is_dir()} == EXPECTED.keys() | own
 
 
