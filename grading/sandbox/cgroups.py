@@ -252,7 +252,12 @@ def _is_delegated(own: Path, top: Path) -> bool:
 
 
 def _move_into_leaf(own: Path) -> None:
-    """Move all processes of a group into one in it, and let its groups have the controllers. Raises OSError."""
+    """Move all processes of a group into one in it, and let its groups have the controllers. Raises OSError.
+
+    The highest group of a machine may keep its processes.
+    """
+    with suppress(OSError):
+        return _write(own / "cgroup.subtree_control", f"+{NEEDED}", needed=True)
     leaf = own / f"{prefix('grade')}self"
     leaf.mkdir(exist_ok=True)
     for process in _words(own / "cgroup.procs"):
@@ -264,6 +269,7 @@ def _move_into_leaf(own: Path) -> None:
             _write(own / "cgroup.procs", process, needed=False)
         leaf.rmdir()
         raise
+    return None
 
 
 def _remove(folder: Path) -> None:

@@ -144,13 +144,14 @@ def test_a_grader_that_starts_in_the_leaf_of_another_uses_the_group_above_it(new
     assert [place.folder for place in places_of(top, leaf)] == [scope]
 
 
-@pytest.mark.parametrize("owner", ["a container", "the machine"])
+@pytest.mark.parametrize("owner", ["a container", "the machine", "a machine that hands nothing on yet"])
 def test_the_highest_group_of_a_container_is_divided_and_that_of_the_machine_used(tmp_path, obedient, owner):
-    top = made(tmp_path / "top.scope", cgroup_controllers=ALL, cgroup_subtree_control="")
+    top = made(tmp_path / ("top.scope" if owner == "a container" else "top"), cgroup_controllers=ALL)
+    (top / "cgroup.subtree_control").touch()
     (top / "cgroup.procs").write_text("1")
     if owner == "a container":
         (top / "cgroup.events").touch()
-    else:
+    elif owner == "the machine":
         (top / "cgroup.subtree_control").write_text(ALL)
     (place,) = places_of(top, top)
     assert place.folder == top

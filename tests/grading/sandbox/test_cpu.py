@@ -124,7 +124,7 @@ def test_cpu_time_is_that_of_all_processes(folder, kept, script):
     (folder / "spin.py").write_text(SPIN)
     cpu = run(script, folder).cpu
     assert cpu is not None
-    assert 0.5 <= cpu.used < 2
+    assert 0.4 <= cpu.used < 2  # without groups, what it used since the last tick is not seen
 
 
 @needs_sandbox
