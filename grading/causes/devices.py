@@ -1,4 +1,4 @@
-"""What a script needs of the machine and does not have: a GPU, and places to write to."""
+"""What a script needs of the machine and does not have: a GPU, CPU time, and places to write to."""
 
 from __future__ import annotations
 
@@ -40,6 +40,18 @@ def slow_without_gpu(scene: Scene) -> Cause | None:
         "The script reached its time limit without a GPU; the course's machine has one, and its code would use it."
     )
     return Cause("machine", "gpu", "a GPU", evidence, "grade on a machine with a GPU, with the option gpu")
+
+
+def too_little_cpu(scene: Scene) -> Cause | None:
+    """The script reached its time limit because others used the CPUs, as the grader measured it."""
+    stage = scene.stage
+    if stage.limit != "seconds" or not stage.cpu_lost:
+        return None
+    evidence = (
+        f"In {stage.seconds:.1f} s it got {stage.cpu_seconds or 0:.1f} s of CPU time, and waited for at least "
+        f"{stage.cpu_lost:.1f} s more while others used the CPUs."
+    )
+    return Cause("machine", "cpu", "CPU time", evidence, "grade with fewer workers, or when the machine is less busy")
 
 
 def gpu_memory(scene: Scene) -> Cause | None:

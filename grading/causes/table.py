@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from grading.causes.devices import gpu_memory, no_gpu, read_only_place, slow_without_gpu
+from grading.causes.devices import gpu_memory, no_gpu, read_only_place, slow_without_gpu, too_little_cpu
 from grading.causes.downloads import failed_download, git_lfs_pointer
 from grading.causes.models import missing_model, network_at_run_time
 from grading.causes.packages import missing_command, missing_package
@@ -24,6 +24,7 @@ RULES = (
     Rule("hub", missing_model),
     Rule("gpu", no_gpu),
     Rule("slow", slow_without_gpu),
+    Rule("cpu", too_little_cpu),
     Rule("gpu memory", gpu_memory),
     Rule("network", network_at_run_time),
     Rule("read-only", read_only_place),

@@ -190,7 +190,9 @@ class StageResult:
     recorded. refused: a sentence for each entry that it left out; reasons: {path: reason} of those, continuing "NAME
     ..". hints: sentences on near misses, such as a script with another name; the message has them too. traceback: that
     of an unexpected error. cause: why it failed, None if it did not fail or no rule applies. gpu_bytes: the most GPU
-    memory that a script was found to use, None if it was not measured.
+    memory that a script was found to use, None if it was not measured. cpu_seconds: CPU time of all its processes, None
+    if it was not measured. cpu_lost: seconds of it that the script waited for in vain while others used the CPUs, 0 if
+    it got its share.
     """
 
     stage: str
@@ -210,6 +212,8 @@ class StageResult:
     traceback: str = ""
     cause: Cause | None = None
     gpu_bytes: int | None = None
+    cpu_seconds: float | None = None
+    cpu_lost: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -257,8 +261,8 @@ class SubmissionResult:
     over the lines that could be checked, never below 0. max_points: sum over all lines. unchecked: the part of
     max_points that could not be checked. homework: the edition's name. stages: in the order in which they ran, with the
     logs of the scripts. results: the graded results, in the homework's order. warnings: for staff. record: the facts
-    that are needed to reproduce the result. Only stages[].seconds, stages[].gpu_bytes and record["times"] hold what
-    differs from run to run.
+    that are needed to reproduce the result. Only stages[].seconds, stages[].gpu_bytes, stages[].cpu_seconds,
+    stages[].cpu_lost and record["times"] hold what differs from run to run.
     """
 
     submission: str

@@ -20,6 +20,7 @@ from grading.environment.python import check_gpu, check_python
 from grading.judges import JUDGES
 from grading.judges.sources import find_judge
 from grading.sandbox.calls import DENIED, compiled
+from grading.sandbox.cgroups import find_groups
 from grading.sandbox.gpu import find_devices
 from grading.sandbox.network import check_network
 from grading.sandbox.nvml import total_memory, why_unmeasured
@@ -37,6 +38,9 @@ TEMPLATE_MODULES = ("clip", "taming", "pytorch_lightning.utilities.distributed")
 
 SYSTEM = Path("/usr")
 """A folder that every sandbox can show; it stands for a submission."""
+
+DELEGATE = "run systemd-run --user --scope -p Delegate=yes hw2-grade .., or as root, or grade with one worker"
+"""How staff get control groups. One worker has no neighbours that a script could slow down."""
 
 SAME_CARD = 0.95
 """The part of the limit that a GPU must have. A card of 20 GB has 19.99 GiB or less, because its driver keeps some."""
@@ -134,6 +138,14 @@ def _calls(assignment: Assignment, _output: Path) -> Row:
         return Row("system calls", "not ready", found, remedy, blocks=True)
     refused = counted(len({name for row in DENIED for name in row.calls}), "call")
     return Row("system calls", "ready", f"libseccomp filters them; {refused} are refused always or in part")
+
+
+def _limits(assignment: Assignment, _output: Path) -> Row:
+    """What holds the limits of scripts on memory and CPU time. The grader counts memory where nothing holds it."""
+    found = find_groups()
+    if assignment.trust:
+        return Row("limits", "not needed", "the code is trusted, and only its time is limited")
+    return Row("limits", "not ready" if found.reason else "ready", found.protection, DELEGATE if found.reason else "")
 
 
 def _python(assignment: Assignment, _output: Path) -> Row:
@@ -273,6 +285,7 @@ CHECKS: tuple[Callable[[Assignment, Path], Row], ...] = (
     _sandbox,
     _network,
     _calls,
+    _limits,
     _python,
     _packages,
     _gpu,

@@ -25,6 +25,7 @@ from grading.reports.visibility import (
     log_tail,
     passed_lines,
     public_part,
+    shown_cpu_time,
     shown_gpu_memory,
     shown_points,
     shown_seconds,
@@ -90,6 +91,7 @@ def environment() -> Environment:
     found.filters |= {
         "points": shown_points,
         "seconds": shown_seconds,
+        "cpu_time": shown_cpu_time,
         "gpu_memory": shown_gpu_memory,
         "tail": log_tail,
         "sort_checks": _sorted_checks,

@@ -24,6 +24,7 @@ from grading.reports.visibility import (
     is_deduction,
     log_tail,
     passed_lines,
+    shown_cpu_time,
     shown_gpu_memory,
     shown_points,
     shown_seconds,
@@ -152,7 +153,7 @@ def _sentence(line: ScoreLine) -> Text:
 
 def _stage(stage: StageResult) -> Iterator[Text]:
     """The message of a stage, and the last lines that its script printed."""
-    used = [shown_seconds(stage.seconds) if stage.seconds else "", shown_gpu_memory(stage)]
+    used = [shown_seconds(stage.seconds) if stage.seconds else "", shown_cpu_time(stage), shown_gpu_memory(stage)]
     took = f" ({', '.join(filter(None, used))})" if any(used) else ""
     yield _line(Check(stage.stage, stage.status, f"{stage.stage}{took}: {stage.message}"))
     if stage.cause and stage.cause.remedy:

@@ -106,6 +106,11 @@ def shown_gpu_memory(stage: StageResult) -> str:
     return f"{stage.gpu_bytes / 2**30:.1f} GiB on the GPU" if stage.gpu_bytes else ""
 
 
+def shown_cpu_time(stage: StageResult) -> str:
+    """The CPU time of a script such as 4.2 s of CPU time; empty if it was not measured."""
+    return f"{shown_seconds(stage.cpu_seconds)} of CPU time" if stage.cpu_seconds is not None else ""
+
+
 def unchecked_sentence(result: SubmissionResult) -> str:
     """A warning about the points that could not be checked; empty if there are none."""
     names = [line.title for line in result.lines if line.points is None]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from grading.sandbox.channel import Log
+from grading.sandbox.cpu import CpuUse
 from grading.sandbox.gpu import DEVICES
 from grading.sandbox.limits import Limit, Limits
 
@@ -81,6 +82,14 @@ class Backend(Protocol):
     @property
     def gpu_bytes(self) -> int | None:
         """The most GPU memory that the command was found to use; None if it is not measured."""
+
+    @property
+    def cpu(self) -> CpuUse | None:
+        """The CPU time of all that the command started, available after `kill`; None if it is not measured."""
+
+    @property
+    def sees_kills(self) -> bool:
+        """Whether `exceeded` finds out if the kernel killed a process of the command for want of memory."""
 
     def start(self) -> None:
         """Start the command."""

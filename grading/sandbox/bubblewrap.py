@@ -19,7 +19,9 @@ from grading.core.errors import GradingError
 from grading.core.text import printable
 from grading.sandbox.backend import HOME, OUTPUT, SUBMISSION, UID, Job, Sandbox
 from grading.sandbox.calls import open_filter
+from grading.sandbox.cgroups import enter, new_group
 from grading.sandbox.channel import Log, open_folder, open_pipe
+from grading.sandbox.cpu import CpuMeter, CpuUse
 from grading.sandbox.gpu import check_open, driver_binds, driver_folders, find_devices, gpu_environment
 from grading.sandbox.keyring import OWN_KEYRING
 from grading.sandbox.layers import can_overlay, with_copies
@@ -28,6 +30,7 @@ from grading.sandbox.mounts import step_down, veil
 from grading.sandbox.network import connect, has_own_network, network_files
 from grading.sandbox.nvml import GpuMemory
 from grading.sandbox.own_code import Covers, Shown, look, outer_first
+from grading.sandbox.unmapped import Unmapped
 
 IN_MEMORY = (OUTPUT, "/tmp", "/dev/shm")  # noqa: S108 - of the sandbox
 """File systems of the sandbox that are kept in memory, bounded in size, and freed with their last descriptor."""
@@ -42,7 +45,6 @@ TRUST_INSTEAD = "or trust the code if it is your own"
 START = """
 processes=$1 kibibytes=$2 made=$3 go=$4
 shift 4
-echo 1000 > /proc/self/oom_score_adj  # if memory runs out, the kernel ends this process first
 umask 022  # not staff's own
 ulimit -c 0 -u "$processes" -f "$kibibytes"
 echo >&"$made"
@@ -59,6 +61,8 @@ class Bubblewrap:
         self.overlaid = job.layered if can_overlay(job) else frozenset()
         self.job, self.resources = job if self.overlaid else with_copies(job, resources), resources
         self.arguments, self.contents = _arguments(self.job, self.overlaid, resources)
+        self.group = new_group(job.limits.memory_bytes, job.limits.processes, resources)
+        self.cpu: CpuUse | None = None
 
     def start(self) -> None:
         """Make the sandbox, open what the watch needs, and only then start the command."""
@@ -70,8 +74,10 @@ class Bubblewrap:
         passed = [*(end.fileno() for end in (info_writer, made_writer, go_reader)), open_filter(self.resources)]
         numbers = (self.job.limits.processes, self.job.limits.file_bytes // 2**10, *passed[1:3])
         command = ["bash", "-c", START, "bash", *map(str, numbers), *self.job.command]
+        options = ["--info-fd", str(passed[0]), "--seccomp", str(passed[3])]
+        sandboxed = [*OWN_KEYRING, *self.arguments, *options, *command]
         self.process = subprocess.Popen(  # noqa: S603 - running it is what this file is for
-            [*OWN_KEYRING, *self.arguments, "--info-fd", str(passed[0]), "--seccomp", str(passed[3]), *command],
+            enter(self.group.entries if self.group else (), sandboxed),
             env={},  # bubblewrap's own environment could be read in /proc/1/environ
             cwd="/", stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, start_new_session=True,
             pass_fds=[*passed, *self.contents],
@@ -111,13 +117,15 @@ class Bubblewrap:
             in_memory = [
                 open_folder(f"/proc/{init}/root{path}", self.resources) for path in (*IN_MEMORY, *self.overlaid)
             ]
+            memory = self.group or Unmapped(processes, init, self.resources)
         except OSError as error:
             raise _unobserved(error) from None
         self.output = in_memory[0]
         disks = [self.job.folders[inside] for inside in self.job.writable]
         copies = [self.job.folders[inside] for inside in self.job.layered - self.overlaid]
         self.gpu = GpuMemory(init) if self.job.sandbox.gpu else None
-        self.watch = Watch(self.job.limits, processes, in_memory, disks, copies, self.gpu)
+        self.watch = Watch(self.job.limits, processes, in_memory, disks, copies, self.gpu, memory)
+        self.meter = CpuMeter(processes)
 
     def _connect(self, init: int) -> None:
         if has_own_network(self.job):
@@ -131,6 +139,11 @@ class Bubblewrap:
         """The most GPU memory that all processes inside were found to use; None if it is not measured."""
         return self.gpu.peak if self.gpu else None
 
+    @property
+    def sees_kills(self) -> bool:
+        """Whether the kernel counts what it kills, for the group of this run."""
+        return self.group is not None
+
     def wait(self, seconds: float) -> bool:
         """Wait for the sandbox's first process, which ends with the command."""
         poll = select.poll()
@@ -139,10 +152,12 @@ class Bubblewrap:
 
     def exceeded(self) -> Limit:
         """The limit that the watch finds exceeded; empty if there is none."""
+        self.meter.look()
         return self.watch.exceeded()
 
     def kill(self) -> int:
         """End all processes inside, wait for their end, and return the command's exit status."""
+        self.meter.look(now=True)
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.init, signal.SIGKILL)
         if not self.wait(KILLING_SECONDS):
@@ -150,7 +165,10 @@ class Bubblewrap:
                 f"the run could not be killed within {KILLING_SECONDS} seconds; look for a process that waits for a "
                 "disk or a device"
             )
-        return self.process.wait()
+        status = self.process.wait()
+        counted = self.group.cpu_seconds() if self.group else None
+        self.cpu = self.meter.use(self.watch.cpu_seconds if counted is None else counted)
+        return status
 
 
 def _unobserved(error: OSError) -> GradingError:
@@ -200,8 +218,13 @@ def _arguments(job: Job, overlaid: Collection[str], resources: ExitStack) -> tup
         arguments += [how, str(path), inside, *(covers.over(own[inside]) if inside in own else ())]
     for name, value in _environment(job.sandbox, job.folders).items():
         arguments += ["--setenv", name, value]
-    arguments += [*covers.closing, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", SUBMISSION]
+    arguments += [*covers.closing, *_read_only("/dev", "/proc", "/"), "--chdir", SUBMISSION]
     return arguments, covers.contents
+
+
+def _read_only(*places: str) -> list[str]:
+    """In /proc, a run could write how willingly the kernel kills it when memory runs out."""
+    return [argument for place in places for argument in ("--remount-ro", place)]
 
 
 def _system_folders() -> list[str]:

@@ -13,8 +13,10 @@ from typing import Literal
 
 from grading.core.errors import GradingError
 from grading.core.text import printable
+from grading.sandbox.cgroups import Group
 from grading.sandbox.channel import read_start
 from grading.sandbox.nvml import GpuMemory
+from grading.sandbox.unmapped import Unmapped
 
 MEMORY_RESERVE, DISK_RESERVE = 256 * 2**20, 2**30
 """Bytes that must stay free on the machine. With less, the run stops; the submission is not blamed."""
@@ -49,7 +51,8 @@ class Watch:
 
     processes: a descriptor of that namespace's /proc. in_memory: descriptors of the file systems that it keeps in
     memory; the kernel bounds their size. disks: the folders of the host that it may write to. copies: those that were
-    filled for it; only what it adds to them counts. gpu: measures its GPU memory, None if it has no GPU.
+    filled for it; only what it adds to them counts. gpu: measures its GPU memory, None if it has no GPU. memory: its
+    group, in which the kernel holds the limit on memory, or else what finds the memory that no process has mapped.
     """
 
     def __init__(
@@ -60,10 +63,13 @@ class Watch:
         disks: Sequence[Path],
         copies: Sequence[Path],
         gpu: GpuMemory | None = None,
+        memory: Group | Unmapped | None = None,
     ) -> None:
         self.limits, self.processes, self.in_memory, self.gpu = limits, processes, in_memory, gpu
+        self.group = memory if isinstance(memory, Group) else None
+        self.unmapped = memory if isinstance(memory, Unmapped) else None
         self.disks = dict.fromkeys(disks, (0, 0)) | {copy: _usage(copy) for copy in copies}
-        self.next_disk_check = 0.0
+        self.next_disk_check = self.cpu_seconds = 0.0
 
     def exceeded(self) -> Limit:
         """The limit that is exceeded now; empty if there is none.
@@ -71,9 +77,13 @@ class Watch:
         The kernel enforces the limits on processes and space; this detects that they are reached. Raises GradingError
         if the machine itself runs out of memory or disk space.
         """
+        if self._killed():
+            return "memory"
         used_by_files, limit = self._files_in_memory()
         if limit:
             return limit
+        if self.unmapped:
+            used_by_files += self.unmapped.used()
         tasks, resident = self._tasks()
         if tasks >= self.limits.processes:
             return "processes"
@@ -84,6 +94,13 @@ class Watch:
             return "gpu memory"
         _check_machine_memory()
         return self._exceeded_on_disk()
+
+    def _killed(self) -> bool:
+        """Whether the kernel killed a process because the run reached its own limit on memory."""
+        killed, reached = self.group.killed() if self.group else (False, False)
+        if killed and not reached:
+            raise out_of_memory()
+        return killed
 
     def _files_in_memory(self) -> tuple[int, Limit]:
         """Bytes of the files in memory, and the limit that they exceed. It stops at the first excess."""
@@ -98,13 +115,18 @@ class Watch:
         return used, ""
 
     def _tasks(self) -> tuple[int, int]:
-        """Number of threads, and the resident bytes of all processes, which count shared memory more than once."""
-        tasks = resident = 0
+        """Number of threads, and the resident bytes of all processes, which count shared memory more than once.
+
+        Each process also has the CPU time of its children that it waited for. Their sum is kept.
+        """
+        tasks = resident = ticks = 0
         for process in self._pids():
             fields = read_start(self.processes, f"{process}/stat").rpartition(b")")[2].split()
-            if fields:  # proc(5): 20 num_threads, 24 rss, counted after the name, which is 2
+            if fields:  # proc(5): 14 to 17 CPU times, 20 num_threads, 24 rss, counted after the name, which is 2
+                ticks += sum(map(int, fields[11:15]))
                 tasks += int(fields[17])
                 resident += int(fields[21]) * os.sysconf("SC_PAGESIZE")
+        self.cpu_seconds = max(self.cpu_seconds, ticks / os.sysconf("SC_CLK_TCK"))
         return tasks, resident
 
     def _pids(self) -> Iterator[str]:
@@ -135,6 +157,11 @@ class Watch:
         return ""
 
 
+def out_of_memory() -> GradingError:
+    """The error of a run that was stopped because the machine's memory ran out."""
+    return GradingError("the machine ran out of memory during the run; grade fewer submissions at a time")
+
+
 def oom_kills() -> int:
     """How many processes this machine's kernel has killed because memory ran out (/proc/vmstat)."""
     found = re.search(rb"^oom_kill (\d+)$", Path("/proc/vmstat").read_bytes(), re.MULTILINE)
@@ -144,7 +171,7 @@ def oom_kills() -> int:
 def _check_machine_memory() -> None:
     available = re.search(rb"MemAvailable:\s*(\d+)", Path("/proc/meminfo").read_bytes())
     if available and int(available[1]) * 1024 < MEMORY_RESERVE:
-        raise GradingError("the machine ran out of memory during the run; grade fewer submissions at a time")
+        raise out_of_memory()
 
 
 def _check_machine_disk(folder: Path) -> None:

@@ -20,7 +20,8 @@ from grading.core.errors import GradingError
 from grading.core.text import listed, printable
 from grading.sandbox.backend import HOME, OUTPUT, SUBMISSION, UID, Backend, Job, Sandbox
 from grading.sandbox.bubblewrap import Bubblewrap
-from grading.sandbox.limits import Limit, Limits, oom_kills
+from grading.sandbox.cpu import CpuUse
+from grading.sandbox.limits import Limit, Limits, oom_kills, out_of_memory
 from grading.sandbox.temporary import remove_litter
 from grading.sandbox.trusted import Trusted
 
@@ -41,7 +42,8 @@ class RunResult:
 
     exit_status: negative or over 128 for a signal. limit: the limit that it exceeded; empty if there is none. log: the
     beginning and the end of what it printed. output: a descriptor of its output folder, valid until `close`; no
-    process uses it any more. gpu_bytes: the most GPU memory that was found in use; None if it was not measured.
+    process uses it any more. gpu_bytes: the most GPU memory that was found in use; None if it was not measured. cpu:
+    the CPU time of all its processes; None if it was not measured.
     """
 
     exit_status: int
@@ -51,6 +53,7 @@ class RunResult:
     output: int
     cleanup: ExitStack = field(repr=False)
     gpu_bytes: int | None = None
+    cpu: CpuUse | None = None
 
     def close(self) -> None:
         """Release the output folder."""
@@ -105,9 +108,11 @@ def run_sandboxed(
         limit = limit or backend.exceeded()
         if not limit and status in (128 + signal.SIGXFSZ, -signal.SIGXFSZ):
             limit = "file size"
-        if not limit and status in (128 + signal.SIGKILL, -signal.SIGKILL) and oom_kills() > kills:
-            raise GradingError("the machine ran out of memory during the run; grade fewer submissions at a time")
-        return RunResult(status, limit, seconds, backend.log.text(), backend.output, cleanup, backend.gpu_bytes)
+        killed = status in (128 + signal.SIGKILL, -signal.SIGKILL) and not backend.sees_kills
+        if not limit and killed and oom_kills() > kills:
+            raise out_of_memory()
+        log, output = backend.log.text(), backend.output
+        return RunResult(status, limit, seconds, log, output, cleanup, backend.gpu_bytes, backend.cpu)
     except BaseException:
         cleanup.close()
         raise

@@ -39,9 +39,14 @@ def remove_litter() -> None:
                         shutil.rmtree(place / name, ignore_errors=True)
 
 
+def is_left_over(name: str) -> bool:
+    """Whether a name is that of a folder or a control group which a dead process of this namespace made."""
+    found = NAME.match(name)
+    return found is not None and found[2] == _namespace() and not _lives(int(found[1]))
+
+
 def _is_litter(path: Path, mounted: set[Path]) -> bool:
-    found = NAME.match(path.name)
-    if found is None or found[2] != _namespace() or _lives(int(found[1])):
+    if not is_left_over(path.name):
         return False
     try:
         status = path.lstat()

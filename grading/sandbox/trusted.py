@@ -32,6 +32,15 @@ class Trusted:
     def gpu_bytes(self) -> None:
         """Not measured. A trusted command has no limit on it."""
 
+    @property
+    def cpu(self) -> None:
+        """Not measured."""
+
+    @property
+    def sees_kills(self) -> bool:
+        """Nothing is found out about a trusted command."""
+        return False
+
     def start(self) -> None:
         """Start the command in a process group of its own."""
         reader, writer = open_pipe(self.resources)

@@ -29,9 +29,11 @@ def ending(stage: str, script: str, run: RunResult, limits: Limits, scaled: str 
         error = find_error(run.log)
         message = f"{script} {RAN}{f', but printed {error}' if error else ''}."
     status: Status = "fail" if run.limit or run.exit_status else "pass"
+    used, lost = (run.cpu.used, run.cpu.lost) if run.cpu else (None, 0.0)
     return StageResult(
-        stage, status, message, run.log, run.seconds, run.exit_status, run.limit, gpu_bytes=run.gpu_bytes
-    )
+        stage, status, message, run.log, run.seconds, run.exit_status, run.limit,
+        gpu_bytes=run.gpu_bytes, cpu_seconds=used, cpu_lost=lost,
+    )  # fmt: skip
 
 
 def _last_words(log: str) -> str:

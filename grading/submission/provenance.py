@@ -14,6 +14,7 @@ from pathlib import Path
 from grading.core.errors import GradingError
 from grading.core.system import said
 from grading.core.text import printable
+from grading.sandbox.cgroups import find_groups
 
 PACKAGES = ("dlcv-hw2", "torch", "torchvision", "transformers", "pillow", "numpy", "safetensors")
 
@@ -34,7 +35,7 @@ def versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, str | int]:
-    """Processor, cores that the grader may use, memory in GiB, GPUs."""
+    """Processor, cores that the grader may use, memory in GiB, GPUs, and what holds the limits of untrusted scripts."""
     cpu = re.search(r"^model name\s*:\s*(.+)$", _text("/proc/cpuinfo"), re.MULTILINE)
     memory = re.search(r"^MemTotal:\s*(\d+)", _text("/proc/meminfo"), re.MULTILINE)
     return {
@@ -43,6 +44,7 @@ def hardware() -> dict[str, str | int]:
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(int(memory[1]) / 2**20) if memory else 0,
         "gpus": _said("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"),
+        "limits": find_groups().protection,
     }
 
 

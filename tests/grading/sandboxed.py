@@ -11,6 +11,7 @@ import pytest
 
 from grading.core.errors import GradingError
 from grading.sandbox.calls import open_filter
+from grading.sandbox.cgroups import find_groups, remove_left_over
 from grading.sandbox.run import Limits, RunResult, Sandbox, run_sandboxed
 
 ROOT = Path(__file__).parents[2]
@@ -60,6 +61,12 @@ BOTH = pytest.mark.parametrize(
     "sandbox", [TRUSTED, pytest.param(Sandbox(), marks=needs_sandbox)], ids=["trusted", "sandboxed"]
 )
 """Runs a test once without the sandbox and once with it."""
+
+
+def remove_left_over_groups() -> None:
+    """Remove the control groups of graders that a test has killed."""
+    for place in find_groups().places:
+        remove_left_over(place.folder)
 
 
 def run(script: str, folder: Path, limits: Limits = SMALL, **options: Any) -> RunResult:

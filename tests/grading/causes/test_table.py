@@ -480,6 +480,16 @@ def test_other_failures_have_no_cause(scene, log):
     assert cause_of(scene({"draw.py": "import os"}, log)) is None
 
 
+def test_a_script_that_others_kept_from_the_cpus_could_not_be_checked(scene):
+    made = scene({"hw2_1.sh": "python3 main.py"}, "", limit="seconds")
+    assert cause_of(made) is None
+    starved = replace(made, stage=replace(made.stage, seconds=900.0, cpu_seconds=12.25, cpu_lost=887.0))
+    assert cause_of(starved) == ("machine", "cpu", "CPU time")
+    assert "In 900.0 s it got 12.2 s of CPU time, and waited for at least 887.0 s more" in find_cause(starved).evidence
+    assert "fewer workers" in find_cause(starved).remedy
+    assert cause_of(replace(starved, stage=replace(starved.stage, limit="memory"))) is None
+
+
 def test_a_script_stopped_for_its_gpu_memory_could_not_be_checked(scene):
     made = scene({"hw2_1.sh": "python3 main.py"}, "", limit="gpu memory")
     assert cause_of(made) == ("machine", "gpu memory", "GPU memory")

@@ -10,6 +10,7 @@ import pytest
 from grading.core.errors import GradingError
 from grading.environment.hub_models import HUB_MODELS
 from grading.preflight.doctor import CHECKS, Preflight, Row, examine, refuse_if_blocked
+from grading.sandbox.cgroups import Found, Place
 from grading.submission.assignment import Assignment
 from tests.commands import run_command
 from tests.grading.fake_nvml import install_nvml
@@ -115,6 +116,19 @@ def test_the_graders_own_python_runs_in_the_sandbox_and_lacks_what_it_lacks(row,
     assert "gdown" in packages.found
     assert "torch," not in packages.found
     assert not packages.blocks
+
+
+@pytest.mark.parametrize("reason", ["", "the grader's own group may not be divided"])
+def test_the_doctor_says_what_holds_the_limits(row, faces, monkeypatch, reason):
+    place = Place(Path("/sys/fs/cgroup"), 2, frozenset({"memory", "pids"}))
+    groups = Found((), reason) if reason else Found((place,))
+    monkeypatch.setattr("grading.preflight.doctor.find_groups", lambda: groups)
+    found = row("limits", replace(faces, trust=False))
+    assert (found.status, found.blocks) == ("not ready" if reason else "ready", False)
+    assert found.found == groups.protection
+    assert ("Delegate=yes" in found.remedy) == bool(reason)
+    assert (reason or "version 2 hold memory, processes") in found.found
+    assert row("limits", faces).status == "not needed"
 
 
 def test_no_sandbox_stops_a_class_and_says_what_to_install(row, faces, monkeypatch):

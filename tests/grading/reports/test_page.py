@@ -212,6 +212,13 @@ def test_the_gpu_memory_of_a_run_is_on_the_page_if_it_was_measured():
     assert submission_page(used, {}, FALL2024).count("3.5 GiB on the GPU") == len(result.stages)
 
 
+def test_the_cpu_time_of_a_run_is_on_the_page_if_it_was_measured():
+    result = submission_result()
+    used = replace(result, stages=[replace(stage, cpu_seconds=0.0) for stage in result.stages])
+    assert "CPU time" not in submission_page(result, {}, FALL2024)
+    assert submission_page(used, {}, FALL2024).count("0.0 s of CPU time") == len(result.stages)
+
+
 def test_a_page_without_pictures_is_still_one():
     page = submission_page(submission_result(), {}, FALL2024)
     assert "<img" not in page

@@ -75,6 +75,14 @@ def test_the_gpu_memory_of_a_run_stands_beside_its_time_if_it_was_measured():
     assert texts[0] == texts[None]
 
 
+def test_the_cpu_time_of_a_run_stands_beside_its_time_if_it_was_measured():
+    (stage, *_) = (stage for stage in submission_result().stages if stage.status == "fail")
+    ran = replace(stage, seconds=61.0, cpu_seconds=4.25, message="It was stopped.")
+    text = printed(replace(submission_result(), stages=[ran]))
+    assert f"{stage.stage} (1:01 min, 4.2 s of CPU time): It was stopped." in text
+    assert "CPU time" not in printed(submission_result())
+
+
 def test_unexpected_errors_are_named_with_what_was_raised():
     text = printed(submission_result())
     assert "hw2_3.sh private: OSError: PRIVATE disk is full" in text

@@ -12,7 +12,7 @@ import pytest
 import grading.sandbox.bubblewrap
 from grading.core.errors import GradingError
 from grading.sandbox.run import Sandbox, run_sandboxed
-from tests.grading.sandboxed import ROOT, needs_sandbox, run
+from tests.grading.sandboxed import ROOT, needs_sandbox, remove_left_over_groups, run
 
 
 @pytest.fixture
@@ -178,6 +178,7 @@ def test_a_grader_that_is_killed_takes_the_run_with_it(folder):
             (left / "mount").rmdir()
             left.rmdir()
     assert wait_until(False)
+    remove_left_over_groups()
 
 
 @needs_sandbox

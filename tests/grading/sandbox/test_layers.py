@@ -18,7 +18,7 @@ import grading.sandbox.layers
 from grading.core.errors import GradingError
 from grading.sandbox.backend import SUBMISSION, UID
 from grading.sandbox.run import run_sandboxed
-from tests.grading.sandboxed import ATTACKS, ROOT, SMALL, TRUSTED, needs_sandbox, run
+from tests.grading.sandboxed import ATTACKS, ROOT, SMALL, TRUSTED, needs_sandbox, remove_left_over_groups, run
 
 LAYERED = {"layered": [SUBMISSION]}
 
@@ -273,6 +273,7 @@ def test_a_grader_that_is_killed_leaves_no_mount_and_no_file(folder):
     finally:
         for point in points:
             shutil.rmtree(point, ignore_errors=True)  # another grader may have removed it
+        remove_left_over_groups()
 
 
 @needs_sandbox

@@ -8,6 +8,7 @@ import pytest
 
 from grading.core.errors import GradingError
 from grading.sandbox.backend import Job
+from grading.sandbox.cgroups import Found
 from grading.sandbox.channel import Log, open_folder, open_pipe
 from grading.sandbox.run import BACKENDS, SUBMISSION, Sandbox, run_sandboxed
 from tests.grading.sandboxed import BOTH, SMALL, TRUSTED, needs_sandbox, run
@@ -26,6 +27,7 @@ def test_the_result_says_how_the_command_ended(folder, sandbox):
 
 @BOTH
 def test_a_run_that_the_kernel_killed_for_want_of_memory_is_not_the_submissions_doing(folder, sandbox, monkeypatch):
+    monkeypatch.setattr("grading.sandbox.cgroups.find_groups", Found)
     assert run("kill -KILL $$", folder, sandbox=sandbox).exit_status in (137, -9)
     kills = iter([4, 5])
     monkeypatch.setattr("grading.sandbox.run.oom_kills", lambda: next(kills))
@@ -82,6 +84,8 @@ class Pretended:
     @property
     def gpu_bytes(self) -> int | None:
         return None
+
+    cpu, sees_kills = None, False
 
     def start(self) -> None:
         self.writer.write(" ".join(self.job.command[1:]).encode())

@@ -117,6 +117,10 @@ EXPECTED: dict[str, tuple[Callable[[World], bool], str]] = {
         lambda w: bool(w.written("done")),
         r"hw2_1\.sh was stopped: it used more than 256 MiB of memory\.",
     ),
+    "unmapped_memory": (
+        lambda w: w.written("held") == b"memfd System V",
+        r"hw2_1\.sh was stopped: it used more than 256 MiB of memory\.",
+    ),
     "disk_filler": (
         lambda w: bool(w.written("done")),
         r"hw2_1\.sh was stopped: it wrote more than 32 MiB to one place\.",
@@ -230,7 +234,7 @@ def test_no_other_user_reaches_what_a_download_leaves(monkeypatch):
 
 def test_every_attack_has_a_test():
     own = {"rewrite_itself", "setuid_files", "harmless", "endless_output", "endless_run", "hostile_output"}
-    own |= {"reach_host", "reference_solution", "learn_private"}  # tests/grading/sandbox
+    own |= {"cpu_hog", "reach_host", "reference_solution", "learn_private"}  # tests/grading/sandbox
     assert {path.name for path in ATTACKS.iterdir() if path.is_dir()} == EXPECTED.keys() | own
 
 

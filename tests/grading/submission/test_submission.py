@@ -134,6 +134,8 @@ def test_the_same_folder_graded_twice_gives_the_same_json(tmp_path, assignment, 
         del content["record"]["times"]
         for stage in content["stages"]:
             assert stage.pop("seconds") >= 0
+            assert (stage.pop("cpu_seconds") or 0.0) >= 0
+            assert stage.pop("cpu_lost") >= 0
         found.append(json.dumps(content))
     assert found[0] == found[1]
 
