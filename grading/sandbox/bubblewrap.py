@@ -158,6 +158,7 @@ class Bubblewrap:
                 f"the run could not be killed within {KILLING_SECONDS} seconds; look for a process that waits for a "
                 "disk or a device"
             )
+        self.watch.next_disk_check = 0.0  # nothing hides from the last look, because nothing moves any more
         return self.process.wait()
 
 
