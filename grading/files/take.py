@@ -97,6 +97,14 @@ def collect_folder(source: int | Path, into: Path | None, caps: Caps | None = No
     return collector.done
 
 
+def is_closed(status: os.stat_result, rights: int) -> bool:
+    """Whether an entry's own mode keeps the grader out, although the entry belongs to it or to the user of runs.
+
+    The mode came with the submission. Another user's entries were put there by staff. Root may open most all the same.
+    """
+    return status.st_uid in (os.geteuid(), UID) and status.st_mode & rights != rights
+
+
 def _made(into: Path) -> int:
     """A descriptor of a new folder, which the user of the sandbox can read whatever the umask."""
     try:
@@ -123,7 +131,7 @@ def _opened_top(source: int | Path) -> int:
         return os.open(source, FOLDER & ~os.O_NOFOLLOW)
     except OSError as error:
         shown = printable(str(source))
-        if error.errno == errno.EACCES and _is_closed(source.stat(), FOLDER_RIGHTS):
+        if error.errno == errno.EACCES and is_closed(source.stat(), FOLDER_RIGHTS):
             raise _Refused(f"cannot be opened ({error.strerror})") from None
         raise GradingError(f"{shown} cannot be opened ({error.strerror}); check the path") from None
 
@@ -144,7 +152,7 @@ class _Collector:
         self.entries = self.bytes = self.unnamed = 0
 
     def folder(self, source: int, into: int | None, prefix: str, depth: int = 1) -> None:
-        if os.geteuid() != 0 and _is_closed(os.fstat(source), FOLDER_RIGHTS):
+        if os.geteuid() != 0 and is_closed(os.fstat(source), FOLDER_RIGHTS):
             raise _Refused(f"cannot be opened ({os.strerror(errno.EACCES)})")
         for name in self.names(source, prefix):
             path = prefix + name
@@ -247,17 +255,9 @@ def _open(source: int, name: str, path: str, status: os.stat_result, flags: int)
         return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags, dir_fd=source)
     except OSError as error:
         rights = FOLDER_RIGHTS if flags & os.O_DIRECTORY else FILE_RIGHTS
-        if error.errno in CHANGED or (error.errno == errno.EACCES and _is_closed(status, rights)):
+        if error.errno in CHANGED or (error.errno == errno.EACCES and is_closed(status, rights)):
             raise _Refused(f"cannot be opened ({error.strerror})") from None
         raise _unread(error, path) from None
-
-
-def _is_closed(status: os.stat_result, rights: int) -> bool:
-    """Whether an entry's own mode keeps the grader out, although the entry belongs to it or to the user of runs.
-
-    The mode came with the submission. Another user's entries were put there by staff. Root may open most all the same.
-    """
-    return status.st_uid in (os.geteuid(), UID) and status.st_mode & rights != rights
 
 
 def _new_folder(into: int, name: str, path: str) -> int:

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from grading.sandbox.folders import FOLDER, Identity, identity, open_folder
+from grading.sandbox.folders import FOLDER, Identity, identity, open_folder, remove
 
 FICLONE = 0x40049409
 """The request of ioctl_ficlone(2): both files share their content on disk until one changes."""
@@ -32,7 +32,7 @@ def duplicate(source: Path, into: Path) -> None:
     with ExitStack() as resources:
         names = into.parent / NAMES
         names.mkdir(mode=0o700)
-        resources.callback(names.rmdir)
+        resources.callback(remove, names)
         pool = os.open(names, FOLDER)
         resources.callback(os.close, pool)
         into.mkdir(mode=0o700)
@@ -58,8 +58,6 @@ class _Copier:
         self.several: dict[Identity, str] = {}
 
     def close(self) -> None:
-        for name in self.several.values():
-            os.unlink(name, dir_fd=self.pool)
         os.close(self.source)
         os.close(self.target)
 
@@ -121,8 +119,8 @@ class _Copier:
         known = self.several.get(identity(status))
         if known is None:
             known = str(len(self.several))
-            self.file(name, status, self.pool, known)
             self.several[identity(status)] = known
+            self.file(name, status, self.pool, known)
         try:
             os.link(known, name, src_dir_fd=self.pool, dst_dir_fd=self.target)
         except OSError as error:

@@ -162,6 +162,14 @@ def identity(status: os.stat_result) -> Identity:
     return status.st_dev, status.st_ino
 
 
+def is_regular(name: str, folder: int) -> bool:
+    """Whether an entry of an open folder is a regular file; not if it is gone."""
+    try:
+        return stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    except OSError:
+        return False
+
+
 def open_folder(name: str, folder: int, *, unlock: bool = False) -> int:
     """A descriptor of a folder in an open one. unlock: give its owner all rights first, which a script may have taken.
 
@@ -171,8 +179,8 @@ def open_folder(name: str, folder: int, *, unlock: bool = False) -> int:
         entry = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
         try:
             mode = stat.S_IMODE(os.fstat(entry).st_mode)
-            if mode & OWNER != OWNER:
-                with suppress(OSError):  # another user's; root may open it all the same
+            if mode & OWNER != OWNER and os.geteuid() != 0:  # root needs no rights
+                with suppress(OSError):  # another user's
                     os.chmod(f"/proc/self/fd/{entry}", mode | OWNER)  # noqa: PTH101 - of a descriptor
             return os.open(f"/proc/self/fd/{entry}", FOLDER & ~os.O_NOFOLLOW)
         finally:

@@ -12,8 +12,11 @@ from pathlib import Path
 
 @contextmanager
 def deep_place() -> Iterator[Path]:
-    """A folder that every user can reach, removed by the system's own command."""
-    place = tempfile.mkdtemp(dir="/tmp")
+    """A folder that every user can reach, removed by the system's own command.
+
+    It is in memory where it can be: some disks take milliseconds to remove one folder.
+    """
+    place = tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp")
     os.chmod(place, 0o755)
     try:
         yield Path(place)
