@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 from grading.causes.links import CALLS, HUB_CALLS, LINK, NO_NETWORK
@@ -26,7 +27,7 @@ def missing_model(scene: Scene) -> Cause | None:
     loaded = [match["name"] for text in scene.code.values() for match in _LOADED.finditer(text)]
     logged = {match["name"] for match in _LOGGED.finditer(scene.log)}
     named = [*loaded, *(name for name in logged if name in TEMPLATE_MODELS or scene.in_code(re.escape(name)))]
-    asked = [name for name in dict.fromkeys(named) if not (scene.submission / name).exists()]
+    asked = [name for name in dict.fromkeys(named) if not os.path.exists(scene.submission / name)]  # noqa: PTH110 - any length
     absent = [name for name in asked if not _has(scene, name)]
     if not absent and (asked or not _HUB.search(scene.log) or not scene.in_code(HUB_CALLS)):
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +17,7 @@ from grading.core.results import SubmissionResult
 from grading.environment.probes import Probes
 from grading.preflight.handin import HandInReport, examine_handin, handin_lines
 from grading.reports.terminal import stdout_console, submission_table
-from grading.sandbox.temporary import prefix
+from grading.sandbox.temporary import temporary_folder
 from grading.submission.assignment import Assignment
 
 CHECKOUT = Path(__file__).parents[2]
@@ -91,8 +90,8 @@ def _run(assignment: Assignment, folder: Path) -> SubmissionResult:
     if not assignment.data.is_dir():
         raise GradingError("there are no data to run your scripts on; name the folder hw2_data", option="data")
     with (
-        tempfile.TemporaryDirectory(prefix=prefix("check")) as output,
+        temporary_folder("check") as output,
         Console(stderr=True).status("preparing") as status,
     ):
         public = replace(assignment.absolute(), private=None)
-        return Grader(public).grade(folder.resolve(), Path(output, "graded"), None, status.update)
+        return Grader(public).grade(folder.resolve(), output / "graded", None, status.update)

@@ -7,17 +7,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from grading.environment import scan
+from grading.sandbox.folders import walk
 
 MAX_FILES = 2000
 """Python files of one submission that are read."""
 
-MAX_FOLDERS = 20_000
-"""Folders of one submission that are listed."""
+MAX_ENTRIES, MAX_DEPTH = 200_000, 32
+"""Files and folders of one submission that are listed, and how many folders deep."""
 
 SCAN = (sys.executable, "-I", scan.__file__)
 """The program that lists the imports of files."""
@@ -62,16 +64,15 @@ def foreign_modules(folder: Path) -> dict[str, tuple[str, ...]]:
 
 
 def python_files(folder: Path) -> Iterator[str]:
-    """Relative paths of Python files, sorted in each folder, at most MAX_FILES."""
-    walk = islice(os.walk(folder), MAX_FOLDERS)
-    found = (os.path.relpath(os.path.join(*each), folder) for each in _entries(walk))  # noqa: PTH118 - Path is slower
-    return islice(found, MAX_FILES)
+    """Relative paths of Python files, sorted in each folder, at most MAX_FILES of those among MAX_ENTRIES entries."""
+    return islice(_python_files(folder), MAX_FILES)
 
 
-def _entries(walk: Iterator[tuple[str, list[str], list[str]]]) -> Iterator[tuple[str, str]]:
-    for parent, folders, files in walk:
-        folders[:] = sorted(name for name in folders if name not in SKIPPED and not name.startswith("."))
-        yield from ((parent, name) for name in sorted(files) if name.endswith(".py"))
+def _python_files(folder: Path) -> Iterator[str]:
+    with suppress(OSError):
+        for each in walk(folder, MAX_ENTRIES, MAX_DEPTH):
+            each.folders[:] = (name for name in each.folders if name not in SKIPPED and not name.startswith("."))
+            yield from (each.path(name) for name in sorted(each.files) if name.endswith(".py"))
 
 
 def scanned(folder: Path, paths: Sequence[str], program: Sequence[str] = SCAN) -> Iterator[Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from grading.sandbox.folders import is_regular, walk
 
 
 @dataclass(frozen=True)
@@ -39,23 +40,15 @@ def check_layout(folder: Path, expected: Iterable[str]) -> Layout:
 
 
 def files_below(folder: Path, depth: int = 4, most: int = 20_000) -> list[str]:
-    """Sorted paths of the regular files below a folder, as deep as `depth` folders, at most `most` of them.
+    """Sorted paths of the regular files below a folder, as deep as `depth` folders, among its first `most` entries.
 
     Follows no link. What cannot be listed, or does not exist, has no files.
     """
-    return sorted(itertools.islice(_regular_files(folder, "", depth), most))
-
-
-def _regular_files(folder: Path, prefix: str, depth: int) -> Iterator[str]:
     try:
-        with os.scandir(folder) as listing:
-            entries = sorted(listing, key=lambda entry: entry.name)
+        walked = walk(folder, most, depth)
+        return sorted(each.path(name) for each in walked for name in each.files if is_regular(name, each.descriptor))
     except OSError:
-        return
-    yield from (prefix + entry.name for entry in entries if entry.is_file(follow_symlinks=False))
-    for entry in entries if depth else ():
-        if entry.is_dir(follow_symlinks=False):
-            yield from _regular_files(folder / entry.name, f"{prefix}{entry.name}/", depth - 1)
+        return []
 
 
 def png_names(folder: Path) -> list[str]:

@@ -7,10 +7,10 @@ import os
 import stat
 from pathlib import Path
 
+from grading.sandbox.folders import FOLDER
+
 CAPABILITY = "security.capability"
 """The extended attribute that holds a file's capabilities."""
-
-FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def sweep(folder: Path, owner: int | None = None) -> None:

@@ -6,6 +6,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from grading.sandbox.folders import walk
+
+MAX_ENTRIES, MAX_DEPTH = 200_000, 32
+"""Files and folders that are looked at, and how many folders deep."""
+
 MAX_TEXTS, MAX_TEXT_BYTES = 500, 2**20
 """Files that are read, and bytes of each; a longer file is left out."""
 
@@ -33,11 +38,10 @@ def read_start(path: Path, size: int) -> bytes:
 
 
 def _paths(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
-        folders.sort()
-        for name in sorted(files):
+    for each in walk(folder, MAX_ENTRIES, MAX_DEPTH) if folder.is_dir() else ():
+        for name in sorted(each.files):
             if name.endswith(suffixes):
-                yield Path(parent, name)
+                yield folder / each.path(name)
 
 
 def _read(path: Path) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -58,7 +59,7 @@ def network(handin: HandIn) -> Iterator[Answer]:
             yield "warning", f"{line.where} downloads. {only}"
     for line in handin.code("call"):
         hub = HUB_CALL.search(line.text)
-        if hub and hub[1] not in KNOWN_MODELS and not (handin.folder / hub[1]).exists():
+        if hub and hub[1] not in KNOWN_MODELS and not os.path.lexists(handin.folder / hub[1]):
             yield "warning", f"{line.where} loads {hub[1]} from the Hugging Face Hub. {only}"
         elif DOWNLOAD_CALL.search(line.text):
             yield "warning", f"{line.where} may download ({line.text.split(' ')[0]}). {only}"

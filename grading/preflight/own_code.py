@@ -7,14 +7,16 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
-from grading.environment.imports import MAX_FOLDERS, python_files, scanned
+from grading.environment.imports import MAX_DEPTH, MAX_ENTRIES, python_files, scanned
 from grading.homeworks.homework import Homework
 from grading.preflight import code_facts
 from grading.problems.problem import Problem
+from grading.sandbox.folders import walk
 from grading.submission.near_misses import read_script, started_scripts
 
 ROOT = str(Path(__file__).parents[2])
@@ -26,9 +28,6 @@ PROGRAM = (
     f"from {code_facts.__name__} import facts_of; main(facts_of)",
 )
 """Runs `code_facts` on files, apart from the grader."""
-
-MAX_ENTRIES = 200_000
-"""Files and links of a folder that are looked at."""
 
 MAX_FILES = 500
 """Python files of a folder that are read."""
@@ -68,8 +67,8 @@ class HandIn:
 
     @functools.cached_property
     def entries(self) -> list[str]:
-        """Paths of all files and links, without those of git; at most MAX_ENTRIES."""
-        return list(islice(_entries(self.folder), MAX_ENTRIES))
+        """Paths of all files and links, without those of git among the first MAX_ENTRIES entries."""
+        return list(_entries(self.folder))
 
     @functools.cached_property
     def facts(self) -> dict[str, list[Line]]:
@@ -155,7 +154,7 @@ def _by_line(facts: list[Line]) -> list[Line]:
 
 
 def _entries(folder: Path) -> Iterator[str]:
-    for parent, folders, files in islice(os.walk(folder), MAX_FOLDERS):
-        links = [name for name in folders if Path(parent, name).is_symlink()]
-        folders[:] = sorted(name for name in folders if name not in (".git", "__pycache__", *links))
-        yield from (os.path.relpath(Path(parent, name), folder) for name in sorted([*files, *links]))
+    with suppress(OSError):
+        for each in walk(folder, MAX_ENTRIES, MAX_DEPTH):
+            each.folders[:] = (name for name in each.folders if name not in (".git", "__pycache__"))
+            yield from (each.path(name) for name in sorted(each.files))

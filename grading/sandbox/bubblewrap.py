@@ -168,6 +168,7 @@ class Bubblewrap:
         status = self.process.wait()
         counted = self.group.cpu_seconds() if self.group else None
         self.cpu = self.meter.use(self.watch.cpu_seconds if counted is None else counted)
+        self.watch.next_disk_check = 0.0  # nothing hides from the last look, because nothing moves any more
         return status
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from grading.core.errors import GradingError
 from grading.core.text import printable
 from grading.sandbox.backend import Job
-from grading.sandbox.temporary import mount_points, prefix
+from grading.sandbox.duplicate import duplicate
+from grading.sandbox.temporary import mount_points, prefix, temporary_folder
 
 MERGED, FILE = "merged", "file"
 """What a layer's mount point has for the run: the host's folder, with the changes if there can be any, or a file."""
@@ -103,18 +104,12 @@ def with_copies(job: Job, resources: ExitStack) -> Job:
 
 
 def _copy(folder: Path, resources: ExitStack) -> Path:
-    """Copy a folder as it is: links as links, and sparse files with their holes."""
+    """Copy a folder as it is."""
     try:
-        place = tempfile.TemporaryDirectory(prefix=prefix("grade"), dir=folder.parent, ignore_cleanup_errors=True)
+        copy = resources.enter_context(temporary_folder("grade", folder.parent)) / "copy"
+        duplicate(folder.resolve(), copy)
     except OSError as error:
         raise _uncopied(folder, str(error.strerror)) from None
-    copy = Path(resources.enter_context(place), "copy")
-    made = subprocess.run(  # noqa: S603 - a system command
-        ["cp", "--archive", "--reflink=auto", "--", str(folder.resolve()), str(copy)],  # noqa: S607
-        capture_output=True, text=True, errors="replace", check=False,
-    )  # fmt: skip
-    if made.returncode:
-        raise _uncopied(folder, made.stderr.strip().rpartition("\n")[2])
     return copy
 
 

@@ -6,7 +6,6 @@ import os
 import re
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,6 +14,7 @@ from grading.core.errors import GradingError
 from grading.core.text import printable
 from grading.sandbox.cgroups import Group
 from grading.sandbox.channel import read_start
+from grading.sandbox.folders import usage
 from grading.sandbox.nvml import GpuMemory
 from grading.sandbox.unmapped import Unmapped
 
@@ -22,7 +22,10 @@ MEMORY_RESERVE, DISK_RESERVE = 256 * 2**20, 2**30
 """Bytes that must stay free on the machine. With less, the run stops; the submission is not blamed."""
 
 DISK_INTERVAL = 1.0
-"""Seconds between two checks of the folders on disk, which take longer than the other checks."""
+"""Least seconds between two checks of the folders on disk, which take longer than the other checks."""
+
+NO_LIMIT = 2**40
+"""More entries than any disk has."""
 
 Limit = Literal["", "seconds", "memory", "processes", "space", "files", "file size", "gpu memory"]
 
@@ -68,7 +71,7 @@ class Watch:
         self.limits, self.processes, self.in_memory, self.gpu = limits, processes, in_memory, gpu
         self.group = memory if isinstance(memory, Group) else None
         self.unmapped = memory if isinstance(memory, Unmapped) else None
-        self.disks = dict.fromkeys(disks, (0, 0)) | {copy: _usage(copy) for copy in copies}
+        self.disks = dict.fromkeys(disks, (0, 0)) | {copy: usage(copy, NO_LIMIT) for copy in copies}
         self.next_disk_check = self.cpu_seconds = 0.0
 
     def exceeded(self) -> Limit:
@@ -144,16 +147,18 @@ class Watch:
         return private + max(shared, used_by_files)
 
     def _exceeded_on_disk(self) -> Limit:
-        if not self.disks or time.monotonic() < self.next_disk_check:
+        began = time.monotonic()
+        if not self.disks or began < self.next_disk_check:
             return ""
         for disk, (used_before, files_before) in self.disks.items():
             _check_machine_disk(disk)
-            used, files = _usage(disk)
+            used, files = usage(disk, files_before + self.limits.files)
             if used - used_before > self.limits.space_bytes:
                 return "space"
             if files - files_before > self.limits.files:
                 return "files"
-        self.next_disk_check = time.monotonic() + DISK_INTERVAL
+        ended = time.monotonic()
+        self.next_disk_check = ended + max(DISK_INTERVAL, ended - began)
         return ""
 
 
@@ -180,14 +185,3 @@ def _check_machine_disk(folder: Path) -> None:
         least = f"{DISK_RESERVE / 2**30:g} GiB"
         shown = printable(str(folder))
         raise GradingError(f"the disk of {shown} has less than {least} of free space; free some space and grade again")
-
-
-def _usage(folder: Path) -> tuple[int, int]:
-    """Bytes on disk and number of entries of a folder that a command may be writing to, as far as they can be seen."""
-    used = entries = 0
-    for path, folders, files in os.walk(folder):
-        entries += len(folders) + len(files)
-        for name in files:
-            with suppress(OSError):
-                used += Path(path, name).lstat().st_blocks * 512
-    return used, entries

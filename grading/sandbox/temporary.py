@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import os
 import re
-import shutil
 import stat
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from grading.sandbox.folders import remove
 
 PLACES = tuple(dict.fromkeys((Path("/tmp"), Path(tempfile.gettempdir()))))  # noqa: S108 - private folders are made in it
 """The folders of the host in which temporary folders are made."""
@@ -21,6 +23,21 @@ NAME = re.compile(r"hw2-(?:grade|ray|probe|check)-([0-9]{1,9})-([0-9a-f]{4})-")
 def prefix(kind: str) -> str:
     """The beginning of a temporary folder's name. kind: one of those in NAME."""
     return f"hw2-{kind}-{os.getpid()}-{_namespace()}-"
+
+
+@contextmanager
+def temporary_folder(kind: str, beside: Path | None = None) -> Iterator[Path]:
+    """A new folder that is removed in the end, however deep and closed what untrusted code left in it is.
+
+    kind: one of those in NAME. beside: the folder in which it is made; the system's own if None. Raises OSError if it
+    cannot be made; what cannot be removed stays.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=prefix(kind), dir=beside))
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):
+            remove(folder)
 
 
 @functools.cache
@@ -35,8 +52,8 @@ def remove_litter() -> None:
         with suppress(OSError):
             for name in os.listdir(place):  # noqa: PTH208 - only names are needed
                 if _is_litter(place / name, mounted):
-                    with suppress(RecursionError):
-                        shutil.rmtree(place / name, ignore_errors=True)
+                    with suppress(OSError):
+                        remove(place / name)
 
 
 def is_left_over(name: str) -> bool:

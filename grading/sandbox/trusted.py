@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import tempfile
 from contextlib import ExitStack, suppress
 
 from grading.sandbox.backend import OUTPUT, SUBMISSION, Job
 from grading.sandbox.channel import Log, open_folder, open_pipe
 from grading.sandbox.layers import with_copies
 from grading.sandbox.limits import Limit
-from grading.sandbox.temporary import prefix
+from grading.sandbox.temporary import temporary_folder
 
 
 class Trusted:
@@ -23,9 +22,8 @@ class Trusted:
         job = with_copies(job, resources)
         path = f"{job.sandbox.python.absolute() / 'bin'}:{os.environ.get('PATH', os.defpath)}"
         self.environment = {**os.environ, "PATH": path, **job.sandbox.environment}
-        output = tempfile.TemporaryDirectory(prefix=prefix("grade"), ignore_cleanup_errors=True)
         self.outside = {inside: str(path.resolve()) for inside, path in job.folders.items()}
-        self.outside[OUTPUT] = resources.enter_context(output)
+        self.outside[OUTPUT] = str(resources.enter_context(temporary_folder("grade")))
         self.output = open_folder(self.outside[OUTPUT], resources)
 
     @property

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -32,6 +31,7 @@ from grading.points.staff import StaffEntry
 from grading.problems.problem import Run
 from grading.reports.pictures import make_pictures
 from grading.reports.write import write_reports
+from grading.sandbox.folders import remove
 from grading.submission.assignment import Assignment, PlannedRun
 from grading.submission.devices import gpu_facts
 from grading.submission.evidence import Pictures, expected_hashes
@@ -218,7 +218,7 @@ class _Grading:
         warnings += self.replaced(list(stages.values()))
         if all(result.status != "error" for result in results):
             # after an error the copy is kept, so that the scripts need not run again
-            shutil.rmtree(self.workplace.path, ignore_errors=True)
+            self.workplace.discard()
         self.record["times"] = {"started": started, "finished": time.time()}
         name, edition = printable(self.source.name), self.homework.name
         return SubmissionResult(
@@ -277,7 +277,7 @@ class _Grading:
     def run(self, run: PlannedRun, folder: str) -> StageResult:
         output = self.outputs / folder
         if output.exists():
-            shutil.rmtree(output)
+            remove(output)
         asked, sandbox = self.grader.assignment, self.grader.sandbox
         done = run_script(
             self.workplace, run.problem, run.part, run.inputs, output, sandbox, asked.run_limits, asked.time_scale
@@ -292,7 +292,7 @@ class _Grading:
         second = self.run(run, folder)
         compared = compare_runs(journal.done[run.name], second)
         if compared.status == "pass":
-            shutil.rmtree(self.outputs / folder)
+            remove(self.outputs / folder)
         return replace(compared, seconds=second.seconds, log=second.log if compared.status == "fail" else "")
 
     # --- scores

@@ -14,7 +14,10 @@ from pathlib import Path
 from grading.core.errors import GradingError
 from grading.core.system import said
 from grading.core.text import printable
+from grading.files.take import FOLDER_RIGHTS, Caps, is_closed
 from grading.sandbox.cgroups import find_groups
+from grading.sandbox.folders import walk
+from grading.submission.stages import SUBMISSION_CAPS
 
 PACKAGES = ("dlcv-hw2", "torch", "torchvision", "transformers", "pillow", "numpy", "safetensors")
 
@@ -53,24 +56,30 @@ def data_hashes(paths: Mapping[str, Path]) -> dict[str, str]:
     return {name: _hash(path) for name, path in paths.items()}
 
 
-def listing_hash(folder: Path) -> str:
+def listing_hash(folder: Path, caps: Caps = SUBMISSION_CAPS) -> str:
     """SHA-256 of the names, sizes and times of all that is below a folder; follows no link.
 
-    Raises GradingError if the folder cannot be listed.
+    caps: what is beyond is refused by the copy, so that it is not looked at. What cannot be listed has no entries.
+    Raises GradingError if the folder itself cannot be opened by the grader although its owner may.
     """
     digest = hashlib.sha256()
-
-    def fail(error: OSError) -> None:
-        raise GradingError(f"{printable(str(error.filename))} cannot be listed ({error.strerror})")
-
-    for parent, folders, files in os.walk(folder, onerror=fail):
-        folders.sort()
-        for name in sorted([*folders, *files]):
-            path = Path(parent, name)
-            status = path.lstat()
-            entry = f"{path.relative_to(folder)}\0{status.st_mode}\0{status.st_size}\0{status.st_mtime_ns}\n"
-            digest.update(os.fsencode(entry))
+    try:
+        for each in walk(folder, caps.entries, caps.depth):
+            for name in sorted([*each.files, *each.folders]):
+                digest.update(os.fsencode(f"{each.path(name)}\0{_looks(name, each.descriptor)}\n"))
+    except OSError as error:
+        if not is_closed(folder.stat(), FOLDER_RIGHTS):
+            raise GradingError(f"{printable(str(folder))} cannot be listed ({error.strerror})") from None
     return digest.hexdigest()
+
+
+def _looks(name: str, folder: int) -> str:
+    """The mode, size and time of an entry; empty if there is no access to it."""
+    try:
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except OSError:
+        return ""
+    return f"{status.st_mode}\0{status.st_size}\0{status.st_mtime_ns}"
 
 
 def _hash(path: Path) -> str:

@@ -6,6 +6,7 @@ import fnmatch
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from grading.environment.hub import hub_environment, hub_folders, with_models
 from grading.files.sweep import sweep
 from grading.files.take import Caps, Collected, collect_folder
 from grading.problems.problem import DATA, Problem
+from grading.sandbox.folders import remove
 from grading.sandbox.network import check_network
 from grading.sandbox.run import HOME, SUBMISSION, UID, Limits, Sandbox, run_sandboxed
 from grading.submission.ending import RAN, ending, scaled_time
@@ -67,6 +69,11 @@ class Workplace:
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path.chmod(0o700)
 
+    def discard(self) -> None:
+        """Remove the folder. What cannot be removed stays."""
+        with suppress(OSError):
+            remove(self.path)
+
     @property
     def submission(self) -> Path:
         """The copy that is run."""
@@ -92,8 +99,7 @@ def copy_submission(source: Path, workplace: Workplace) -> StageResult:
         workplace.close()
         for folder in (workplace.submission, workplace.home):
             if os.path.lexists(folder):
-                sweep(folder)  # folders that a killed download closed
-                shutil.rmtree(folder)
+                remove(folder)
         taken = collect_folder(source, workplace.submission, SUBMISSION_CAPS)
         workplace.home.mkdir()
         _sweep(workplace)

@@ -1,11 +1,17 @@
+import errno
 import hashlib
 import os
+import shutil
 import socket
+import subprocess
+import sys
 
 import pytest
 
 from grading.core.errors import GradingError
 from grading.files.take import Caps, collect_folder
+from tests.grading.deep import deep_place, nest
+from tests.grading.sandboxed import ROOT
 
 
 @pytest.fixture
@@ -134,3 +140,148 @@ def test_the_reason_of_each_refusal_is_kept_by_path(tmp_path, source):
     (source / "svhn" / "0_001.png").symlink_to("x")
     taken = collect_folder(source, tmp_path / "into")
     assert taken.reasons == {"svhn/0_001.png": "is a link; expected the file itself"}
+
+
+def failing(monkeypatch, call: str, name: str, number: int) -> None:
+    """Let a call of the system fail for one name, as on another disk."""
+    works = getattr(os, call)
+
+    def fails(*arguments, **options):
+        if name in arguments and ("dir_fd" in options and (call != "open" or arguments[1] & os.O_CREAT)):
+            raise OSError(number, os.strerror(number))
+        return works(*arguments, **options)
+
+    monkeypatch.setattr(os, call, fails)
+
+
+def one_of_each(source):
+    (source / "folder").mkdir()
+    (source / "folder" / "in").write_bytes(b"in")
+    (source / "file").write_bytes(b"file")
+    (source / "link").symlink_to("file")
+    (source / "other").write_bytes(b"other")
+
+
+@pytest.mark.parametrize(("call", "name"), [("mkdir", "folder"), ("open", "file"), ("symlink", "link")])
+@pytest.mark.parametrize("number", [errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EEXIST])
+def test_what_the_disk_of_the_copies_cannot_hold_is_refused_alone(tmp_path, source, monkeypatch, call, name, number):
+    one_of_each(source)
+    failing(monkeypatch, call, name, number)
+    taken = collect_folder(source, tmp_path / "into", Caps(links=True))
+    assert list(taken.reasons) == [name]
+    assert sorted(os.listdir(tmp_path / "into")) == sorted({"folder", "file", "link", "other"} - {name})
+    assert {each.split("/")[0] for each in taken.files} == {"folder", "file", "link", "other"} - {name}
+
+
+@pytest.mark.parametrize(("call", "name"), [("mkdir", "folder"), ("open", "file"), ("symlink", "link")])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO])
+def test_a_disk_that_is_full_or_broken_is_not_the_submissions_fault(tmp_path, source, monkeypatch, call, name, number):
+    one_of_each(source)
+    failing(monkeypatch, call, name, number)
+    with pytest.raises(GradingError, match=f"^{name} cannot be written .*; free some space or choose another folder"):
+        collect_folder(source, tmp_path / "into", Caps(links=True))
+
+
+def test_a_disk_without_links_costs_only_the_links(tmp_path, source, monkeypatch):
+    one_of_each(source)
+    failing(monkeypatch, "symlink", "link", errno.EPERM)
+    taken = collect_folder(source, tmp_path / "into", Caps(links=True))
+    assert taken.refused == ["link cannot be copied to the grader's disk (Operation not permitted)."]
+
+
+def test_a_file_that_grew_too_large_for_the_disk_leaves_no_part(tmp_path, source, monkeypatch):
+    one_of_each(source)
+    code = (
+        "import resource, sys; from pathlib import Path; from grading.files.take import collect_folder; import signal; "
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (4, 4)); "
+        "print(*collect_folder(Path(sys.argv[1]), Path(sys.argv[2])).refused, sep='\\n')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, source, tmp_path / "into"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert "other cannot be copied to the grader's disk (File too large)." in done.stdout.splitlines(), done.stderr
+    assert sorted(os.listdir(tmp_path / "into")) == ["file", "folder"]
+
+
+def test_an_entry_that_cannot_be_read_for_a_reason_of_the_machine_is_not_the_submissions_fault(
+    tmp_path, source, monkeypatch
+):
+    one_of_each(source)
+    opens = os.open
+
+    def fails(name, *arguments, **options):
+        if name == "file":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return opens(name, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", fails)
+    with pytest.raises(GradingError, match=r"file in the submission cannot be read \(Input/output error\); check"):
+        collect_folder(source, None)
+
+
+CLOSED = """
+import sys
+from pathlib import Path
+from grading.core.errors import GradingError
+from grading.files.take import collect_folder
+from grading.submission.provenance import listing_hash
+source = Path(sys.argv[1])
+try:
+    listing_hash(source)
+    taken = collect_folder(source, Path(sys.argv[2]))
+    print(list(taken.files), *taken.refused, sep="\\n")
+except GradingError as error:
+    print(error)
+"""
+
+
+def as_user(place) -> list[str]:
+    before = modes(place / "source")
+    command = ["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", sys.executable, "-c", CLOSED]
+    done = subprocess.run(
+        [*command, place / "source", place / "into"], cwd=ROOT, capture_output=True, text=True, env={"PYTHONPATH": ROOT}
+    )
+    assert done.stderr == ""
+    assert modes(place / "source") == before
+    return done.stdout.splitlines()
+
+
+def modes(folder):
+    return {path: path.lstat().st_mode for path in (folder, *folder.rglob("*"))}
+
+
+def closed_source(place, owner: int) -> None:
+    source = place / "source"
+    source.mkdir()
+    one_of_each(source)
+    (source / "link").unlink()
+    (source / "other").chmod(0)
+    (source / "folder").chmod(0o400)
+    for path in (place, source, *source.rglob("*")):
+        os.chown(path, owner if path != place else 1000, -1)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_what_a_submission_closed_to_its_owner_is_refused_and_what_another_user_closed_is_told_to_staff():
+    denied = "cannot be opened (Permission denied)."
+    with deep_place() as place:
+        closed_source(place, 1000)
+        assert as_user(place) == ["['file']", f"folder {denied}", f"other {denied}"]
+        shutil.rmtree(place / "into")
+        (place / "source").chmod(0)
+        assert as_user(place) == ["[]", f"The folder {denied}"]
+    with deep_place() as place:
+        closed_source(place, 0)
+        (place / "source").chmod(0o755)
+        assert "in the submission cannot be read (Permission denied)" in as_user(place)[0]
+
+
+def test_paths_may_be_longer_than_the_system_allows(source):
+    with deep_place() as place:
+        nest(source, 31, "n" * 255, b"deep")
+        (source / "file").touch()
+        taken = collect_folder(source, place / "into", Caps(depth=32))
+        assert taken.refused == []
+        assert collect_folder(place / "into", None, Caps(depth=32)) == taken
+        path = "/".join(["n" * 255] * 31 + ["leaf"])
+        assert taken.files[path] == hashlib.sha256(b"deep").hexdigest()

@@ -13,6 +13,7 @@ from grading.environment.probes import Page
 from grading.homeworks import chosen_homework
 from grading.preflight.handin import MAX_SHOWN, examine_handin
 from tests.commands import run_command
+from tests.grading.deep import deep_place, nest
 from tests.grading.sandboxed import ROOT, needs_sandbox
 
 REFERENCE = ROOT / "fixtures" / "submissions" / "reference"
@@ -326,3 +327,11 @@ def test_run_without_data_is_an_error_of_the_call(tmp_path, told):
     ended = run_command("grading", "check", tmp_path / "handin", "--run", "--data", tmp_path / "gone")
     assert ended.returncode == 2
     assert "--data" in ended.stderr
+
+
+def test_a_folder_of_any_depth_is_checked():
+    with deep_place() as place:
+        nest(place, 1500)
+        nest(place, 30, "n" * 255, leaf="link.py")
+        report = examine_handin(place, chosen_homework("fall2024"))
+        assert any(each.sentence.startswith("hw2_1.sh is not in the top folder.") for each in report.findings)

@@ -17,9 +17,12 @@ from grading.core.errors import GradingError
 from grading.core.results import Part, StageResult
 from grading.files.decode import read_images
 from grading.files.images import ImageRefused
+from grading.files.texts import read_texts
 from grading.homeworks.fall2024 import FALL2024
 from grading.sandbox.routes import own_addresses
 from grading.sandbox.run import HOME, SUBMISSION, UID, Limits, Sandbox, run_sandboxed
+from grading.submission.near_misses import visible_files
+from grading.submission.provenance import listing_hash
 from grading.submission.stages import (
     Workplace,
     compare_runs,
@@ -28,6 +31,7 @@ from grading.submission.stages import (
     freeze,
     run_script,
 )
+from tests.grading.deep import deep_place, nest
 from tests.grading.sandboxed import ATTACKS, BOTH, SMALL, needs_network, needs_sandbox
 
 TRUSTED = Sandbox(trust=True)
@@ -198,8 +202,8 @@ def test_a_download_leaves_no_program_that_lends_the_rights_of_its_owner(world, 
         without.setattr("grading.submission.stages._sweep", lambda workplace: None)
         assert fetch(world.workplace, HOSTS_NETWORK).status == "pass"
         copy = world.workplace.submission
-        assert (copy / "locked").stat().st_mode & 0o777 == 0
         if os.geteuid() == 0:
+            assert (copy / "locked").stat().st_mode & 0o777 == 0
             assert lending_rights(copy) == ["helper"] * 3
     assert copy_submission(ATTACKS / "setuid_files", world.workplace).status == "pass"  # in place of closed folders
     assert fetch(world.workplace, HOSTS_NETWORK).status == "pass"
@@ -208,7 +212,6 @@ def test_a_download_leaves_no_program_that_lends_the_rights_of_its_owner(world, 
     assert (copy / "locked" / "in" / "helper").stat().st_mode & 0o7777 == 0o755
     frozen = freeze(world.workplace)
     assert (frozen.status, "locked/in/helper" in frozen.files) == ("pass", True)
-    subprocess.run(["rm", "-rf", copy / ("d" * 200)], check=True)  # too deep to be copied where there are no overlays
     assert ran(world.workplace, 1, {}, world.output).message.startswith("hw2_1.sh ran to its end")
 
 
@@ -232,9 +235,72 @@ def test_no_other_user_reaches_what_a_download_leaves(monkeypatch):
         assert user() == str(UID)
 
 
+def by_paths(folder: Path, _most: int) -> tuple[int, int]:
+    """What a walk by paths finds: bytes and number of files."""
+    files = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
+    return sum(path.stat().st_blocks * 512 for path in files), len(files)
+
+
+@needs_sandbox
+def test_a_download_hides_no_disk_space_below_the_longest_path(world, monkeypatch):
+    def downloaded() -> StageResult:
+        assert copy_submission(ATTACKS / "deep_hides_space", world.workplace).status == "pass"
+        return fetch(world.workplace, HOSTS_NETWORK, SMALL)
+
+    held = downloaded()
+    assert held.status == "fail"
+    assert held.message == "hw2_download_ckpt.sh was stopped: it wrote more than 32 MiB to one place."
+    assert freeze(world.workplace).status == "pass"
+    monkeypatch.setattr("grading.sandbox.limits.usage", by_paths)  # not protected
+    assert downloaded().status == "pass"
+    world.workplace.discard()
+    assert not world.workplace.path.exists()
+
+
+@needs_sandbox
+def test_what_a_download_writes_last_is_counted_as_well(world, monkeypatch):
+    monkeypatch.setattr("grading.sandbox.limits.DISK_INTERVAL", 60.0)
+    workplace = at_work(world.folder, hw2_download_ckpt="sleep 0.3; head -c 17M /dev/zero > a; head -c 17M a > b")
+    held = fetch(workplace, HOSTS_NETWORK, SMALL)
+    assert held.message == "hw2_download_ckpt.sh was stopped: it wrote more than 32 MiB to one place."
+
+
+@needs_sandbox
+def test_a_submission_and_its_download_may_be_deep_without_any_error(world, monkeypatch):
+    with deep_place() as place:
+        source = place / "source"
+        source.mkdir()
+        nest(source, 1200)
+        nest(source, 30, "n" * 255, b"deep")
+        (source / "hw2_1.sh").write_text("echo > $1/0_001.png")
+        (source / "hw2_download_ckpt.sh").write_text(
+            "python3 -c \"import os\nfor _ in range(1500): os.mkdir('x'); os.chdir('x')\nopen('y', 'w')\""
+        )
+        workplace = Workplace(place / "work")
+        first = listing_hash(source)
+        copied = copy_submission(source, workplace)
+        folders = "/".join(["d"] * 33)
+        assert copied.refused == [f"{folders} is a folder at depth 33; folders are searched to depth 32."]
+        assert (copied.status, len(copied.files)) == ("pass", 3)
+        for _ in range(2):
+            assert fetch(workplace, HOSTS_NETWORK).status == "pass"
+            assert freeze(workplace).status == "pass"
+            assert visible_files(workplace.submission) == ["hw2_1.sh", "hw2_download_ckpt.sh"]
+            assert read_texts(workplace.submission, (".sh",)).keys() == {"hw2_1.sh", "hw2_download_ckpt.sh"}
+            assert ran(workplace, 1, {}, world.output / "overlay").status == "pass"
+            with monkeypatch.context() as without:
+                without.setattr("grading.sandbox.bubblewrap.can_overlay", lambda job: False)
+                assert ran(workplace, 1, {}, world.output / "copy").status == "pass"
+            shutil.rmtree(world.output)
+            assert copy_submission(source, workplace).status == "pass"
+        assert listing_hash(source) == first
+        workplace.discard()
+        assert os.listdir(place) == ["source"]
+
+
 def test_every_attack_has_a_test():
     own = {"rewrite_itself", "setuid_files", "harmless", "endless_output", "endless_run", "hostile_output"}
-    own |= {"cpu_hog", "reach_host", "reference_solution", "learn_private"}  # tests/grading/sandbox
+    own |= {"deep_hides_space", "cpu_hog", "reach_host", "reference_solution", "learn_private"}  # tests/grading/sandbox
     assert {path.name for path in ATTACKS.iterdir() if path.is_dir()} == EXPECTED.keys() | own
 
 
