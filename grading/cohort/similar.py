@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from grading.core.text import counted, listed
@@ -32,21 +33,24 @@ def find_alike(facts: Mapping[str, Facts]) -> list[Likeness]:
 def _same_outputs(run: str, facts: Mapping[str, Facts]) -> Iterator[Likeness]:
     """Groups of submissions whose files of one run are mostly those of the group's first one."""
     groups: list[tuple[set[str], list[str]]] = []
+    having: dict[str, list[int]] = {}  # the groups whose first one has a file
     for name, each in facts.items():
         files = set(each.outputs.get(run, ()))
-        group = next((group for first, group in groups if _are_same(first, files)), None)
-        if group is None:
-            groups.append((files, [name]))
-        else:
-            group.append(name)
+        shared = Counter(number for digest in files for number in having.get(digest, ()))
+        same = [number for number, count in shared.items() if _are_same(count, groups[number][0], files)]
+        if same:
+            groups[min(same)][1].append(name)
+            continue
+        for digest in files:
+            having.setdefault(digest, []).append(len(groups))
+        groups.append((files, [name]))
     for files, names in groups:
         if len(names) > 1:
-            shared = set.intersection(files, *(set(facts[name].outputs[run]) for name in names))
-            yield Likeness("outputs", tuple(names), f"{run}: {counted(len(shared), 'same file')}")
+            common = set.intersection(files, *(set(facts[name].outputs[run]) for name in names))
+            yield Likeness("outputs", tuple(names), f"{run}: {counted(len(common), 'same file')}")
 
 
-def _are_same(first: set[str], second: set[str]) -> bool:
-    shared = len(first & second)
+def _are_same(shared: int, first: set[str], second: set[str]) -> bool:
     return shared >= FEWEST_OUTPUTS and shared >= EQUAL_SHARE * min(len(first), len(second))
 
 

@@ -27,9 +27,19 @@ MAX_RATIO = 200
 MAX_SCANS = 64
 """Our limit on the scans of a JPEG, each over the whole image. About ten are usual; 16 MiB can hold half a million."""
 
+TOO_MUCH_MEMORY = "needs more memory than the image reader may use"
+
 
 class ImageRefused(Exception):  # noqa: N818 - a verdict on the file, not an error of ours
     """The file cannot be graded. The message continues the sentence "NAME ..."."""
+
+
+class ImageTooCostly(ImageRefused):
+    """The file was not decoded to its end, because that would exceed one of our limits."""
+
+
+class TooManyPixels(ImageTooCostly):
+    """The header claims more pixels than may be decoded."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +57,20 @@ class PngReader(Protocol):
         """See `read_png`."""
 
 
-def read_png(folder: Path, name: str, size: tuple[int, int] | None = None) -> GradedImage:
+def read_png(
+    folder: Path, name: str, size: tuple[int, int] | None = None, most_pixels: int = MAX_PIXELS
+) -> GradedImage:
     """Read one PNG of a folder as 8-bit RGB. size: the (width, height) it must have, if known.
 
     Greyscale, palette and opaque alpha images are converted without loss, and the note says so. Nothing is
     decoded before the header is known to be harmless. Raises ImageRefused for links, folders, pipes, devices, files
     that exceed 16 MiB or change while they are read, transparent pixels, and anything but a complete PNG with a single
-    picture of the right size and at most 8 bits per channel.
+    picture of the right size and at most 8 bits per channel. Those that exceed our limits raise ImageTooCostly.
     """
     content = _read_regular_file(folder, name)
     width, height, bit_depth = _png_header(content)
     _check_size((width, height), size)
-    if width * height > MAX_PIXELS:
-        raise ImageRefused(f"claims {width}x{height} pixels; that is too large to be read")
+    _check_pixels(width, height, most_pixels)
     if bit_depth > 8:
         raise ImageRefused(f"has {bit_depth} bits per channel; expected 8")
     try:
@@ -74,17 +85,24 @@ def read_png(folder: Path, name: str, size: tuple[int, int] | None = None) -> Gr
                 return _as_rgb(image, bit_depth)
     except ImageRefused:
         raise
+    except MemoryError:
+        raise ImageTooCostly(TOO_MUCH_MEMORY) from None
     except Exception as error:  # on arbitrary bytes, PIL raises nearly every exception type
         raise ImageRefused(f"is broken and cannot be decoded ({error or type(error).__name__})") from None
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """The bounds of `read_image`. formats: PIL's names; None accepts every format that PIL supports."""
+    """The bounds of `read_image`.
+
+    formats: PIL's names; None accepts every format that PIL supports. sizes: (width, height) of the images that are
+    decoded; None decodes all.
+    """
 
     file_bytes: int = MAX_FILE_BYTES
     pixels: int = MAX_PIXELS
     formats: tuple[str, ...] | None = ("PNG", "JPEG", "BMP", "GIF")
+    sizes: frozenset[tuple[int, int]] | None = None
 
 
 STAFF = Bounds(file_bytes=2**28, pixels=2**27, formats=None)
@@ -97,18 +115,19 @@ def read_image(folder: Path, name: str, bounds: Bounds = Bounds()) -> npt.NDArra
     Accepts any mode and nearly any size; reads the first frame of an animation. The content decides the format, not the
     name. Raises ImageRefused for links, folders, pipes, devices, files that exceed 16 MiB or change while they are
     read, more than 4096x4096 pixels, one side over 200 times the other, a JPEG that would take minutes, and anything
-    that PIL cannot decode as one of the four formats.
+    that PIL cannot decode as one of the four formats. Those that exceed our limits raise ImageTooCostly.
     """
     content = _read_regular_file(folder, name, bounds.file_bytes)
     if content.startswith(JPEG_SIGNATURE) and (scans := content.count(JPEG_SCAN)) > MAX_SCANS:
-        raise ImageRefused(f"has {scans} scans; at most {MAX_SCANS} are decoded")
+        raise ImageTooCostly(f"has {scans} scans; at most {MAX_SCANS} are decoded")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(BytesIO(content), formats=bounds.formats) as image:
                 width, height = image.size  # read from the header; nothing is decoded yet
-                if width * height > bounds.pixels:
-                    raise ImageRefused(f"claims {width}x{height} pixels; that is too large to be read")
+                if bounds.sizes is not None and (width, height) not in bounds.sizes:
+                    raise ImageRefused(f"is {width}x{height} pixels; no image of that size is needed")
+                _check_pixels(width, height, bounds.pixels)
                 _check_ratio(width, height)
                 return np.asarray(image.convert("RGB"))
     except ImageRefused:
@@ -117,6 +136,8 @@ def read_image(folder: Path, name: str, bounds: Bounds = Bounds()) -> npt.NDArra
         *others, last = bounds.formats or ("",)
         kinds = f"not a {', '.join(others)} or {last} image" if others else "no image"
         raise ImageRefused(f"is {kinds}" if content else "is empty") from None
+    except MemoryError:
+        raise ImageTooCostly(TOO_MUCH_MEMORY) from None
     except Exception as error:
         raise ImageRefused(f"is broken and cannot be decoded ({error or type(error).__name__})") from None
 
@@ -152,6 +173,11 @@ def _check_size(found: tuple[int, int], size: tuple[int, int] | None) -> None:
         raise ImageRefused(f"is {found[0]}x{found[1]} pixels; expected {size[0]}x{size[1]}")
 
 
+def _check_pixels(width: int, height: int, most: int) -> None:
+    if width * height > most:
+        raise TooManyPixels(f"claims {width}x{height} pixels; that is too large to be read")
+
+
 def _check_ratio(width: int, height: int) -> None:
     if max(width, height) > MAX_RATIO * min(width, height):
         raise ImageRefused(f"is {width}x{height} pixels; one side may be at most {MAX_RATIO} times the other")
@@ -173,7 +199,7 @@ def _read_regular_file(folder: Path, name: str, limit: int = MAX_FILE_BYTES) -> 
         if not stat.S_ISREG(before.st_mode):
             raise ImageRefused("is a pipe, socket or device; expected an image")
         if before.st_size > limit:
-            raise ImageRefused(f"has {before.st_size} bytes; at most {limit} are read")
+            raise ImageTooCostly(f"has {before.st_size} bytes; at most {limit} are read")
         with open(descriptor, "rb", closefd=False) as file:
             content = file.read(limit + 1)
         after = os.fstat(descriptor)

@@ -14,6 +14,9 @@ Features = npt.NDArray[np.float64]
 SSIM_WINDOW = 7
 """Width of scikit-image's default window. Smaller images have no SSIM."""
 
+BLOCK = 512
+"""Rows that are compared at once. Memory grows with the number of rows, not with its square."""
+
 
 def mse(image: ImageU8, reference: ImageU8) -> float:
     """Mean squared error of 0-255 values over pixels and channels, float64 (SPEC section 4).
@@ -80,14 +83,51 @@ def nearest(
 
     skip_same: the first N references are the images themselves, and an image is not compared with itself.
     """
-    flat, others = (x.reshape(len(x), -1).astype(np.float64) for x in (images, reference))
-    squared = (
-        (flat**2).sum(1)[:, None] + (others**2).sum(1) - 2 * flat @ others.T
-    )  # exact, because all are integers below 2^53
-    if skip_same:
-        np.fill_diagonal(squared, np.inf)
-    index = squared.argmin(axis=1)
-    return index, np.sqrt(squared[np.arange(len(flat)), index] / flat.shape[1])
+    flat = images.reshape(len(images), -1).astype(np.float64)
+    index, least = np.zeros(len(flat), np.int64), np.full(len(flat), np.inf)
+    for start in range(0, len(reference), BLOCK):
+        others = reference[start : start + BLOCK].reshape(-1, flat.shape[1]).astype(np.float64)
+        squared = _squared_distances(flat, others)  # exact, because all are integers below 2^53
+        if skip_same:
+            same = np.arange(start, min(start + len(others), len(flat)))
+            squared[same, same - start] = np.inf
+        closest = squared.argmin(axis=1)
+        found = squared[np.arange(len(flat)), closest]
+        nearer = found < least
+        index[nearer], least[nearer] = closest[nearer] + start, found[nearer]
+    return index, np.sqrt(least / flat.shape[1])
+
+
+def near_pairs(
+    rows: npt.NDArray[np.float32], labels: npt.NDArray[np.str_], limit: float, shown: int
+) -> tuple[int, list[tuple[int, int]]]:
+    """The number of pairs (i, j), i < j, of rows (N, F) with other labels (N,) whose RMS difference is below limit.
+
+    Also the first `shown` pairs. Rows are compared in blocks, in the order of their means: two means differ by no more
+    than the RMS difference of their rows, so that most pairs need not be compared.
+    """
+    means = rows.mean(axis=1, dtype=np.float64)
+    order = np.argsort(means, kind="stable")
+    means, count, first = means[order], 0, np.zeros(0, np.int64)
+    for start in range(0, len(rows), BLOCK):
+        here = order[start : start + BLOCK]
+        reach = means[start + len(here) - 1] + limit * (1 + 1e-9)
+        stop = int(np.searchsorted(means, reach, side="right"))
+        for other_start in range(start, stop, BLOCK):
+            there = order[other_start : min(other_start + BLOCK, stop)]
+            squared = _squared_distances(rows[here].astype(np.float64), rows[there].astype(np.float64))
+            near = (squared < limit**2 * rows.shape[1]) & (labels[here][:, None] != labels[there])
+            found = np.nonzero(np.triu(near, 1) if other_start == start else near)
+            i, j = here[found[0]], there[found[1]]
+            count += len(i)
+            first = np.sort(np.concatenate([first, np.minimum(i, j) * len(rows) + np.maximum(i, j)]))[:shown]
+    return count, [divmod(int(pair), len(rows)) for pair in first]
+
+
+def _squared_distances(rows: Features, others: Features) -> Features:
+    """(N, M) squared Euclidean distances of the rows of (N, F) and (M, F)."""
+    squared: Features = (rows**2).sum(1)[:, None] + (others**2).sum(1) - 2 * rows @ others.T
+    return squared
 
 
 def confusion_matrix(labels: npt.NDArray[np.int64], predictions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

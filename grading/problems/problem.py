@@ -82,7 +82,8 @@ class Evidence:
     """The material that is searched for suspicions.
 
     where: the stage's name. images: outputs by name. files, submitted, expected: SHA-256 by name of the outputs, of the
-    submission's files, and of the files that outputs are compared with. own_pictures: pictures in the submission.
+    submission's files, and of the files that outputs are compared with. own_pictures: the `pixel_digest` of pictures
+    in the submission by name, as far as they have the size of an output and could be read.
     """
 
     where: str
@@ -91,7 +92,7 @@ class Evidence:
     files: Mapping[str, str] = field(default_factory=dict)
     submitted: Mapping[str, str] = field(default_factory=dict)
     expected: Mapping[str, str] = field(default_factory=dict)
-    own_pictures: Mapping[str, ImageU8] = field(default_factory=dict)
+    own_pictures: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from grading.core.arrays import ImageU8
+from grading.core.arrays import ImageU8, pixel_digest
 from grading.core.results import Check
 from grading.core.text import counted, listed, printable
+from grading.problems.metrics import near_pairs
 
 FEWEST_SECONDS = 1.0
 """Importing PyTorch alone takes longer than this, even before a network generates 1000 digits."""
@@ -27,7 +28,7 @@ def repeated_images(where: str, images: Mapping[str, ImageU8]) -> list[Check]:
     """A warning if at least MANY of the images (by name) have exactly the same pixels."""
     names = defaultdict(list)
     for name, pixels in images.items():
-        names[_digest(pixels)].append(name)
+        names[pixel_digest(pixels)].append(name)
     repeated = sorted((each for each in names.values() if len(each) >= MANY), key=len, reverse=True)
     if not repeated:
         return []
@@ -43,16 +44,12 @@ def near_duplicates_across_digits(where: str, images: Mapping[str, ImageU8]) -> 
     names = list(images)
     if len(names) < 2:
         return []
-    thumbnails = np.stack([_thumbnail(images[name]) for name in names]).reshape(len(names), -1)
-    squares = (thumbnails**2).sum(axis=1)
-    distances = squares[:, None] + squares[None] - 2 * thumbnails @ thumbnails.T
-    near = np.sqrt(np.maximum(distances, 0) / thumbnails.shape[1]) < NEAR
-    labels = np.array([name[0] for name in names])
-    rows, columns = np.nonzero(np.triu(near & (labels[:, None] != labels[None])))
-    if len(rows) == 0:
+    thumbnails = np.stack([_thumbnail(images[name]).ravel() for name in names])
+    count, first = near_pairs(thumbnails, np.array([name[0] for name in names]), NEAR, SHOWN)
+    if not count:
         return []
-    pairs = [f"{printable(names[i])} and {printable(names[j])}" for i, j in zip(rows[:SHOWN], columns, strict=False)]
-    found = f"{counted(len(rows), 'pair')} of images of different digits {'is' if len(rows) == 1 else 'are'}"
+    pairs = [f"{printable(names[i])} and {printable(names[j])}" for i, j in first]
+    found = f"{counted(count, 'pair')} of images of different digits {'is' if count == 1 else 'are'}"
     sentence = f"{where}: {found} nearly identical ({'; '.join(pairs)})."
     return [Check(f"{where} near-duplicates", "warning", sentence)]
 
@@ -76,15 +73,19 @@ def copied_files(
     return found
 
 
-def copied_pixels(where: str, images: Mapping[str, ImageU8], submitted: Mapping[str, ImageU8]) -> list[Check]:
-    """A warning if the submission contains pictures with the pixels of outputs, in files of any format."""
-    owners = {_digest(pixels): name for name, pixels in submitted.items()}
-    copied = [name for name, pixels in images.items() if _digest(pixels) in owners]
+def copied_pixels(where: str, images: Mapping[str, ImageU8], submitted: Mapping[str, str]) -> list[Check]:
+    """A warning if the submission contains pictures with the pixels of outputs, in files of any format.
+
+    submitted: the `pixel_digest` of each of its pictures.
+    """
+    owners = {digest: name for name, digest in submitted.items()}
+    shown = {name: owners.get(pixel_digest(pixels)) for name, pixels in images.items()} if owners else {}
+    copied = [f"{printable(name)} shows {printable(owner)}" for name, owner in shown.items() if owner is not None]
     if not copied:
         return []
-    pairs = [f"{printable(name)} shows {printable(owners[_digest(images[name])])}" for name in copied[:SHOWN]]
     some = f"{len(copied)} of {counted(len(images), 'output')}"
-    sentence = f"{where}: the submission contains pictures with the pixels of {some} ({'; '.join(pairs)})."
+    pairs = "; ".join(copied[:SHOWN])
+    sentence = f"{where}: the submission contains pictures with the pixels of {some} ({pairs})."
     return [Check(f"{where} copied pictures", "warning", sentence)]
 
 
@@ -96,17 +97,12 @@ def too_fast(where: str, seconds: float, count: int) -> list[Check]:
     return [Check(f"{where} too fast", "warning", sentence)]
 
 
-def _digest(pixels: ImageU8) -> str:
-    return hashlib.sha256(f"{pixels.shape}".encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
-
-
 def _thumbnail(pixels: ImageU8) -> npt.NDArray[np.float32]:
     """(THUMBNAIL, THUMBNAIL, 3): means over equal parts of an image of any size."""
-    values = pixels.astype(np.float32)
+    values: npt.NDArray[Any] = pixels
     for axis in (0, 1):
         edges = np.linspace(0, values.shape[axis], THUMBNAIL + 1)[:-1].astype(int)
         ends = np.maximum(np.append(edges[1:], values.shape[axis]), edges + 1)
-        sums = np.concatenate([np.zeros_like(values.take([0], axis)), values.cumsum(axis, dtype=np.float64)], axis)
-        counts = (ends - edges).reshape([-1 if a == axis else 1 for a in range(3)])
-        values = ((sums.take(ends, axis) - sums.take(edges, axis)) / counts).astype(np.float32)
+        parts = [values.take(range(edge, end), axis) for edge, end in zip(edges, ends, strict=True)]
+        values = np.stack([part.mean(axis, dtype=np.float64).astype(np.float32) for part in parts], axis)
     return values

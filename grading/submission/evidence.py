@@ -8,9 +8,10 @@ from pathlib import Path
 
 from grading.core.arrays import ImageU8
 from grading.core.errors import GradingError
-from grading.core.results import ProblemResult, StageResult
-from grading.files.decode import read_images
-from grading.files.images import DecodedImages, GradedImage, ImageRefused, read_png
+from grading.core.results import Check, ProblemResult, StageResult
+from grading.core.text import counted, printable
+from grading.files.decode import read_digests, read_images
+from grading.files.images import DecodedImages, GradedImage, ImageRefused, ImageTooCostly, read_png
 from grading.files.layout import files_below
 from grading.problems.problem import Evidence
 from grading.sandbox.run import Sandbox
@@ -20,8 +21,11 @@ from grading.submission.stages import SUBMISSION_CAPS
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 
-MAX_OWN_PICTURES = 5000
+MAX_OWN_PICTURES = 20_000
 """Limit on the pictures of a submission that are compared with its outputs."""
+
+SHOWN = 3
+"""Pictures that a warning names."""
 
 
 class Pictures:
@@ -60,12 +64,34 @@ class Pictures:
             return None
 
     @functools.cached_property
-    def own(self) -> dict[str, ImageU8]:
-        """The pictures in the submission, including its downloads."""
+    def own(self) -> dict[str, str | ImageRefused]:
+        """The digests of the pictures in the submission, including its downloads, that have the size of an output."""
         files = files_below(self.submission, SUBMISSION_CAPS.depth, SUBMISSION_CAPS.entries)
-        names = [name for name in files if name.lower().endswith(PICTURES)]
-        decoded = read_images(self.submission, [], names[:MAX_OWN_PICTURES], self.sandbox)
-        return {name: image.pixels_u8 for name, image in decoded.items() if isinstance(image, GradedImage)}
+        names = sorted((name for name in files if name.lower().endswith(PICTURES)), key=self._bytes_of)
+        shapes = {each.pixels_u8.shape for each in self.decoded.values() if isinstance(each, GradedImage)}
+        sizes = {(width, height) for height, width, _ in shapes}
+        found = read_digests(self.submission, names[:MAX_OWN_PICTURES] if sizes else (), sizes, self.sandbox)
+        too_many = ImageTooCostly(f"was not read, because there are more than {MAX_OWN_PICTURES} pictures")
+        return found | dict.fromkeys(names[MAX_OWN_PICTURES:] if sizes else (), too_many)
+
+    def _bytes_of(self, name: str) -> int:
+        try:
+            return (self.submission / name).lstat().st_size
+        except OSError:
+            return 0
+
+    def not_compared(self) -> list[Check]:
+        """A warning if pictures in the submission were not compared with its outputs."""
+        try:
+            costly = {name: str(each) for name, each in self.own.items() if isinstance(each, ImageTooCostly)}
+        except GradingError:
+            return []  # the warnings of each run say so
+        if not costly:
+            return []
+        shown = "; ".join(f"{printable(name)} {reason}" for name, reason in list(costly.items())[:SHOWN])
+        found = f"{counted(len(costly), 'picture')} in the submission {'was' if len(costly) == 1 else 'were'}"
+        sentence = f"{found} not compared with its outputs ({shown})."
+        return [Check("pictures not compared", "warning", sentence)]
 
     def evidence(self, run: PlannedRun, stage: StageResult, submitted: Mapping[str, str]) -> Evidence:
         """The evidence of one run, for `Problem.suspicions`. submitted: SHA-256 of the submission's files."""
@@ -75,7 +101,8 @@ class Pictures:
             for name, image in self.decoded.items()
             if name.startswith(prefix) and isinstance(image, GradedImage)
         }
-        return Evidence(run.name, stage.seconds, images, stage.files, submitted, expected_hashes(run), self.own)
+        own = {name: digest for name, digest in self.own.items() if isinstance(digest, str)}
+        return Evidence(run.name, stage.seconds, images, stage.files, submitted, expected_hashes(run), own)
 
 
 def expected_hashes(run: PlannedRun) -> dict[str, str]:

@@ -215,7 +215,7 @@ class _Grading:
             again = stages.get(f"{run.name} twice")
             if again and again.status == "fail":
                 warnings.append(Check(again.stage, "warning", again.message))
-        warnings += self.replaced(list(stages.values()))
+        warnings += [*self.pictures.not_compared(), *self.replaced(list(stages.values()))]
         if all(result.status != "error" for result in results):
             # after an error the copy is kept, so that the scripts need not run again
             self.workplace.discard()

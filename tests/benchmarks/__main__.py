@@ -1,4 +1,4 @@
-"""Measure speed and memory: `python -m tests.benchmarks [faces|digits|concepts|cohort ...]`, or `make bench`."""
+"""Measure speed and memory: `python -m tests.benchmarks [faces|digits|concepts|pictures|cohort]`, or `make bench`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ class Part(StrEnum):
     faces = "faces"
     digits = "digits"
     concepts = "concepts"
+    pictures = "pictures"
     cohort = "cohort"
 
 
@@ -32,6 +33,12 @@ def main(parts: Parts = None, submissions: Submissions = 200, workers: Workers =
     problems = [problem for problem in PROBLEMS if problem in wanted]
     if problems:
         Console(width=200).print(problems_table(problems))
+    if Part.pictures in wanted:
+        from tests.benchmarks.pictures import bench_pictures
+
+        table = Table("what", "measured", "bound", "ratio", title="hostile pictures")
+        bench_pictures(table)
+        Console(width=200).print(table)
     if Part.cohort in wanted:
         from tests.benchmarks.cohort import bench_cohort
 

@@ -1,6 +1,8 @@
 """Submissions of a class that share outputs, weights or code."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from grading.cohort.similar import find_alike
 from grading.homeworks.fall2024 import FALL2024
@@ -38,6 +40,27 @@ def test_few_equal_outputs_are_chance(first, second):
 
 def test_a_part_of_anothers_outputs_is_the_same_too():
     assert told(outputs(a=range(1000), b=range(5))) == [("outputs", ("a", "b"), "hw2_1.sh: 5 same files")]
+
+
+def plain_groups(facts):
+    """Every submission beside the first one of every group."""
+    groups = []
+    for name, each in facts.items():
+        files = set(each.outputs["hw2_1.sh"])
+        for first, names in groups:
+            shared = len(first & files)
+            if shared >= 5 and shared >= 0.8 * min(len(first), len(files)):
+                names.append(name)
+                break
+        else:
+            groups.append((files, [name]))
+    return [tuple(names) for _, names in groups if len(names) > 1]
+
+
+@given(st.lists(st.sets(st.integers(0, 12), max_size=12), max_size=12))
+def test_groups_are_those_that_comparing_all_with_all_finds(files):
+    facts = outputs(**{f"s{i}": sorted(each) for i, each in enumerate(files)})
+    assert [each.submissions for each in find_alike(facts)] == plain_groups(facts)
 
 
 def test_two_runs_that_wrote_nothing_are_not_the_same():

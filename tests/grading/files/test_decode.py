@@ -2,6 +2,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +12,14 @@ import pytest
 from PIL import Image
 
 import grading.files.decode
+from grading.core.arrays import pixel_digest
 from grading.core.errors import GradingError
-from grading.files.decode import DECODE_LIMITS, decode, read_images
-from grading.files.images import DecodedImages, GradedImage, ImageRefused, read_image, read_png
+from grading.files.decode import DECODE_LIMITS, MAX_BREAKS, Request, read_digests, read_images
+from grading.files.decoder import CRASHES
+from grading.files.images import DecodedImages, GradedImage, ImageRefused, ImageTooCostly, read_image, read_png
+from tests.grading.files import hostile
 from tests.grading.files.pngs import PIXELS, png
-from tests.grading.sandboxed import BOTH, needs_sandbox
+from tests.grading.sandboxed import BOTH, TRUSTED, needs_sandbox
 
 INVALID = "the image reader failed to start or returned invalid data"
 
@@ -74,18 +79,189 @@ def test_decoded_images_stand_in_for_the_files(source):
             assert str(refusal.value) == str(same.value)
 
 
-def test_images_together_are_bounded(source, monkeypatch):
+@BOTH
+def test_pixels_together_are_bounded(source, sandbox):
     for name in "abc":
         Image.fromarray(PIXELS).save(source / f"{name}.png")
-    monkeypatch.setattr(grading.files.decode, "run_sandboxed", None)  # the part that runs in the sandbox, run here
-    monkeypatch.setattr(grading.files.decode, "MAX_DECODED_BYTES", PIXELS.nbytes)
-    request, output = source / "request.json", source / "output"
-    output.mkdir()
-    request.write_text(json.dumps({"names": ["a.png", "b.png", "c.png"], "others": [], "taken": 0}))
-    decode(str(source), str(request), str(output))
-    _ready, *lines = [json.loads(line) for line in (output / "index").read_text().splitlines()]
-    assert ["refused" in line for line in lines] == [False, False, True]
-    assert (output / "pixels").stat().st_size == 2 * PIXELS.nbytes
+    asked = Request((), pixel_bytes=PIXELS.nbytes)
+    results = read_images(source, ["a.png", "b.png", "c.png"], sandbox=sandbox, request=asked)
+    assert [isinstance(each, GradedImage) for each in results.values()] == [True, True, False]
+    assert isinstance(results["c.png"], ImageTooCostly)
+    assert str(results["c.png"]).startswith("was not read, because the images read before it have 384 bytes of pixels")
+
+
+@pytest.fixture
+def starts(monkeypatch):
+    """The number of sandboxes that were started."""
+    real, started = grading.files.decode.run_sandboxed, []
+
+    def counting(*arguments, **options):
+        started.append(arguments)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(grading.files.decode, "run_sandboxed", counting)
+    return started
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "content", [hostile.slow_bmp(), hostile.cut_jpeg(), hostile.padded_jpeg()], ids=["bmp", "jpeg", "fill"]
+)
+def test_an_image_that_takes_long_is_refused_and_the_others_are_read(source, sandbox, starts, content):
+    """Without the limit each keeps the reader busy for seconds: see the test below."""
+    for name in ("a.png", "z.png"):
+        Image.fromarray(PIXELS).save(source / name)
+    (source / "b.png").write_bytes(content)
+    asked = Request((), picture_seconds=0.2)
+    results = read_images(source, [], ["a.png", "b.png", "z.png"], sandbox, request=asked)
+    assert isinstance(results["b.png"], ImageTooCostly)
+    assert str(results["b.png"]) == "takes more than 0.2 seconds of computing to be read; expected a plain image"
+    np.testing.assert_array_equal(results["a.png"].pixels_u8, PIXELS)
+    np.testing.assert_array_equal(results["z.png"].pixels_u8, PIXELS)
+    assert len(starts) == 1
+
+
+def test_images_that_take_long_are_read_by_an_ordinary_reader(source):
+    for content in (hostile.slow_bmp(), hostile.cut_jpeg()):
+        (source / "x.png").write_bytes(content)
+        assert len(content) < 120_000
+        before = time.process_time()
+        with suppress(ImageRefused):
+            assert read_image(source, "x.png").shape == (4096, 4096, 3)
+        assert time.process_time() - before > 0.2
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "content",
+    [hostile.transparent_png(), hostile.cut_jpeg(), hostile.slow_bmp(), hostile.text_png()],
+    ids=["transparent", "jpeg", "bmp", "text"],
+)
+def test_a_hundred_costly_images_end_with_a_reason_for_each_and_hide_no_other(source, sandbox, starts, content):
+    """As many of 75 kB took 12 minutes, and then nothing could be checked."""
+    names = [f"{i:03d}.png" for i in range(100)]
+    for name in names:
+        (source / name).write_bytes(content)
+    Image.fromarray(PIXELS).save(source / "small.png")
+    asked = Request((), picture_seconds=0.1, seconds=1.0)
+    results = read_images(source, [], [*names, "small.png"], sandbox, request=asked)
+    np.testing.assert_array_equal(results.pop("small.png").pixels_u8, PIXELS)
+    late = ImageTooCostly("was not read, because the images together take more than 1 seconds of computing")
+    assert str(results["099.png"]) == str(late)
+    assert sum(str(each) == str(late) for each in results.values()) > 50
+    assert len(starts) == 1
+
+
+def test_large_images_that_are_worth_nothing_leave_the_others_their_time(source):
+    for i in range(3):
+        (source / f"{i}.png").write_bytes(hostile.transparent_png())
+    for name in ("y.png", "z.png"):
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (500, 500, 3), dtype=np.uint8)).save(source / name)
+    asked = Request((), picture_seconds=0.3, seconds=1.0)
+    assert (source / "y.png").stat().st_size > (source / "0.png").stat().st_size
+    results = read_images(source, ["0.png", "1.png", "2.png", "y.png", "z.png"], sandbox=TRUSTED, request=asked)
+    assert [isinstance(each, GradedImage) for each in results.values()] == [False] * 3 + [True] * 2
+
+
+def reader_that(does: str) -> str:
+    """A reader that does something else with images whose names begin with "evil"."""
+    return (
+        grading.files.decode.DECODE.replace("decode(*sys.argv", "decoder.decode(*sys.argv")
+        .replace("from grading.files.decoder import decode", "from grading.files import decoder")
+        .replace(
+            "decoder.decode(",
+            f"""real = decoder.read_png
+def read(folder, name, **options):
+    if name.startswith("evil"):
+        {does}
+    return real(folder, name, **options)
+decoder.read_png = read
+decoder.decode(""",
+        )
+    )
+
+
+def evil(folder: Path, count: int) -> list[str]:
+    names = ["a.png", *(f"evil{i}.png" for i in range(count)), "z.png"]
+    for name in names:
+        Image.fromarray(PIXELS).save(folder / name)
+    return names
+
+
+@BOTH
+@pytest.mark.parametrize("does", ["os.abort()", "os.kill(os.getpid(), 11)"])
+def test_images_that_crash_the_reader_one_after_the_other_are_refused(source, sandbox, monkeypatch, starts, does):
+    names = evil(source, 20)
+    monkeypatch.setattr(grading.files.decode, "DECODE", reader_that(does))
+    results = read_images(source, names, sandbox=sandbox)
+    assert [isinstance(results[name], GradedImage) for name in names] == [True] + [False] * 20 + [True]
+    assert {str(results[name]) for name in names if name.startswith("evil")} == {CRASHES}
+    assert len(starts) == 1
+
+
+@pytest.mark.parametrize(
+    "does",
+    [
+        "os.kill(os.getpid(), 9)",
+        "os._exit(1)",
+        "os.kill(os.getppid(), 9); os.abort()",
+        "open(sys.argv[4] + '/index', 'a').write('nonsense\\n'); os.abort()",
+        "open(sys.argv[4] + '/index', 'w').close(); os.abort()",
+        "os.remove(sys.argv[4] + '/index'); os.symlink('/etc/passwd', sys.argv[4] + '/index'); os.abort()",
+    ],
+)
+def test_images_that_break_the_sandbox_again_and_again_are_no_fault_of_the_grader(source, monkeypatch, starts, does):
+    names = evil(source, 20)
+    monkeypatch.setattr(grading.files.decode, "DECODE", reader_that(does))
+    results = read_images(source, names, sandbox=TRUSTED)
+    assert list(results) == names
+    assert all(isinstance(results[name], ImageTooCostly) for name in names if name.startswith("evil"))
+    assert str(results["evil19.png"]) == "was not read, because other images break the image reader 6 times"
+    assert len(starts) == 2 * MAX_BREAKS  # each time our own image is read, too
+
+
+@BOTH
+def test_one_image_that_breaks_the_sandbox_leaves_the_others(source, sandbox, monkeypatch):
+    names = evil(source, 1)
+    monkeypatch.setattr(grading.files.decode, "DECODE", reader_that("os._exit(1)"))
+    results = read_images(source, names, sandbox=sandbox)
+    assert str(results["evil0.png"]) == CRASHES
+    assert all(isinstance(results[name], GradedImage) for name in ("a.png", "z.png"))
+
+
+def test_a_sandbox_that_breaks_once_is_no_images_fault(source, monkeypatch, tmp_path):
+    names = evil(source, 1)
+    does = f"if not os.path.exists({str(tmp_path / 'once')!r}): os.mkdir({str(tmp_path / 'once')!r}); os._exit(1)"
+    monkeypatch.setattr(grading.files.decode, "DECODE", reader_that(does))
+    assert all(isinstance(each, GradedImage) for each in read_images(source, names, sandbox=TRUSTED).values())
+    assert (tmp_path / "once").exists()
+
+
+def test_a_reader_that_is_kept_from_the_processor_blames_no_image(source, monkeypatch):
+    names = evil(source, 1)
+    monkeypatch.setattr(grading.files.decode, "DECODE", reader_that("import time; time.sleep(60)"))
+    with pytest.raises(GradingError, match=r"were not read within 2 seconds, because other processes kept the machine"):
+        read_images(source, names, sandbox=TRUSTED, limits=replace(DECODE_LIMITS, seconds=2.0))
+
+
+@BOTH
+def test_digests_are_those_of_the_pixels_whatever_the_file(source, sandbox):
+    Image.fromarray(PIXELS).save(source / "a.png")
+    Image.fromarray(PIXELS).save(source / "b.bmp")
+    Image.fromarray(PIXELS ^ 1).save(source / "c.png")
+    Image.fromarray(PIXELS[:4]).save(source / "d.png")
+    found = read_digests(source, ["a.png", "b.bmp", "c.png", "d.png"], {(8, 8)}, sandbox)
+    assert found["a.png"] == found["b.bmp"] == pixel_digest(PIXELS)
+    assert found["c.png"] == pixel_digest(PIXELS ^ 1)
+    assert str(found["d.png"]) == "is 8x4 pixels; no image of that size is needed"
+    assert not isinstance(found["d.png"], ImageTooCostly)
+
+
+def test_pixels_that_are_not_kept_are_not_bounded(source):
+    for name in "abc":
+        Image.fromarray(PIXELS).save(source / f"{name}.png")
+    found = read_digests(source, ["a.png", "b.png", "c.png"], {(8, 8)}, TRUSTED, request=Request((), pixel_bytes=0))
+    assert set(found.values()) == {pixel_digest(PIXELS)}
 
 
 def test_no_names_start_no_process(source, monkeypatch):
@@ -117,10 +293,9 @@ def test_a_reader_that_breaks_by_itself_is_not_the_images_fault(source, monkeypa
     names = several(source)
     with pytest.raises(GradingError, match=INVALID):
         read_images(source, names, limits=replace(DECODE_LIMITS, memory_bytes=2**20))
-    monkeypatch.setattr(
-        grading.files.decode, "DECODE", "open('/output/pixels', 'w'); open('/output/index', 'w').write('1\\n')"
-    )
-    with pytest.raises(GradingError, match=r"the image reader crashed 6 times on the images in .*; check that"):
+    ends = "open('/output/pixels', 'w'); open('/output/index', 'w').write('{\"begin\": 0}\\n')"
+    monkeypatch.setattr(grading.files.decode, "DECODE", ends)
+    with pytest.raises(GradingError, match=INVALID):
         read_images(source, names)
 
 
@@ -130,14 +305,23 @@ def test_a_reader_that_breaks_by_itself_is_not_the_images_fault(source, monkeypa
     [
         "not json",
         "[" * 100_000,
-        '{"shape": [8, 1e999, 3], "note": ""}',
+        '{"of": 0, "spent": 0, "shape": [8, 1e999, 3], "offset": 0, "note": ""}',
         "[1]",
-        '{"shape": [20, 20, 3], "note": ""}',
-        '{"shape": [-8, -8, 3], "note": ""}',
-        '{"shape": [8, 8, 4], "note": ""}',
-        '{"shape": [100000, 100000, 3], "note": ""}',
-        '{"shape": [0, 8, 3], "note": ""}',
-        '{"shape": [8, 8], "note": ""}',
+        "7",
+        '{"begin": 1}',
+        '{"of": -1, "spent": 0, "refused": "x", "costly": false}',
+        '{"of": 0, "spent": 0, "digest": "0"}',
+        '{"of": 0, "spent": 0, "digest": 0}',
+        '{"of": 0, "spent": 0}',
+        '{"of": 0, "spent": 0, "shape": [20, 20, 3], "offset": 0, "note": ""}',
+        '{"of": 0, "spent": 0, "shape": [-8, -8, 3], "offset": 0, "note": ""}',
+        '{"of": 0, "spent": 0, "shape": [8, 8, 4], "offset": 0, "note": ""}',
+        '{"of": 0, "spent": 0, "shape": [100000, 100000, 3], "offset": 0, "note": ""}',
+        '{"of": 0, "spent": 0, "shape": [0, 8, 3], "offset": 0, "note": ""}',
+        '{"of": 0, "spent": 0, "shape": [8, 8], "offset": 0, "note": ""}',
+        '{"of": 0, "spent": 0, "shape": [8, 8, 3], "offset": -9, "note": ""}',
+        '{"of": 0, "spent": 0, "shape": [8, 8, 3], "offset": 200, "note": ""}',
+        '{"of": 0, "spent": 0, "shape": [8, 8, 3], "offset": 1e999, "note": ""}',
     ],
 )
 def test_a_reader_taken_over_by_an_image_cannot_harm_us(source, monkeypatch, line):
@@ -153,7 +337,7 @@ def test_a_reader_taken_over_by_an_image_cannot_harm_us(source, monkeypatch, lin
 @needs_sandbox
 def test_a_reader_taken_over_cannot_make_us_read_something_else(source, monkeypatch):
     several(source)
-    ready = "import os; open('/output/index', 'w').write('1\\n'); "
+    ready = "import os; open('/output/index', 'w').write('{}\\n'); "
     for code in (
         "import os; os.symlink('/etc/passwd', '/output/index'); os.mkfifo('/output/pixels')",
         ready + "os.symlink('/etc/passwd', '/output/pixels')",
@@ -171,7 +355,9 @@ def test_a_reader_taken_over_cannot_make_us_read_something_else(source, monkeypa
 @needs_sandbox
 def test_a_reader_taken_over_cannot_steer_the_terminal(source, monkeypatch):
     several(source)
-    code = "open('/output/pixels', 'w'); open('/output/index', 'w').write('1\\n{\"refused\": \"\\\\u001b[31mred\"}\\n')"
+    line = json.dumps({"of": 0, "spent": 0, "refused": "\x1b[31mred", "costly": False})
+    (source / "line").write_text(line + "\n")
+    code = "open('/output/pixels', 'w'); open('/output/index', 'w').write(open('/submission/line').read())"
     monkeypatch.setattr(grading.files.decode, "DECODE", code)
     assert str(read_images(source, ["grey.png"])["grey.png"]) == "\\x1b[31mred"
 

@@ -1,3 +1,6 @@
+import tracemalloc
+from itertools import combinations
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -5,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from skimage.metrics import peak_signal_noise_ratio
 
-from grading.problems.metrics import mse, psnr, ssim
+import grading.problems.metrics
+from grading.problems.metrics import mse, near_pairs, nearest, psnr, ssim
 from tests.oracles import mse_twin, psnr_twin, ssim_twin
 
 images = arrays(np.uint8, (2, 3, 3))
@@ -45,3 +49,53 @@ def test_ssim_equals_the_papers_formula_window_by_window(image, noise):
 @given(st.integers(1, 6))
 def test_tiny_images_have_no_ssim(size):
     assert ssim(np.zeros((size, 9, 3), np.uint8), np.zeros((size, 9, 3), np.uint8)) is None
+
+
+@pytest.mark.parametrize("block", [1, 7, 64, 512])
+@pytest.mark.parametrize("spread", [0.5, 3.0, 40.0], ids=["all are near", "some are near", "few are near"])
+def test_near_pairs_are_those_that_a_plain_comparison_finds(monkeypatch, block, spread):
+    monkeypatch.setattr(grading.problems.metrics, "BLOCK", block)
+    rng = np.random.default_rng(0)
+    bases = rng.uniform(0, 255, (12, 48))
+    rows = (bases[rng.integers(0, 12, 90)] + rng.normal(0, spread, (90, 48))).astype(np.float32)
+    rows[40] = rows[3]
+    labels = rng.choice(list("0123"), 90)
+    labels[3], labels[40] = "0", "1"
+    plain = [
+        (i, j)
+        for i, j in combinations(range(90), 2)
+        if labels[i] != labels[j] and np.sqrt(((rows[i].astype(np.float64) - rows[j]) ** 2).mean()) < 4.0
+    ]
+    assert (3, 40) in plain
+    assert near_pairs(rows, labels, 4.0, 3) == (len(plain), plain[:3])
+
+
+def test_rows_of_one_brightness_are_compared_all_the_same():
+    rows = np.array([[0, 100], [100, 0], [50, 50], [51, 49]], np.float32)
+    assert near_pairs(rows, np.array(list("0123")), 4.0, 9) == (1, [(2, 3)])
+
+
+def test_memory_of_near_pairs_does_not_grow_with_the_square_of_their_number():
+    """10,000 images took 1.4 GB. All pairs are near here, so that none is left out."""
+    rows, labels = np.zeros((4000, 48), np.float32), np.array(list("01") * 2000)
+    tracemalloc.start()
+    try:
+        assert near_pairs(rows, labels, 4.0, 2) == (2000 * 2000, [(0, 1), (0, 3)])
+        assert tracemalloc.get_traced_memory()[1] < 40 * 2**20  # one matrix of all pairs has 64 MiB or more
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("skip_same", [False, True])
+@pytest.mark.parametrize("block", [1, 5, 512])
+def test_the_nearest_reference_is_the_one_that_a_plain_comparison_finds(monkeypatch, block, skip_same):
+    monkeypatch.setattr(grading.problems.metrics, "BLOCK", block)
+    reference = np.random.default_rng(0).integers(0, 4, (33, 2, 2, 3), dtype=np.uint8)
+    images = reference[:12] if skip_same else np.random.default_rng(1).integers(0, 4, (12, 2, 2, 3), dtype=np.uint8)
+    reference[20] = reference[13]  # of two equal ones the first is named
+    apart = np.sqrt(((images[:, None].astype(np.float64) - reference) ** 2).mean((2, 3, 4)))
+    if skip_same:
+        apart[np.arange(12), np.arange(12)] = np.inf
+    index, rms = nearest(images, reference, skip_same)
+    np.testing.assert_array_equal(index, apart.argmin(1))
+    np.testing.assert_allclose(rms, apart.min(1), rtol=1e-12)

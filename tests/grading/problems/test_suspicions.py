@@ -1,9 +1,13 @@
 """What staff are warned of, and what they are not."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
+from grading.core.arrays import pixel_digest
 from grading.problems.suspicions import (
+    _thumbnail,
     copied_files,
     copied_pixels,
     near_duplicates_across_digits,
@@ -25,7 +29,7 @@ def images():
 def test_images_that_differ_warn_of_nothing(images):
     assert repeated_images("hw2_1.sh", images) == []
     assert near_duplicates_across_digits("svhn", images) == []
-    assert copied_pixels("svhn", images, {"logo.png": np.zeros((28, 28, 3), np.uint8)}) == []
+    assert copied_pixels("svhn", images, {"logo.png": pixel_digest(np.zeros((28, 28, 3), np.uint8))}) == []
 
 
 def test_the_same_image_many_times_is_said(images):
@@ -74,7 +78,7 @@ def test_files_that_came_with_the_submission_are_said():
 
 
 def test_pictures_that_came_with_the_submission_are_said_whatever_their_files(images):
-    (check,) = copied_pixels("svhn", images, {"real/7.bmp": images["1_002.png"].copy()})
+    (check,) = copied_pixels("svhn", images, {"real/7.bmp": pixel_digest(images["1_002.png"].copy())})
     assert (
         check.message
         == "svhn: the submission contains pictures with the pixels of 1 of 12 outputs (1_002.png shows real/7.bmp)."
@@ -84,3 +88,26 @@ def test_pictures_that_came_with_the_submission_are_said_whatever_their_files(im
 @pytest.mark.parametrize(("seconds", "count", "warned"), [(0.2, 1000, True), (0.2, 10, False), (30.0, 1000, False)])
 def test_a_thousand_images_in_no_time_are_said(seconds, count, warned):
     assert bool(too_fast("hw2_1.sh", seconds, count)) == warned
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (1, 5), (40, 17), (300, 211)])
+def test_thumbnails_are_the_means_of_equal_parts(shape):
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    rows, columns = (np.linspace(0, side, 17)[:-1].astype(int) for side in shape)
+    found = _thumbnail(pixels)
+    assert (found.shape, found.dtype) == ((16, 16, 3), np.float32)
+    for i, j in ((0, 0), (3, 12), (15, 15)):
+        ends = [[*starts[1:], side] for starts, side in ((rows, shape[0]), (columns, shape[1]))]
+        part = pixels[rows[i] : max(ends[0][i], rows[i] + 1), columns[j] : max(ends[1][j], columns[j] + 1)]
+        np.testing.assert_allclose(found[i, j], part.mean((0, 1)), rtol=1e-6)
+
+
+def test_thumbnails_of_large_images_take_little_memory():
+    """Of the largest image they took 1.2 GB."""
+    pixels = np.zeros((2048, 2048, 3), np.uint8)
+    tracemalloc.start()
+    try:
+        _thumbnail(pixels)
+        assert tracemalloc.get_traced_memory()[1] < 2 * pixels.nbytes
+    finally:
+        tracemalloc.stop()

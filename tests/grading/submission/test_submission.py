@@ -1,6 +1,7 @@
 """Whole submissions, from their scripts to their points: small ones, written here."""
 
 import csv
+import functools
 import json
 import os
 import shutil
@@ -16,16 +17,18 @@ import pytest
 from PIL import Image
 
 import grading.environment.python
+import grading.submission.evidence
 import grading.submission.grader
 from grading.core.errors import GradingError
 from grading.core.results import Part
 from grading.environment.python import PythonFacts
+from grading.files.decode import Request, read_images
 from grading.points.staff import StaffEntry
 from grading.problems.faces import Faces
 from grading.submission.assignment import Assignment
 from grading.submission.grader import Grader
 from tests.commands import ROOT
-from tests.grading.sandboxed import SMALL, needs_sandbox
+from tests.grading.sandboxed import ATTACKS, SMALL, needs_sandbox
 from tests.models.tiny_clip import save_tiny_clip
 
 DIGITS = 'for d in mnistm svhn; do mkdir -p "$1/$d"; cp digits/$d/* "$1/$d"; done\n'
@@ -320,6 +323,24 @@ def test_hostile_scripts_change_nothing_but_their_own_points(tmp_path, assignmen
     seen = tmp_path / "out" / "outputs" / "problem_1" / "seen.txt"
     assert seen.read_text() == ""
     assert result.stages[-1].limit in ("file size", "space")
+
+
+def test_pictures_that_take_long_cost_their_own_problem_with_a_reason_and_are_no_error(
+    tmp_path, assignment, student, monkeypatch
+):
+    """Without limits all of them are read, which takes many times as long: see `tests/grading/files/test_decode.py`."""
+    shutil.copy(ATTACKS / "picture_bombs" / "hw2_1.sh", student)
+    limits = Request((), picture_seconds=0.5, seconds=1.0)
+    monkeypatch.setattr(grading.submission.evidence, "read_images", functools.partial(read_images, request=limits))
+    result = Grader(assignment).grade(student, tmp_path / "out")
+    assert [each.status for each in result.results] == ["fail", "pass", "fail"]
+    assert points(result) | {"3 public 0/0": 0, "3 public 0/1": 0} == {
+        "1 simple": 0, "1 strong": 0, "2 public": 10, "3 public 0/0": 0, "3 public 0/1": 0,
+    }  # fmt: skip
+    assert result.unchecked == 0
+    said = " ".join(check.message for check in result.results[0].checks)
+    assert "of computing" in said
+    assert "svhn/0_012.png" in said
 
 
 def test_the_command_grades_and_exits_with_the_verdict(tmp_path, hw2_grade, student, course):
