@@ -190,7 +190,8 @@ class StageResult:
     recorded. refused: a sentence for each entry that it left out; reasons: {path: reason} of those, continuing "NAME
     ..". hints: sentences on near misses, such as a script with another name; the message has them too. traceback: that
     of an unexpected error. cause: why it failed, None if it did not fail or no rule applies. gpu_bytes: the most GPU
-    memory that a script was found to use, None if it was not measured.
+    memory that a script was found to use, None if it was not measured. seal: for "freeze", the hash of the home's
+    listing, empty if it could not be listed.
     """
 
     stage: str
@@ -210,6 +211,7 @@ class StageResult:
     traceback: str = ""
     cause: Cause | None = None
     gpu_bytes: int | None = None
+    seal: str = ""
 
 
 @dataclass(frozen=True)
@@ -251,7 +253,7 @@ class ScoreLine:
 
 @dataclass(frozen=True)
 class SubmissionResult:
-    """One whole submission.
+    """One whole submission. grade.json has these fields, and the digest of `submission.written`.
 
     status: "pass" if every line of the homework has its full points, "error" if any could not be checked. points: sum
     over the lines that could be checked, never below 0. max_points: sum over all lines. unchecked: the part of

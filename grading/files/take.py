@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import os
 import shutil
 import stat
@@ -27,7 +28,8 @@ MAX_REASONS = 2000
 class Caps:
     """The bounds of a collection, checked before a file is read.
 
-    depth: of nested folders. links: copy links as links, without following them.
+    depth: of nested folders. links: copy links as links, without following them. name_bytes: of all paths together, as
+    JSON writes them, because they are kept in memory and in several files.
     """
 
     entries: int = 20_000
@@ -35,6 +37,7 @@ class Caps:
     total_bytes: int = 2**30
     depth: int = 4
     links: bool = False
+    name_bytes: int = 2 * 2**20
 
 
 @dataclass
@@ -99,7 +102,7 @@ class _Refused(Exception):  # noqa: N818 - a verdict on the entry, not an error 
 class _Collector:
     def __init__(self, into: Path | None, caps: Caps) -> None:
         self.into, self.caps, self.done = into, caps, Collected()
-        self.entries = self.bytes = self.unnamed = 0
+        self.entries = self.bytes = self.unnamed = self.name_bytes = 0
 
     def folder(self, descriptor: int, prefix: str, depth: int = 1) -> None:
         with os.scandir(descriptor) as listing:
@@ -108,6 +111,12 @@ class _Collector:
         if self.entries > self.caps.entries:
             raise _TooMuchError(
                 f"There are more than {self.caps.entries} files and folders, which is the limit; none was collected."
+            )
+        self.name_bytes += sum(len(json.dumps(prefix + name)) for name in names)
+        if self.name_bytes > self.caps.name_bytes:
+            raise _TooMuchError(
+                f"The names of the files and folders, with those of the folders above them, have more than "
+                f"{self.caps.name_bytes} bytes, which is the limit; none was collected."
             )
         for name in names:
             path = prefix + name

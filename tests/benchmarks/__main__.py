@@ -1,4 +1,4 @@
-"""Measure speed and memory: `python -m tests.benchmarks [faces|digits|concepts|cohort ...]`, or `make bench`."""
+"""Measure speed and memory: `python -m tests.benchmarks [faces|digits|concepts|cohort|names ...]`, or `make bench`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ class Part(StrEnum):
     digits = "digits"
     concepts = "concepts"
     cohort = "cohort"
+    names = "names"
 
 
 PROBLEMS = [Part.faces, Part.digits, Part.concepts]
@@ -36,6 +37,10 @@ def main(parts: Parts = None, submissions: Submissions = 200, workers: Workers =
         from tests.benchmarks.cohort import bench_cohort
 
         bench_cohort(submissions, workers)
+    if Part.names in wanted:
+        from tests.benchmarks.names import bench_names
+
+        bench_names()
 
 
 def problems_table(problems: list[Part]) -> Table:
