@@ -259,7 +259,7 @@ class SubmissionResult:
     over the lines that could be checked, never below 0. max_points: sum over all lines. unchecked: the part of
     max_points that could not be checked. homework: the edition's name. stages: in the order in which they ran, with the
     logs of the scripts. results: the graded results, in the homework's order. warnings: for staff. record: the facts
-    that are needed to reproduce the result. Only stages[].seconds, stages[].gpu_bytes and record["times"] hold what
+    that are needed to reproduce the result. Only seconds, gpu_bytes and seal of stages, and record["times"], hold what
     differs from run to run.
     """
 

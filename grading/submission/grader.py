@@ -213,6 +213,9 @@ class _Grading:
             again = stages.get(f"{run.name} twice")
             if again and again.status == "fail":
                 warnings.append(Check(again.stage, "warning", again.message))
+        if stages["freeze"].status == "fail":
+            said = f"The outputs were not compared with the submission's files: {stages['freeze'].message}"
+            warnings.append(Check("freeze", "warning", said))
         warnings += self.replaced(list(stages.values()))
         if all(result.status != "error" for result in results):
             # after an error the copy is kept, so that the scripts need not run again

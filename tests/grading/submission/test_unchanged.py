@@ -13,6 +13,7 @@ from grading.files.take import collect_folder
 from grading.problems.faces import Faces
 from grading.submission import unchanged
 from grading.submission.grader import Grader
+from grading.submission.stages import SUBMISSION_CAPS
 from grading.submission.unchanged import folder_changes, output_changes
 from tests.grading.sandboxed import needs_sandbox
 from tests.grading.submission.test_submission import assignment, course, student
@@ -145,6 +146,36 @@ def test_a_damaged_or_edited_grade_is_told_and_graded_again(student, counted):
     path.mkdir()
     with pytest.raises(GradingError, match=r"grade.json cannot be used \(Is a directory\)"):
         grader.grade(student, out)
+
+
+def test_a_journal_that_ends_or_is_damaged_anywhere_gives_the_same_result(student, counted, monkeypatch):
+    asked, out, _ = counted
+    grader = Grader(asked)
+    with monkeypatch.context() as broken:
+        broken.setattr(Faces, "score", lambda *_: 1 / 0)
+        grader.grade(student, out)
+    kept = shutil.copytree(out, out.with_name("kept"))
+    lines = (kept / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    for place in range(len(lines) + 1):
+        for damage, is_torn in ((b"\xff\x00\n", False), (b'{"stage": "cop', True)):
+            shutil.rmtree(out)
+            shutil.copytree(kept, out)
+            (out / "journal.jsonl").write_bytes(b"".join(lines[:place]) + damage + b"".join(lines[place + 1 :]))
+            result = grader.grade(student, out)
+            assert (result.points, result.status) == (10, "pass")
+            assert [stage.stage for stage in result.stages] == ["copy", "fetch", "freeze", "hw2_2.sh public"]
+            told = any(check.message.startswith("The journal was damaged") for check in result.warnings)
+            assert told is not (is_torn and place >= len(lines) - 1), (place, damage)
+
+
+def test_names_that_are_too_long_to_compare_are_told_to_staff(student, counted, monkeypatch):
+    asked, out, _ = counted
+    (student / "hw2_download_ckpt.sh").write_text("for i in $(seq 50); do : > $i$(printf 'x%.0s' $(seq 200)); done\n")
+    monkeypatch.setattr("grading.submission.stages.SUBMISSION_CAPS", replace(SUBMISSION_CAPS, name_bytes=5000))
+    result = Grader(asked).grade(student, out)
+    assert result.points == 10
+    said = [check.message for check in result.warnings if check.name == "freeze"]
+    assert said[0].startswith("The outputs were not compared with the submission's files: The names of the files and")
 
 
 @needs_sandbox
