@@ -104,6 +104,23 @@ def _preflight(assignment: Assignment, submissions: Path, output: Path) -> None:
         check_fetch(submissions.iterdir(), assignment.sandbox)
 
 
+def verify(
+    output: Annotated[Path, typer.Argument(help="Folder that was the --output of `submission` or `cohort`.")],
+) -> None:
+    """Check that grade.json and outputs are as they were written. Exit status: 0 they are, 1 not, 2 not checked."""
+    from grading.submission.verify import changes_of, graded_folders
+
+    folders = graded(lambda: graded_folders(output))
+    changes = graded(lambda: [sentence for folder in folders for sentence in changes_of(folder)])
+    console = stdout_console()
+    for sentence in changes:
+        console.print(sentence, markup=False)
+    if changes:
+        console.print("Run the same grading again to grade what was changed.")
+        raise typer.Exit(1)
+    console.print(f"All is as it was written: {counted(len(folders), 'submission')}.")
+
+
 def init(
     file: Annotated[Path, typer.Argument(help="TOML file to write.")] = Path("hw2.toml"),
 ) -> None:

@@ -192,7 +192,7 @@ class StageResult:
     of an unexpected error. cause: why it failed, None if it did not fail or no rule applies. gpu_bytes: the most GPU
     memory that a script was found to use, None if it was not measured. cpu_seconds: CPU time of all its processes, None
     if it was not measured. cpu_lost: seconds of it that the script waited for in vain while others used the CPUs, 0 if
-    it got its share.
+    it got its share. seal: for "freeze", the hash of the home's listing, empty if it could not be listed.
     """
 
     stage: str
@@ -214,6 +214,7 @@ class StageResult:
     gpu_bytes: int | None = None
     cpu_seconds: float | None = None
     cpu_lost: float = 0.0
+    seal: str = ""
 
 
 @dataclass(frozen=True)
@@ -255,14 +256,14 @@ class ScoreLine:
 
 @dataclass(frozen=True)
 class SubmissionResult:
-    """One whole submission.
+    """One whole submission. grade.json has these fields, and the digest of `submission.written`.
 
     status: "pass" if every line of the homework has its full points, "error" if any could not be checked. points: sum
     over the lines that could be checked, never below 0. max_points: sum over all lines. unchecked: the part of
     max_points that could not be checked. homework: the edition's name. stages: in the order in which they ran, with the
     logs of the scripts. results: the graded results, in the homework's order. warnings: for staff. record: the facts
-    that are needed to reproduce the result. Only stages[].seconds, stages[].gpu_bytes, stages[].cpu_seconds,
-    stages[].cpu_lost and record["times"] hold what differs from run to run.
+    that are needed to reproduce the result. Only seconds, gpu_bytes, cpu_seconds, cpu_lost and seal of stages, and
+    record["times"], hold what differs from run to run.
     """
 
     submission: str

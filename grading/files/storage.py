@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
+import os
+import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -62,9 +65,21 @@ def check_apart(handed_in: Path, output: Path, noun: Literal["submission", "subm
     raise GradingError(f"{found}; choose another folder", option="output")
 
 
-def to_json(value: DataclassInstance, indent: int | None = None) -> bytes:
-    """JSON of a dataclass, in ASCII, so that file names that are not UTF-8 survive; pydantic's JSON refuses them."""
-    return json.dumps(asdict(value), indent=indent).encode()
+def encoder(**style: Any) -> json.JSONEncoder:
+    """An encoder of dataclasses. It copies none of them, and writes ASCII, so that file names that are not UTF-8
+    survive; pydantic's JSON refuses them.
+    """
+    return json.JSONEncoder(default=shallow, **style)
+
+
+def shallow(value: DataclassInstance) -> dict[str, Any]:
+    """The fields of a dataclass, in their order. Their values are not copied."""
+    return {each.name: getattr(value, each.name) for each in fields(value)}
+
+
+def to_json(value: DataclassInstance) -> bytes:
+    """JSON of a dataclass, in one line."""
+    return encoder().encode(value).encode()
 
 
 def from_json(adapter: TypeAdapter[T], content: bytes) -> T:
@@ -72,11 +87,31 @@ def from_json(adapter: TypeAdapter[T], content: bytes) -> T:
     return adapter.validate_python(json.loads(content))
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all. Raises OSError if it cannot be written."""
+def open_own(path: Path, most: int) -> BinaryIO:
+    """Open a file that the grader wrote, to read it. most: the most bytes that it may have.
+
+    Raises OSError if it cannot be read or is larger, and for a link, a pipe or a folder in its place.
+    """
+    if path.is_symlink():
+        raise OSError(errno.EINVAL, "it is a link", str(path))
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_size > most:
+        os.close(descriptor)
+        reason = "it is too large" if stat.S_ISREG(status.st_mode) else "it is not a file"
+        raise OSError(errno.EINVAL, reason, str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
+    """Write a file whole or not at all. Raises OSError if it cannot be written, or a folder has its name."""
+    if path.is_dir() and not path.is_symlink():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_bytes(content)
+        partial.unlink(missing_ok=True)  # a pipe there would block
+        with partial.open("wb") as file:
+            file.writelines([content] if isinstance(content, bytes) else content)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import itertools
+import json
 import os
 import stat
 from collections.abc import Iterator
@@ -46,7 +47,8 @@ NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP)
 class Caps:
     """The bounds of a collection, checked before a file is read.
 
-    depth: of nested folders. links: copy links as links, without following them.
+    depth: of nested folders. links: copy links as links, without following them. name_bytes: of all paths together, as
+    JSON writes them, because they are kept in memory and in several files.
     """
 
     entries: int = 20_000
@@ -54,6 +56,7 @@ class Caps:
     total_bytes: int = 2**30
     depth: int = 4
     links: bool = False
+    name_bytes: int = 2 * 2**20
 
 
 @dataclass
@@ -149,7 +152,7 @@ class _Collector:
 
     def __init__(self, caps: Caps) -> None:
         self.caps, self.done = caps, Collected()
-        self.entries = self.bytes = self.unnamed = 0
+        self.entries = self.bytes = self.unnamed = self.name_bytes = 0
 
     def folder(self, source: int, into: int | None, prefix: str, depth: int = 1) -> None:
         if os.geteuid() != 0 and is_closed(os.fstat(source), FOLDER_RIGHTS):
@@ -171,6 +174,12 @@ class _Collector:
         if self.entries > self.caps.entries:
             raise _TooMuchError(
                 f"There are more than {self.caps.entries} files and folders, which is the limit; none was collected."
+            )
+        self.name_bytes += sum(len(json.dumps(prefix + name)) for name in names)
+        if self.name_bytes > self.caps.name_bytes:
+            raise _TooMuchError(
+                f"The names of the files and folders, with those of the folders above them, have more than "
+                f"{self.caps.name_bytes} bytes, which is the limit; none was collected."
             )
         return names
 

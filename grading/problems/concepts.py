@@ -25,6 +25,7 @@ class Concepts(Problem):
         Input("model.ckpt", "model.ckpt", shared=True, option="stable_diffusion"),
     )
     judges = ("clip",)
+    references = "textual_inversion"
     png_only = False
     unknown = (("", "prompts"),)
 
@@ -35,8 +36,8 @@ class Concepts(Problem):
     def score(self, run: Run) -> ProblemResult:
         """See `Problem`. If the private data has no references, those of the public concepts are used."""
         asked = read_concepts(run.inputs["input.json"])
-        own = run.data / "textual_inversion"
-        references = own if any(path.is_dir() for path in own.iterdir()) else run.public / "textual_inversion"
+        own = run.data / self.references
+        references = own if any(path.is_dir() for path in own.iterdir()) else run.public / self.references
         graded = grade_concepts(
             run.output, asked, references, run.judges["clip"], self.rules, run.images.read_image, run.refused
         )

@@ -116,6 +116,8 @@ class Problem(ABC):
     judges: ClassVar[tuple[str, ...]]
     expected: ClassVar[str] = ""
     """Folder below a part's data with the files that outputs are compared with. No run may read it."""
+    references: ClassVar[str] = ""
+    """Folder below a part's data with more files that the scoring reads."""
     png_only: ClassVar[bool] = True
     """Whether only PNG files count as pictures."""
     unknown: ClassVar[tuple[tuple[str, str], ...]] = (("", ""),)

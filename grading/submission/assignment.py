@@ -259,6 +259,12 @@ class PlannedRun:
         """The folder that its output is compared with, if there is one."""
         return self.root / self.problem.expected if self.problem.expected else None
 
+    @property
+    def references(self) -> Path | None:
+        """The folder with more files that the scoring reads, if there is one."""
+        folder = self.root / self.problem.references
+        return folder if self.problem.references and folder.is_dir() else None
+
 
 def _is_path(choice: str) -> bool:
     """Whether a judge is chosen by a path that exists, which its name alone would never be taken for."""

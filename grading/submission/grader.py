@@ -6,15 +6,11 @@ A journal keeps the finished stages, so a grading that was killed resumes where 
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
-
-from pydantic import TypeAdapter
 
 from grading.causes.downloads import download_failed
 from grading.causes.rule import Scene
@@ -24,8 +20,7 @@ from grading.core.results import CAUSE, Check, Part, ProblemResult, StageResult,
 from grading.core.text import printable
 from grading.environment.probes import Probes
 from grading.environment.python import check_gpu, check_python
-from grading.files.storage import check_apart, from_json, locked, to_json, write_whole
-from grading.judges.sources import JudgeSource
+from grading.files.storage import check_apart, locked
 from grading.points.lines import SETTLED, score_lines, settled_warnings, total, verdict
 from grading.points.staff import StaffEntry
 from grading.problems.problem import Run
@@ -36,8 +31,9 @@ from grading.submission.assignment import Assignment, PlannedRun
 from grading.submission.devices import gpu_facts
 from grading.submission.evidence import Pictures, expected_hashes
 from grading.submission.facts import facts_of, replaced_code, write_facts
+from grading.submission.fingerprint import fingerprint, judge_facts, more_facts, scripts_use
 from grading.submission.journal import Journal
-from grading.submission.provenance import data_hashes, hardware, listing_hash, versions
+from grading.submission.provenance import data_hashes, hardware, versions
 from grading.submission.stages import (
     FETCH,
     Stage,
@@ -52,10 +48,8 @@ from grading.submission.stages import (
     matching,
     run_script,
 )
-
-NOT_IN_FINGERPRINT = ("hardware", "source", "python")
-"""Parts of the record that no result depends on, and the scripts' environment: a package that is added to it changes no
-result, so that it is compared by `Journal.continues`."""
+from grading.submission.unchanged import copy_changes, output_changes
+from grading.submission.written import DamagedError, read_grade, write_grade
 
 
 class Grader:
@@ -80,11 +74,14 @@ class Grader:
             if run.expected is not None:
                 _check_there(run.expected, _root_option(run))
                 named[f"{run.folder}/expected"] = run.expected
+            if run.references is not None:
+                named[f"{run.folder}/references"] = run.references
         self.python = check_python(self.sandbox)
         self.gpu_facts = gpu_facts(self.sandbox, check_gpu(self.sandbox))
         self.probes = Probes(self.sandbox)
         self.hashes = data_hashes(named)
-        self.judge_facts = _judge_facts(self.judges.sources(assignment.judge_names))
+        self.more_facts = more_facts(assignment.hub_cache, assignment.environment)
+        self.judge_facts = judge_facts(self.judges.sources(assignment.judge_names))
 
     def grade(
         self,
@@ -124,6 +121,7 @@ class Grader:
                 "packages_sha256": self.python.packages_sha256,
                 "packages": list(self.python.packages),
             },
+            **self.more_facts,
             "homework": self.homework.name,
             "data_sha256": self.hashes,
             "judges": self.judge_facts,
@@ -150,7 +148,8 @@ class _Grading:
         self.pictures = Pictures(self.outputs, self.workplace.submission, grader.runs, grader.sandbox)
         self.scripts = [FETCH, *dict.fromkeys(run.problem.script for run in grader.runs)]
         self.record = grader.record()
-        self.record["fingerprint"] = _fingerprint(self.record, source)
+        self.record["fingerprint"] = fingerprint(self.record, source)
+        self.told: dict[str, str] = {}
 
     def result(self) -> SubmissionResult:
         found = self.earlier_result() or self.graded()
@@ -162,7 +161,7 @@ class _Grading:
             found, status=verdict(lines), points=points, max_points=max_points, unchecked=unchecked, lines=lines,
             warnings=self.warnings(found),
         )  # fmt: skip
-        write_whole(self.folder / "grade.json", to_json(found, indent=2) + b"\n")
+        write_grade(self.folder, found)
         self.on_stage("report")
         pictures = make_pictures(found, self.pictures.output, self.pictures.expected)
         write_reports(found, self.folder, pictures, self.homework)
@@ -178,32 +177,31 @@ class _Grading:
 
         Raises GradingError for a result that another version of the grader wrote.
         """
-        path = self.folder / "grade.json"
-        if not path.exists():
-            return None
         try:
-            found = from_json(RESULT, path.read_bytes())
-        except ValueError:
-            raise GradingError(
-                f"{printable(str(path))} was not written by this version of the grader; choose another output "
-                "folder, or delete the file to grade again",
-                option="output",
-            ) from None
-        same = found.record.get("fingerprint") == self.record["fingerprint"] and self.has_packages_of(found)
-        undone = [stage for stage in found.stages if stage.status == "error"]
-        unscored = [each for each in found.results if each.status == "error"]
-        return found if same and not undone and not unscored else None
+            found = read_grade(self.folder)
+        except DamagedError as error:
+            self.told["grade.json"] = f"The submission was graded again, because its grade.json {error}."
+            return None
+        if found is None or found.record.get("fingerprint") != self.record["fingerprint"]:
+            return None
+        statuses = [*(stage.status for stage in found.stages), *(result.status for result in found.results)]
+        if "error" in statuses or not set(scripts_use(found.record)) <= set(scripts_use(self.record)):
+            return None
+        return None if self.changed({stage.stage: stage for stage in found.stages}) else found
 
-    def has_packages_of(self, earlier: SubmissionResult) -> bool:
-        """Whether the scripts' environment still has all packages of an earlier result."""
-        packages = earlier.record.get("python", {}).get("packages", ["unknown"])
-        return set(packages) <= set(self.grader.python.packages)
+    def changed(self, stages: Mapping[str, StageResult]) -> list[str]:
+        """The finished runs whose outputs were changed since."""
+        changes = output_changes(self.outputs, stages, {run.name: run.folder for run in self.grader.runs})
+        for name, found in changes.items():
+            self.told[name] = f"{name} ran again, because its outputs had been changed since they were made ({found})."
+        return list(changes)
 
     def graded(self) -> SubmissionResult:
         started = time.time()
-        journal = Journal(self.folder / "journal.jsonl", self.record["fingerprint"], self.grader.python.packages)
+        journal = Journal(self.folder / "journal.jsonl", self.record["fingerprint"], scripts_use(self.record))
         stages = {stage.stage: stage for stage in self.run_stages(journal, self.stages(journal))}
-        results, warnings = [], []
+        results: list[ProblemResult] = []
+        warnings = [Check(name, "warning", sentence) for name, sentence in self.told.items()]
         if fixed := stages.get("fix"):
             self.record["fixes"] = fixed.hints
             warnings += [Check("fix", "warning", hint) for hint in fixed.hints]
@@ -215,6 +213,9 @@ class _Grading:
             again = stages.get(f"{run.name} twice")
             if again and again.status == "fail":
                 warnings.append(Check(again.stage, "warning", again.message))
+        if stages["freeze"].status == "fail":
+            said = f"The outputs were not compared with the submission's files: {stages['freeze'].message}"
+            warnings.append(Check("freeze", "warning", said))
         warnings += [*self.pictures.not_compared(), *self.replaced(list(stages.values()))]
         if all(result.status != "error" for result in results):
             # after an error the copy is kept, so that the scripts need not run again
@@ -244,9 +245,7 @@ class _Grading:
     def run_stages(self, journal: Journal, stages: Iterator[Stage]) -> Iterator[StageResult]:
         """The results of all stages. Stages that are not in the journal run now. Without a copy, no script can run."""
         planned: Sequence[Stage] = list(stages)
-        undone = [stage for stage in planned if stage.begins_anew and not journal.has(stage.name)]
-        if undone or not self.workplace.path.exists():
-            journal.clear()
+        self.forget_changed(journal, planned)
         for stage in planned:
             if not journal.has(stage.name):
                 self.on_stage(stage.name)
@@ -257,6 +256,24 @@ class _Grading:
                 later = planned[planned.index(stage) + 1 :]
                 yield from (each.not_run(done) for each in later if each.kind != "repeat")
                 return
+
+    def forget_changed(self, journal: Journal, planned: Sequence[Stage]) -> None:
+        """Forget the stages whose files are not as they were recorded, with all that depends on them."""
+        if journal.damage:
+            self.told["journal"] = journal.damage
+        for name in self.changed(journal.done):
+            journal.forget(name)
+            journal.forget(f"{name} twice")
+        undone = any(stage.begins_anew and not journal.has(stage.name) for stage in planned)
+        if undone or not self.workplace.path.exists():
+            journal.clear()
+        elif found := self.copy_changes(journal.done["freeze"]):
+            self.told["freeze"] = f"All stages ran again, because the copy had been changed since ({found})."
+            journal.clear()
+
+    def copy_changes(self, frozen: StageResult) -> str:
+        """What was changed in the copy since. Trusted code, which runs in the copy itself, may change it."""
+        return "" if self.grader.assignment.trust else copy_changes(self.workplace, frozen)
 
     def fetch(self, journal: Journal) -> StageResult:
         """The download. Where it failed although its links can be reached now, it is tried once more."""
@@ -365,10 +382,6 @@ class _Grading:
             return [Check("facts", "warning", described_failure(error, self.folder).sentence)]
 
 
-RESULT = TypeAdapter(SubmissionResult)
-"""Reads and writes grade.json."""
-
-
 def _check_there(path: Path, option: str, replaced: bool = True) -> None:
     """Raises GradingError if one of staff's files is missing. option: the option that sets its path."""
     if not path.exists():
@@ -380,20 +393,5 @@ def _check_there(path: Path, option: str, replaced: bool = True) -> None:
         )
 
 
-def _judge_facts(sources: Mapping[str, JudgeSource]) -> dict[str, dict[str, str]]:
-    """The record of the judges: how each was chosen, and the hash of its files. Nothing is loaded."""
-    hashes = data_hashes({name: source.path for name, source in sources.items()})
-    return {
-        name: {"chosen": source.kind, "file": source.file, "sha256": hashes[name]} for name, source in sources.items()
-    }
-
-
 def _root_option(run: PlannedRun, shared: bool = False) -> str:
     return "private" if run.part is Part.PRIVATE and not shared else "data"
-
-
-def _fingerprint(record: Mapping[str, Any], source: Path) -> str:
-    """The hash of everything that a result depends on, except the machine."""
-    content = {name: value for name, value in record.items() if name not in NOT_IN_FINGERPRINT}
-    content["python_version"] = record["python"]["version"]
-    return hashlib.sha256(json.dumps([content, listing_hash(source)], sort_keys=True).encode()).hexdigest()

@@ -24,13 +24,16 @@ from grading.sandbox.run import HOME, SUBMISSION, UID, Limits, Sandbox, run_sand
 from grading.submission.ending import RAN, ending, scaled_time
 from grading.submission.fixes import fix_submission
 from grading.submission.near_misses import near_misses, no_commands
+from grading.submission.provenance import listing_hash
 
 FETCH = "hw2_download_ckpt.sh"
 
 FETCH_LIMITS = Limits(seconds=3600.0, space_bytes=20 * 2**30, file_bytes=20 * 2**30, files=200_000)
 """The limits of a download. We chose them, because the homework sets none. Stable Diffusion has 4 GiB."""
 
-SUBMISSION_CAPS = Caps(entries=200_000, file_bytes=20 * 2**30, total_bytes=40 * 2**30, depth=32, links=True)
+SUBMISSION_CAPS = Caps(
+    entries=200_000, file_bytes=20 * 2**30, total_bytes=40 * 2**30, depth=32, links=True, name_bytes=16 * 2**20
+)
 
 
 @dataclass(frozen=True)
@@ -155,14 +158,24 @@ def check_fetch(submissions: Iterable[Path], sandbox: Sandbox) -> None:
 
 
 def freeze(workplace: Workplace) -> StageResult:
-    """Record the files. From now on, no script changes them. After the runs, `files` must be the same."""
+    """Record the files. From now on, no script changes them, which `unchanged.copy_changes` checks."""
 
     def look() -> StageResult:
-        return _told(
-            "freeze", collect_folder(workplace.submission, None, SUBMISSION_CAPS), "The submission was frozen."
-        )
+        taken = collect_folder(workplace.submission, None, SUBMISSION_CAPS)
+        return replace(_told("freeze", taken, "The submission was frozen."), seal=home_seal(workplace))
 
     return _stage(workplace, "freeze", look)
+
+
+def home_seal(workplace: Workplace) -> str:
+    """The hash of the names, sizes and times of what is in the home; empty if it cannot be listed.
+
+    Contents are not read, because downloads have gigabytes.
+    """
+    try:
+        return listing_hash(workplace.home)
+    except GradingError:
+        return ""
 
 
 def run_script(

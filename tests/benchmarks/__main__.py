@@ -1,4 +1,4 @@
-"""Measure speed and memory: `python -m tests.benchmarks [faces|digits|concepts|pictures|cohort]`, or `make bench`."""
+"""Measure speed and memory: `python -m tests.benchmarks [faces|digits|concepts|pictures|names|cohort]` or `make bench`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ class Part(StrEnum):
     concepts = "concepts"
     pictures = "pictures"
     cohort = "cohort"
+    names = "names"
 
 
 PROBLEMS = [Part.faces, Part.digits, Part.concepts]
@@ -43,6 +44,10 @@ def main(parts: Parts = None, submissions: Submissions = 200, workers: Workers =
         from tests.benchmarks.cohort import bench_cohort
 
         bench_cohort(submissions, workers)
+    if Part.names in wanted:
+        from tests.benchmarks.names import bench_names
+
+        bench_names()
 
 
 def problems_table(problems: list[Part]) -> Table:

@@ -285,3 +285,22 @@ def test_paths_may_be_longer_than_the_system_allows(source):
         assert collect_folder(place / "into", None, Caps(depth=32)) == taken
         path = "/".join(["n" * 255] * 31 + ["leaf"])
         assert taken.files[path] == hashlib.sha256(b"deep").hexdigest()
+
+
+def test_a_folder_whose_names_are_too_long_together_is_refused_as_a_whole(tmp_path):
+    source = tmp_path / "source"
+    (source / "folder").mkdir(parents=True)
+    for number in range(10):
+        (source / "folder" / f"{number}{'x' * 99}").touch()
+    names = len('"folder"') + 10 * len('"folder/"' + 100 * "x")
+    assert len(collect_folder(source, tmp_path / "all", Caps(name_bytes=names)).files) == 10
+    taken = collect_folder(source, tmp_path / "none", Caps(name_bytes=names - 1))
+    assert taken.files == {}
+    assert taken.refused[0].startswith("The names of the files and folders, with those of the folders above them, have")
+    assert list((tmp_path / "none").iterdir()) == []
+
+
+def test_bytes_that_json_escapes_count_as_it_writes_them(tmp_path):
+    (tmp_path / os.fsdecode(b"\xff" * 100)).touch()
+    assert collect_folder(tmp_path, None, Caps(name_bytes=602)).refused == []
+    assert collect_folder(tmp_path, None, Caps(name_bytes=601)).files == {}
