@@ -17,6 +17,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from grading.core.bounds import MAX_FILE_BYTES, MAX_PIXELS
+from grading.files.leftovers import described
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE, JPEG_SCAN = b"\xff\xd8", b"\xff\xda"
@@ -114,6 +115,8 @@ def read_image(folder: Path, name: str, bounds: Bounds = Bounds()) -> npt.NDArra
     except ImageRefused:
         raise
     except UnidentifiedImageError:
+        if content and (what := described(content)):
+            raise ImageRefused(what) from None
         *others, last = bounds.formats or ("",)
         kinds = f"not a {', '.join(others)} or {last} image" if others else "no image"
         raise ImageRefused(f"is {kinds}" if content else "is empty") from None
@@ -187,7 +190,8 @@ def _read_regular_file(folder: Path, name: str, limit: int = MAX_FILE_BYTES) -> 
 def _png_header(content: bytes) -> tuple[int, int, int]:
     """(width, height, bit depth) from the first chunk, which must be IHDR (PNG specification, 11.2.1)."""
     if not content.startswith(PNG_SIGNATURE):
-        raise ImageRefused("is empty; expected a PNG image" if not content else "is not a PNG image")
+        what = content and described(content)
+        raise ImageRefused("is empty; expected a PNG image" if not content else what or "is not a PNG image")
     if len(content) < 25 or content[12:16] != b"IHDR":
         raise ImageRefused("is broken and cannot be decoded (it ends within its header)")
     # PIL uses the last header, but the first is the one that was checked.
