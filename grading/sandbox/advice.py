@@ -42,7 +42,6 @@ class Machine:
 
 
 def _in_docker(machine: Machine) -> bool:
-    # buildkit, and docker with cgroups of version 1, whose paths name it
     return machine.has(".dockerenv") or "/docker/" in machine.text("proc/self/cgroup")
 
 
@@ -74,7 +73,12 @@ CAUSES: tuple[tuple[Callable[[Machine], bool], str], ...] = (
         "--security-opt systempaths=unconfined",
     ),
     (
-        lambda machine: "setuid" in machine.reason.lower(),
+        lambda machine: "newroot/proc" in machine.reason,
+        "this machine is a container whose /proc is masked; in docker, start it with --security-opt "
+        "systempaths=unconfined --security-opt seccomp=unconfined, in podman with --security-opt unmask=ALL",
+    ),
+    (
+        lambda machine: "setuid mode" in machine.reason.lower(),
         "this bubblewrap is installed set-user-ID; run chmod u-s on it, and " + USER_NAMESPACES,
     ),
     (
@@ -92,11 +96,6 @@ CAUSES: tuple[tuple[Callable[[Machine], bool], str], ...] = (
     (
         lambda machine: "no space left" in machine.reason.lower(),
         "too many namespaces are in use; end other sandboxes, or raise sysctl user.max_user_namespaces",
-    ),
-    (
-        lambda machine: "newroot/proc" in machine.reason,
-        "this machine is a container whose /proc is masked; in docker, start it with --security-opt "
-        "systempaths=unconfined --security-opt seccomp=unconfined, in podman with --security-opt unmask=ALL",
     ),
 )
 """Each cause with its remedy, the most specific first."""
