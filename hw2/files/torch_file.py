@@ -23,8 +23,9 @@ def read_torch_file(path: Path) -> Any:
             warnings.simplefilter("ignore")  # advice on pickle protocols, meant for the file's author
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # given invalid bytes, the unpickler raises nearly every exception of Python
-        if what := leftover(path):
-            raise InputError(f"{path} {what}") from None
+        if found := leftover(path):
+            what, _, remedy = found.removeprefix("is ").partition("; ")
+            raise InputError(f"{path} is not a readable PyTorch file ({what}); {remedy}") from None
         if isinstance(error, pickle.UnpicklingError) or switches_off(str(error)):
             raise InputError(
                 f"{path} holds more than tensors, or is not a PyTorch file; anything but tensors could run code"

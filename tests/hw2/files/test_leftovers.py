@@ -93,8 +93,7 @@ def readers():
     from hw2.concepts.inversion import read_json
     from hw2.concepts.prompts import read_prompts
     from hw2.concepts.stable_diffusion import load_stable_diffusion
-    from hw2.concepts.zero_shot import read_labels as read_classes
-    from hw2.concepts.zero_shot import read_pixels
+    from hw2.concepts.zero_shot import read_class_names, read_pixels
     from hw2.digits.checkpoint import load_digit_model
     from hw2.digits.data import read_labels
     from hw2.digits.prepare import load_photographs
@@ -113,7 +112,7 @@ def readers():
         "CLIP": ("ViT-B-32.pt", lambda path: load_clip(f"ViT-B-32:{path}")),
         "prompts": ("input.json", read_prompts),
         "json": ("x.json", lambda path: read_json(path, "expected JSON")),
-        "classes": ("id2label.json", read_classes),
+        "classes": ("id2label.json", read_class_names),
         "table": ("train.csv", read_labels),
         "photographs": ("a.png", lambda path: load_photographs(path.parent)),
         "pictures": ("a.png", lambda path: read_images(path.parent, 8)),
