@@ -195,8 +195,10 @@ def _read_weights(path: Path, shown: str) -> object:
             warnings.simplefilter("ignore")  # advice on pickle protocols, meant for the file's author
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # invalid files raise errors of nearly any type
-        if what := leftover(path):
-            raise GradingError(f"{shown} {what}") from None
+        if found := leftover(path):
+            what, _, remedy = found.removeprefix("is ").partition("; ")
+            kind = "safetensors" if path.suffix == ".safetensors" else "PyTorch"
+            raise GradingError(f"{shown} is not a readable {kind} file ({what}); {remedy}") from None
         if isinstance(error, SafetensorError):
             raise GradingError(f"{shown} is not a readable safetensors file ({error})") from None
         if isinstance(error, pickle.UnpicklingError) or switches_off(str(error)):

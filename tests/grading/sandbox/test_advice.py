@@ -1,5 +1,8 @@
 """Where bubblewrap fails, the remedy is that of the machine."""
 
+import tempfile
+from pathlib import Path
+
 import pytest
 
 from grading.core.errors import GradingError
@@ -37,14 +40,21 @@ def test_the_remedy_is_that_of_the_machine(tmp_path, reason, files, variables, h
     assert helps in remedy(Machine(reason, tmp_path, variables))
 
 
-def test_a_bubblewrap_that_fails_as_in_docker_gets_dockers_option(tmp_path, monkeypatch):
-    bwrap = tmp_path / "bwrap"
+@pytest.fixture
+def open_folder():
+    """A folder that every user can reach; root starts bubblewrap as another user."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_a_bubblewrap_that_fails_as_in_docker_gets_dockers_option(open_folder, monkeypatch):
+    bwrap = open_folder / "bwrap"
     version = 'if [ "$1" = --version ]; then echo bubblewrap 0.9.0; exit; fi'
     bwrap.write_text(f'#!/bin/bash\n{version}\necho "bwrap: {MASKED}" >&2\nexit 1\n')
     bwrap.chmod(0o755)
-    tmp_path.chmod(0o755)
     monkeypatch.setattr("grading.sandbox.bubblewrap._find_bubblewrap", lambda: str(bwrap))
     with pytest.raises(GradingError, match="systempaths=unconfined") as caught:
-        run_sandboxed(["true"], submission=tmp_path, sandbox=Sandbox())
+        run_sandboxed(["true"], submission=open_folder, sandbox=Sandbox())
     assert MASKED in str(caught.value)
     assert caught.value.option == "trust"
