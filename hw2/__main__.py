@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-import io
 import sys
+import traceback
 import warnings
+from pathlib import Path
 
-import typer
+try:
+    import fcntl  # noqa: F401 - locks of output folders; Windows has none
 
-from hw2.cli import Commands, reading_text
-from hw2.concepts.commands import app as concepts
-from hw2.digits.commands import app as digits
-from hw2.doctor.commands import doctor
-from hw2.faces.commands import app as faces
-from hw2.options import expanded
+    import typer
+
+    from hw2.cli import Commands, complain, reading_text
+    from hw2.concepts.commands import app as concepts
+    from hw2.digits.commands import app as digits
+    from hw2.doctor.commands import doctor
+    from hw2.faces.commands import app as faces
+    from hw2.options import expanded
+    from hw2.surroundings import restore_help, run
+except KeyboardInterrupt:  # loading PyTorch takes seconds
+    sys.exit(130)
+except ImportError as missing:
+    if missing.name != "fcntl":
+        raise
+    sys.stderr.write("hw2: this program runs on Linux only; on Windows, use WSL 2\n")
+    sys.exit(2)
 
 app = typer.Typer(
     cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__
@@ -28,10 +40,14 @@ app.command("doctor")(reading_text(doctor))
 
 def main() -> None:
     """Entry point of the `hw2` command."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # the name of a file may have bytes that are not text
-        sys.stdout.reconfigure(errors="backslashreplace")
     warnings.filterwarnings("ignore", "CUDA initialization")  # `hw2.devices` says it in one sentence
-    sys.exit(app())
+    restore_help(app, Path(__file__))
+    sys.exit(run(app, complain, _defect))
+
+
+def _defect(error: Exception) -> str:
+    traceback.print_exception(error)
+    return "this is a defect of hw2; please report it with the lines above"
 
 
 if __name__ == "__main__":

@@ -16,8 +16,13 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from hw2.errors import InputError
+from hw2.progress import say
+from hw2.surroundings import stopped_status
 
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+def complain(sentence: str) -> None:
+    """Print a sentence on stderr."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"hw2: {sentence}", style="red", markup=False)
 
 
 class Commands(TyperGroup):
@@ -27,24 +32,22 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except InputError as error:
-            err.print(f"hw2: {_with_flags(error)}", style="red", markup=False)
+            complain(_with_flags(error))
             raise typer.Exit(2) from None
-        except BrokenPipeError:  # `| head` has read enough: not an error, and click ends the program quietly
-            raise
         except OSError as error:
             name = error.filename or "a file"
-            err.print(f"hw2: {name} could not be used: {error.strerror}", style="red", markup=False)
+            complain(f"{name} could not be used: {error.strerror}")
             raise typer.Exit(2) from None
         except (MemoryError, RuntimeError) as error:
             from hw2.devices.memory import NO_MEMORY, is_out_of_memory
 
             if not is_out_of_memory(error):
                 raise
-            err.print(f"hw2: {NO_MEMORY}; close other programs, or use another device (--device)", style="red")
+            complain(f"{NO_MEMORY}; close other programs, or use another device (--device)")
             raise typer.Exit(2) from None
         except KeyboardInterrupt as stop:
-            err.print(f"hw2: stopped; {stop or 'nothing was written'}", markup=False)
-            raise typer.Exit(130) from None
+            say(f"stopped; {stop or 'nothing was written'}")
+            raise typer.Exit(stopped_status()) from None
 
 
 def _with_flags(error: InputError) -> str:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from grading.cli import environment_commands, problem_commands, student_commands, submission_commands
 from grading.cli.deliver import DEBUG, complain
+from grading.cli.surroundings import Commands, restore_help, run
+from grading.core.errors import failure_sentence
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
+app = typer.Typer(
+    cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__
+)
 
 
 @app.callback()
@@ -40,19 +44,5 @@ app.command("explain")(problem_commands.explain_command)
 def main() -> None:
     """Entry point of the `hw2-grade` command."""
     warnings.filterwarnings("ignore", "CUDA initialization")  # the judges' device says it in one sentence
-    try:
-        app(standalone_mode=True)
-    except SystemExit as done:
-        try:
-            sys.stdout.flush()
-        except OSError as error:  # stdout is a full disk or a closed pipe: nothing was printed
-            _not_printed(error)
-        sys.exit(done.code)
-    except OSError as error:
-        _not_printed(error)
-
-
-def _not_printed(error: OSError) -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    complain(f"the result could not be printed: {error.strerror}.")
-    sys.exit(2)
+    restore_help(app, Path(__file__))
+    sys.exit(run(app, complain, failure_sentence))

@@ -25,6 +25,7 @@ from pydantic import (
 
 from grading.core.errors import GradingError
 from grading.core.text import printable
+from grading.files.leftovers import described
 from grading.files.staff_files import read_bytes
 from grading.homeworks import DEFAULT, chosen_homework
 from grading.judges import JUDGES
@@ -48,8 +49,11 @@ def read_assignment_file(path: Path) -> dict[str, Any]:
     """
     shown = printable(str(path))
     try:
-        content = tomllib.loads(read_bytes(path, "an assignment as TOML").decode())
+        text = read_bytes(path, "an assignment as TOML")
+        content = tomllib.loads(text.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        if what := described(text, path.name):
+            raise GradingError(f"{shown} {what}; expected an assignment as TOML") from None
         raise GradingError(f"{shown} is not a valid TOML file ({printable(str(error))}); correct it") from None
     try:
         checked = _MODEL.model_validate(content)

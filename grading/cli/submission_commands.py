@@ -14,6 +14,7 @@ from grading.cli.assignment_file import commented_file
 from grading.cli.deliver import deliver_submission, graded, write_text
 from grading.cli.options import MakeAssignment, takes_assignment
 from grading.cli.problem_commands import JsonOption
+from grading.cli.surroundings import Standing
 from grading.core.errors import GradingError
 from grading.core.results import Check, SubmissionResult
 from grading.core.text import counted, listed, printable
@@ -49,8 +50,9 @@ def submission(
         if late_days or staff_fixed:
             late, fixed = late_days or entry.late_days, staff_fixed or entry.staff_fixed
             entry = replace(entry, late_days=late, staff_fixed=fixed)
-        with Console(stderr=True).status("preparing") as status:
-            return Grader(assignment).grade(submission_dir, output, entry, status.update)
+        with Console(stderr=True).status("preparing") as status, Standing() as standing:
+            grader = Grader(assignment)
+            return grader.grade(submission_dir, output, entry, lambda name: status.update(standing.begin(name)))
 
     def failed(check: Check) -> SubmissionResult:
         return SubmissionResult(printable(submission_dir.name), "error", 0, 0, 0, warnings=[check])

@@ -6,7 +6,9 @@ import contextlib
 import os
 import secrets
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -91,11 +93,21 @@ def _start_ray(address: str, scratch: Path, workers: int | None, wants_gpu: bool
         own = {"include_dashboard": False, "object_store_memory": OBJECT_STORE, "_temp_dir": str(scratch / OPEN)}
         own |= {} if wants_gpu else {"num_cpus": workers or 1, "num_gpus": 0}
     try:
-        with contextlib.chdir(scratch):  # workers import from the current folder first, which could be a submission
+        # workers import from the current folder first, which could be a submission
+        with contextlib.chdir(scratch), _own_signals():
             ray.init(address=address or "local", configure_logging=False, log_to_driver=False, **own)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         where = f"at {printable(address)}" if address else "here"
         raise GradingError(f"Ray cannot be started or joined {where} ({ray_reason(error)})") from None
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep this process's handler of SIGTERM, which Ray replaces by one that says nothing."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def ray_reason(error: Exception) -> str:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from grading.core.bounds import MAX_FILE_BYTES, MAX_PIXELS
+from grading.files.leftovers import described
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE, JPEG_SCAN = b"\xff\xd8", b"\xff\xda"
@@ -135,7 +136,7 @@ def read_image(folder: Path, name: str, bounds: Bounds = Bounds()) -> npt.NDArra
     except UnidentifiedImageError:
         *others, last = bounds.formats or ("",)
         kinds = f"not a {', '.join(others)} or {last} image" if others else "no image"
-        raise ImageRefused(f"is {kinds}" if content else "is empty") from None
+        raise ImageRefused(f"is {kinds}{_instead(content)}" if content else "is empty") from None
     except MemoryError:
         raise ImageTooCostly(TOO_MUCH_MEMORY) from None
     except Exception as error:
@@ -210,10 +211,18 @@ def _read_regular_file(folder: Path, name: str, limit: int = MAX_FILE_BYTES) -> 
     return content
 
 
+def _instead(content: bytes) -> str:
+    """What a download or a program left in an image's place: " (it is a web page, ..)"; empty if that is not known."""
+    what = described(content).partition("; ")[0]
+    return f" (it {what})" if what else ""
+
+
 def _png_header(content: bytes) -> tuple[int, int, int]:
     """(width, height, bit depth) from the first chunk, which must be IHDR (PNG specification, 11.2.1)."""
     if not content.startswith(PNG_SIGNATURE):
-        raise ImageRefused("is empty; expected a PNG image" if not content else "is not a PNG image")
+        raise ImageRefused(
+            "is empty; expected a PNG image" if not content else f"is not a PNG image{_instead(content)}"
+        )
     if len(content) < 25 or content[12:16] != b"IHDR":
         raise ImageRefused("is broken and cannot be decoded (it ends within its header)")
     # PIL uses the last header, but the first is the one that was checked.

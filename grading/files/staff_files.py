@@ -9,6 +9,7 @@ from typing import Any
 from grading.core.bounds import MAX_FILE_BYTES
 from grading.core.errors import GradingError
 from grading.core.text import printable
+from grading.files.leftovers import described
 
 
 def read_bytes(path: Path, expected: str) -> bytes:
@@ -31,6 +32,8 @@ def read_object(path: Path, expected: str) -> dict[str, Any]:
         found = json.loads(content)
         json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair can be escaped but not printed
     except (ValueError, RecursionError) as error:
+        if what := described(content, path.name):
+            raise GradingError(f"{shown} {what}; expected {expected}") from None
         raise GradingError(f"{shown} is not valid JSON ({printable(str(error))}); correct it") from None
     if not isinstance(found, dict) or not found:
         raise GradingError(f"{shown} has no JSON object with entries; expected {expected}")

@@ -25,6 +25,7 @@ from grading.core.arrays import ImageU8
 from grading.core.errors import GradingError
 from grading.core.results import Judge
 from grading.core.text import counted, printable
+from grading.files.leftovers import leftover, switches_off
 from grading.judges.exact import exact
 from grading.judges.protocols import DIGIT_SIZE, Predictions
 from grading.judges.sources import Kind
@@ -193,10 +194,16 @@ def _read_weights(path: Path, shown: str) -> object:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice on pickle protocols, meant for the file's author
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise GradingError(f"{shown} was not unpickled, because that could run code; expected only tensors") from None
-    except SafetensorError as error:
-        raise GradingError(f"{shown} is not a readable safetensors file ({error})") from None
     except Exception as error:  # invalid files raise errors of nearly any type
+        if found := leftover(path):
+            what, _, remedy = found.removeprefix("is ").partition("; ")
+            kind = "safetensors" if path.suffix == ".safetensors" else "PyTorch"
+            raise GradingError(f"{shown} is not a readable {kind} file ({what}); {remedy}") from None
+        if isinstance(error, SafetensorError):
+            raise GradingError(f"{shown} is not a readable safetensors file ({error})") from None
+        if isinstance(error, pickle.UnpicklingError) or switches_off(str(error)):
+            raise GradingError(
+                f"{shown} was not unpickled, because that could run code; expected only tensors"
+            ) from None
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise GradingError(f"{shown} is not a readable PyTorch file ({reason})") from None

@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from grading.core.errors import GradingError
 from grading.core.text import printable
+from grading.files.leftovers import leftovers_in, switches_off
 from grading.judges.sources import check_model
 
 
@@ -52,9 +53,7 @@ class Source:
                 )
                 others = [part.from_pretrained(self.name, **where) for part in parts]
         except Exception as error:  # the libraries raise errors of nearly any type for invalid files
-            found = reason(error)
-            if "weights_only" in str(error):  # torch's message advises to switch the protection off
-                found = "its weights are not plain tensors, and nothing else is unpickled"
+            found = (self.folder and leftovers_in(Path(self.name))) or reason(error)
             raise GradingError(f"{self.shown} cannot be loaded as a {self.what} ({found}); {remedy}") from None
         # transformers fills missing weights with random numbers without an error.
         if absent := sorted(info["missing_keys"] | {key for key, *_ in info["mismatched_keys"]}):
@@ -111,7 +110,9 @@ def weights_sha256(model: Any) -> str:
 
 
 def reason(error: Exception) -> str:
-    """The message of a library's error, in one line that is safe to print."""
+    """The message of a library's error, in one line that is safe to print. It advises no switch of a protection."""
+    if switches_off(str(error)):
+        return "its weights are not plain tensors, and nothing else is unpickled"
     return printable(" ".join(str(error).split())[:200]) or type(error).__name__
 
 

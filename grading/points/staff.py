@@ -12,6 +12,7 @@ from pathlib import Path
 
 from grading.core.errors import GradingError
 from grading.core.text import printable
+from grading.files.leftovers import described
 from grading.files.staff_files import read_bytes
 from grading.homeworks.homework import Homework
 
@@ -53,6 +54,8 @@ def read_staff_file(path: Path, homework: Homework) -> dict[str, StaffEntry]:
     shown = printable(str(path))
     columns = staff_columns(homework)
     content = read_bytes(path, f"a CSV with the columns {', '.join(columns)}")
+    if what := described(content, path.name):
+        raise GradingError(f"{shown} {what}; expected a CSV with the columns {', '.join(columns)}")
     try:
         rows = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig")), strict=True))
     except (csv.Error, UnicodeDecodeError) as error:

@@ -24,6 +24,7 @@ from grading.core.results import Card, Check, Figure, Frame, Judge, Outcome, Par
 from grading.core.text import SHOWN, counted, ignored, listed, printable
 from grading.files.images import STAFF, ImageRefused, read_image
 from grading.files.layout import check_layout
+from grading.files.leftovers import described
 from grading.files.staff_files import read_bytes
 from grading.judges.protocols import ClipJudge, Mask, MaskJudge
 from grading.problems.missing import UNKNOWN, missing_reasons
@@ -78,8 +79,11 @@ def read_lines(path: Path) -> list[Line]:
     """
     shown = printable(str(path))
     expected = "one JSON object per line, with source, target and prompt"
+    read = read_bytes(path, expected)
+    if what := described(read, path.name):
+        raise GradingError(f"{shown} {what}; expected {expected}")
     try:
-        content = read_bytes(path, expected).decode("utf-8-sig")
+        content = read.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise GradingError(f"{shown} is not UTF-8 text ({error.reason}); expected {expected}") from None
     lines = []

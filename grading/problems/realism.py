@@ -22,6 +22,7 @@ from grading.core.errors import GradingError
 from grading.core.results import Figure
 from grading.core.text import printable
 from grading.files.images import ImageRefused, read_png
+from grading.files.leftovers import leftover
 from grading.judges.protocols import DIGIT_SIZE, DigitJudge, Predictions
 from grading.problems.metrics import frechet_distance, mean_pairwise_distance, nearest
 
@@ -75,6 +76,8 @@ def load_real_digits(folder: Path) -> RealDigits:
             f"{shown} cannot be read ({error.strerror}); expected the homework's digits folder"
         ) from None
     except (KeyError, TypeError, ValueError, csv.Error):
+        if what := leftover(table):
+            raise GradingError(f"{shown} {what}; expected the homework's train.csv") from None
         raise GradingError(f"{shown} is not a table of image_name,label; expected the homework's train.csv") from None
     if len(labels) < 2 or not set(labels.values()) <= set(range(10)):
         raise GradingError(

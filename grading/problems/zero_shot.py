@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -14,12 +15,15 @@ import numpy as np
 from grading.core.errors import GradingError
 from grading.core.results import Check, Figure, Part, ProblemResult, Status
 from grading.core.text import counted, listed, printable
+from grading.files.leftovers import described
 from grading.files.staff_files import read_bytes, read_object
 from grading.problems.metrics import wilson_interval
 from grading.problems.problem import plain
 
 IMAGE_NAME = re.compile(r"(?:.*[/\\])?((\d+)_\d+\.png)", re.IGNORECASE)
 """{class_id}_{image_id}.png (slides p28), after any folder. The name contains the class."""
+
+WHOLE_NUMBER = re.compile(r"\+?0*(\d+)(?:\.0*)?")
 
 COLUMNS = ("image_name", "predicted_id")
 
@@ -61,8 +65,10 @@ def grade_zero_shot(predictions: Path, labels: dict[str, str]) -> ZeroShotResult
     A row counts as wrong and fails if its image or predicted class does not exist, or if its image is repeated.
     Raises GradingError if the file is not such a CSV.
     """
-    text = read_bytes(predictions, "predictions as CSV").decode("utf-8-sig", errors="replace")
-    shown = printable(str(predictions))
+    content, shown = read_bytes(predictions, "predictions as CSV"), printable(str(predictions))
+    if what := described(content, predictions.name):
+        raise GradingError(f"{shown} {what}; expected predictions as CSV")
+    text = content.decode("utf-8-sig", errors="replace")
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         columns = [name.strip() for name in reader.fieldnames or ()]
@@ -89,8 +95,8 @@ def grade_zero_shot(predictions: Path, labels: dict[str, str]) -> ZeroShotResult
             continue
         seen.add(match[1].lower())
         of_class[place[match[2]]] += 1
-        if predicted in labels:
-            confusion[place[match[2]], place[predicted]] += 1
+        if (found := _class_id(predicted, labels)) in labels:
+            confusion[place[match[2]], place[found]] += 1
         else:
             _fail(wrong, number, f"{predicted!r:.80} is not a class id of the labels")
     correct, total = int(np.trace(confusion)), len(rows)
@@ -121,6 +127,12 @@ def grade_zero_shot(predictions: Path, labels: dict[str, str]) -> ZeroShotResult
         confusion=confusion.tolist(),
         checks=checks,
     )
+
+
+def _class_id(predicted: str, labels: Mapping[str, str]) -> str:
+    """The class that a cell names. pandas writes 5.0 for 5 if a column has gaps, and other programs 05."""
+    number = WHOLE_NUMBER.fullmatch(predicted)
+    return number[1] if number and predicted not in labels else predicted
 
 
 def _fail(checks: list[Check], number: int, sentence: str) -> None:

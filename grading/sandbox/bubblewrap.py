@@ -17,6 +17,7 @@ from pathlib import Path
 
 from grading.core.errors import GradingError
 from grading.core.text import printable
+from grading.sandbox.advice import Machine, remedy
 from grading.sandbox.backend import HOME, OUTPUT, SUBMISSION, UID, Job, Sandbox
 from grading.sandbox.calls import open_filter
 from grading.sandbox.cgroups import enter, new_group
@@ -103,8 +104,7 @@ class Bubblewrap:
             self.log.drain()
             reason = "; ".join(self.log.text().removeprefix("bwrap: ").splitlines()) or "it printed no reason"
             raise GradingError(
-                f"bubblewrap cannot make a sandbox here ({reason}); allow unprivileged user namespaces (Ubuntu 24.04: "
-                f"sysctl kernel.apparmor_restrict_unprivileged_userns=0), {TRUST_INSTEAD}",
+                f"bubblewrap cannot make a sandbox here ({reason}); {remedy(Machine(reason))}, {TRUST_INSTEAD}",
                 option="trust",
             )
 

@@ -21,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from hw2.devices.arithmetic import exact
 from hw2.errors import InputError
+from hw2.files.leftovers import leftover, leftovers_in, switches_off
 from hw2.wording import shortened
 
 FEWEST = 16
@@ -118,6 +119,9 @@ def _open_clip(architecture: str, weights: str, device: str, force_quick_gelu: b
             )
             tokenize = open_clip.get_tokenizer(architecture)
     except Exception as error:  # the libraries raise nearly every exception for invalid files
+        if what := leftover(Path(weights)):
+            own = f"; for OpenAI's own weights give {architecture}/openai" if "TorchScript" in what else ""
+            raise InputError(f"{weights} {what}{own}", "clip") from None
         raise InputError(f"{weights} cannot be loaded as {architecture} ({_reason(error)}); {EXPECTED}") from None
     _freeze(model, device, weights)
     return Clip(preprocess, tokenize, model.encode_image, model.encode_text, float(model.logit_scale.exp()), device)
@@ -134,6 +138,8 @@ def _transformers_clip(name: str, device: str, local_files_only: bool) -> Clip:
             # PIL's, as in transformers 4: today's default resizes differently, by up to one level of 255.
             processor = CLIPImageProcessorPil.from_pretrained(name, **where)
     except Exception as error:
+        if found := leftovers_in(Path(name)):
+            raise InputError(f"{name} cannot be loaded as a CLIP model: {found}") from None
         raise InputError(f"{name} cannot be loaded as a CLIP model ({_reason(error)}); {EXPECTED}") from None
     # transformers would continue with random numbers for missing weights, and with an empty vocabulary.
     if absent := sorted(info["missing_keys"] | {key for key, *_ in info["mismatched_keys"]}):
@@ -198,6 +204,6 @@ def _quiet() -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    if "weights_only" in str(error):  # torch recommends to switch the protection off
+    if switches_off(str(error)):
         return "its weights are not plain tensors, and nothing else is unpickled"
     return (" ".join(str(error).split()) or type(error).__name__)[:200]

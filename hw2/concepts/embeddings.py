@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Mapping
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from hw2.errors import InputError
+from hw2.files.leftovers import leftover
 from hw2.files.output import write_file
 from hw2.files.torch_file import read_torch_file
 from hw2.files.weights import is_safetensors
@@ -22,6 +24,13 @@ TOKEN = re.compile(r"<[^<>\s]+>")
 
 MAX_BYTES, MAX_WIDTH = 2**26, 2**16
 """Far more than the words of any model have; a file of a few bytes can claim anything."""
+
+
+PARAMETER_DICT = "torch.nn.modules.container.ParameterDict"
+
+
+class _Terms:
+    """Replaces the one class that files of the original paper's code hold. Only its parameters are used."""
 
 
 def check_token(token: str, what: str) -> None:
@@ -40,8 +49,10 @@ def read_embeddings(path: Path, token: str | None = None, *, unnamed: str | None
     """token -> vectors (n, D) float32 of a file.
 
     Reads, as safetensors or as `torch.save` wrote them: {token: (n, D) or (D,)}; a bare tensor, whose token must be
-    given; automatic1111's {"string_to_param": {"*": (n, D)}, "name": token}. A given token replaces the token of a
-    file that holds one word. unnamed: the token of a tensor without name, if none is given.
+    given; automatic1111's {"string_to_param": {"*": (n, D)}, "name": token} and {"emb_params": (n, D)}; files of the
+    original paper's code; several vectors as diffusers writes them, <x>, <x>_1 .. Axes of length 1 are dropped. A given
+    token replaces the token of a file that holds one word. unnamed: the token of a tensor without name, if none is
+    given.
     Raises InputError for anything else, for NaN and infinity, and if there is no token.
     """
     if not path.is_file():
@@ -52,14 +63,14 @@ def read_embeddings(path: Path, token: str | None = None, *, unnamed: str | None
         try:
             found: Any = load(path.read_bytes())
         except Exception as error:  # e.g. KeyError for an unknown number format
+            if what := leftover(path):
+                raise InputError(f"{path} {what}") from None
             raise InputError(f"{path} is not a readable safetensors file ({error}); export it again") from None
     else:
-        found = read_torch_file(path)
-    if isinstance(found, dict) and isinstance(found.get("string_to_param"), dict):  # automatic1111
-        name = found.get("name")
-        found = {name if isinstance(name, str) else None: tensor for tensor in found["string_to_param"].values()}
-    elif isinstance(found, Tensor):
-        found = {None: found}
+        allowed: list[Any] = [(_Terms, PARAMETER_DICT), (set, "builtins.set")]
+        with torch.serialization.safe_globals(allowed):
+            found = read_torch_file(path)
+    found = _named(path, found)
     if not isinstance(found, dict) or not found:
         raise InputError(f"{path} holds a {type(found).__name__}; expected a tensor, or a dict of token to tensor")
     if token is not None:
@@ -79,6 +90,38 @@ def read_embeddings(path: Path, token: str | None = None, *, unnamed: str | None
             raise InputError(f"{path} has {bracketed} twice, with brackets and without; export it again")
         learned[bracketed] = _vectors(path, bracketed if name is None else str(name), tensor)
     return learned
+
+
+def _named(path: Path, found: Any) -> Any:
+    """What a file holds as {token: tensor}; the token is None where the file names none."""
+    if isinstance(found, Tensor):
+        return {None: found}
+    if not isinstance(found, dict):
+        return found
+    if "string_to_param" in found:  # automatic1111, and the original paper's code, which names only terms like "*"
+        terms = found["string_to_param"]
+        terms = vars(terms).get("_parameters") if isinstance(terms, _Terms) else terms
+        if not isinstance(terms, dict) or len(terms) != 1:
+            shown = f"the terms {shortened(list(terms))}" if isinstance(terms, dict) else f"a {type(terms).__name__}"
+            raise InputError(f"{path} holds {shown} for one word; expected one term, export each by itself")
+        name = found.get("name")
+        return {name if isinstance(name, str) else None: tensor for tensor in terms.values()}
+    if list(found) == ["emb_params"]:  # automatic1111's safetensors, whose name is that of the file
+        return {None: found["emb_params"]}
+    return _joined(path, found)
+
+
+def _joined(path: Path, found: dict[Any, Any]) -> dict[Any, Any]:
+    """Words of several vectors as one entry; diffusers writes the further vectors of <x> under <x>_1, <x>_2 .."""
+    joined = dict(found)
+    for name in found:
+        pieces = takewhile(lambda piece: piece in joined, (f"{name}_{i}" for i in count(1)))
+        if isinstance(name, str) and name in joined and (further := list(pieces)):
+            vectors = [_vectors(path, piece, joined.pop(piece)) for piece in (name, *further)]
+            if len({each.shape[1] for each in vectors}) > 1:
+                raise InputError(f"{path} has vectors of different widths for {name}; export it again")
+            joined[name] = torch.cat(vectors)
+    return joined
 
 
 def _unpacked_bytes(path: Path) -> int:
@@ -111,7 +154,10 @@ def _vectors(path: Path, name: str, tensor: object) -> Tensor:
     plain = isinstance(tensor, Tensor) and tensor.layout == torch.strided and tensor.device.type == "cpu"
     if not isinstance(tensor, Tensor) or not plain or tensor.is_nested or not tensor.is_floating_point():
         raise InputError(f"{path} has no tensor of floating-point numbers under {name!r}; expected (vectors, width)")
-    rows, width = (1, *tensor.shape) if tensor.ndim == 1 else tuple(tensor.shape) if tensor.ndim == 2 else (0, 0)
+    shape = [*tensor.shape]
+    while len(shape) > 2 and 1 in shape:  # axes without meaning
+        shape.remove(1)
+    rows, width = (1, *shape) if len(shape) == 1 else shape if len(shape) == 2 else (0, 0)
     if not (1 <= rows <= 77 and 1 <= width <= MAX_WIDTH):
         raise InputError(f"{path} has a tensor of shape {tuple(tensor.shape)} for {name}; expected (vectors, width)")
     vectors = tensor.detach().float().reshape(rows, width)

@@ -27,6 +27,7 @@ from hw2.devices.estimate import operations
 from hw2.diffusion.samplers import PredictionType
 from hw2.diffusion.schedule import NoiseSchedule, linear_betas, scaled_linear_betas
 from hw2.errors import InputError
+from hw2.files.leftovers import leftovers_in, switches_off
 from hw2.wording import shortened
 
 FEWEST = 16
@@ -312,6 +313,7 @@ def _read_folder(path: Path) -> tuple[UNet2DConditionModel, AutoencoderKL, CLIPT
             try:
                 network, found = cls.from_pretrained(path / part, torch_dtype=torch.float32, **options)
             except Exception as error:  # the libraries raise nearly every exception for invalid files
+                _refuse_leftovers(path / part)
                 raise InputError(f"{path / part} cannot be loaded ({_first_line(error)}); download it again") from None
             if absent := sorted(found["missing_keys"]):  # they would continue with random numbers
                 raise InputError(f"{path / part} has no weights for {shortened(absent)}; download it again")
@@ -324,6 +326,7 @@ def _read_folder(path: Path) -> tuple[UNet2DConditionModel, AutoencoderKL, CLIPT
         try:
             tokenizer = CLIPTokenizer.from_pretrained(path / "tokenizer", local_files_only=True)
         except Exception as error:
+            _refuse_leftovers(path / "tokenizer")
             raise InputError(
                 f"{path / 'tokenizer'} cannot be loaded ({_first_line(error)}); download it again"
             ) from None
@@ -343,6 +346,7 @@ def _read_scheduler(path: Path) -> tuple[NoiseSchedule, PredictionType]:
             raise ValueError(f"unknown prediction_type {prediction_type!r}")
         return NoiseSchedule(betas(T, start, end)), prediction_type
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        _refuse_leftovers(path.parent)
         raise InputError(
             f"{path} does not describe a supported schedule ({_first_line(error)}); expected (scaled_)linear betas"
         ) from None
@@ -361,5 +365,12 @@ def _quiet() -> Iterator[None]:
         transformers_logging.enable_progress_bar()
 
 
+def _refuse_leftovers(folder: Path) -> None:
+    if found := leftovers_in(folder):
+        raise InputError(f"{folder} cannot be loaded: {found}")
+
+
 def _first_line(error: Exception) -> str:
+    if switches_off(str(error)):
+        return "its weights are not plain tensors, and nothing else is loaded"
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hw2.errors import InputError
+from hw2.files.leftovers import described, leftover
 from hw2.files.output import HARMLESS
 from hw2.files.small_file import read_small_file
 from hw2.wording import counted, shortened
@@ -61,9 +62,12 @@ def read_class_names(path: Path) -> dict[int, str]:
 
     Raises InputError if it is not a JSON object of numbers "0", "1", .. and distinct names.
     """
+    found = read_small_file(path, "expected the homework's id2label.json")
     try:
-        content = json.loads(read_small_file(path, "expected the homework's id2label.json"), object_pairs_hook=list)
+        content = json.loads(found, object_pairs_hook=list)
     except (ValueError, RecursionError) as error:
+        if what := described(found, path.name):
+            raise InputError(f"{path} {what}; expected the homework's id2label.json") from None
         raise InputError(f"{path} is not JSON ({error}); expected the homework's id2label.json") from None
     expected = 'expected class numbers and their names, {"0": "apple", ..}'
     if not isinstance(content, list) or not content or not all(isinstance(entry, tuple) for entry in content):
@@ -220,4 +224,6 @@ def _read_rgb(path: Path) -> Image.Image:
     except InputError:
         raise
     except Exception as error:  # fed with foreign bytes, PIL raises nearly everything that Python has
+        if what := leftover(path):
+            raise InputError(f"{path} {what}") from None
         raise InputError(f"{path} is not a readable PNG ({type(error).__name__}); restore or remove it") from None

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, PartialState
 
+from hw2.devices.launcher import forget_other_launchers
 from hw2.errors import InputError
 from hw2.progress import say
 from hw2.wording import counted
@@ -54,6 +55,7 @@ def start_processes(name: str) -> PartialState:
     name: as for `chosen_device`. A launcher, such as `accelerate launch`, gives each process a GPU of its own.
     Raises InputError as `chosen_device` does, and for a numbered device under a launcher.
     """
+    forget_other_launchers()
     device = torch.device(chosen_device(name))
     if device.index is not None and "LOCAL_RANK" in environ:
         raise InputError(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from hw2.digits.network import DATASETS, IMAGE_SIZE
 from hw2.errors import InputError
+from hw2.files.leftovers import leftover
 from hw2.files.output import png_bytes, write_file
 from hw2.progress import progress_bar
 
@@ -50,15 +52,25 @@ def load_photographs(folder: Path) -> list[ImageU8]:
     photographs = []
     for path in paths:
         try:
-            with Image.open(path, formats=("JPEG", "PNG")) as image:
-                if min(image.size) < IMAGE_SIZE or image.width * image.height > MAX_PHOTOGRAPH_PIXELS:
-                    size = f"{image.width}x{image.height}"
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # PIL warns about large files; their size is checked here
+                opened = Image.open(path, formats=("JPEG", "PNG"))
+            with opened as image:
+                size = f"{image.width}x{image.height}"
+                if min(image.size) < IMAGE_SIZE:
                     raise InputError(
                         f"{path} is {size} pixels; expected a photograph of at least {IMAGE_SIZE} pixels a side"
                     )
+                if image.width * image.height > MAX_PHOTOGRAPH_PIXELS:
+                    raise InputError(f"{path} claims {size} pixels, more than {MAX_PHOTOGRAPH_PIXELS}; make it smaller")
                 photographs.append(np.asarray(image.convert("RGB")))
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
-            raise InputError(f"{path} is not a readable JPEG or PNG; restore or remove it") from None
+        except InputError:
+            raise
+        except Exception as error:  # given invalid bytes, PIL raises nearly every exception of Python
+            what = leftover(path) or "is not a readable JPEG or PNG; restore or remove it"
+            if isinstance(error, Image.DecompressionBombError):
+                what = f"claims more than {MAX_PHOTOGRAPH_PIXELS} pixels; make it smaller"
+            raise InputError(f"{path} {what}") from None
     return photographs
 
 

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from hw2.errors import InputError
+from hw2.files.leftovers import leftover
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
@@ -56,8 +57,19 @@ def _read_upright(path: Path) -> Image.Image:
                     raise InputError(f"{path} claims {image.width}x{image.height} pixels; make it smaller")
                 if image.mode not in MODES:
                     raise InputError(f"{path} has the mode {image.mode}; expected 8 bits a channel, convert it")
-                return ImageOps.exif_transpose(image).convert("RGB")
+                return _on_white(ImageOps.exif_transpose(image))
     except InputError:
         raise
     except Exception as error:  # given invalid bytes, PIL raises nearly every exception of Python
+        if what := leftover(path):
+            raise InputError(f"{path} {what}") from None
         raise InputError(f"{path} is not a readable image ({error}); remove or replace it") from None
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """An image in RGB as it is seen on a white page. Transparent pixels have colours too, which nobody sees."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    page = Image.new("RGBA", image.size, "white")
+    page.alpha_composite(image.convert("RGBA"))
+    return page.convert("RGB")

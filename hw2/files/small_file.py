@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hw2.errors import InputError
+from hw2.files.leftovers import described
 
 MAX_BYTES = 2**20
 
@@ -25,10 +26,13 @@ def read_small_file(path: Path, expected: str) -> bytes:
 
 def read_json(path: Path, expected: str) -> Any:
     """What a small JSON file holds. Raises InputError also for a repeated key or invalid Unicode."""
+    found = read_small_file(path, expected)
     try:
-        content = json.loads(read_small_file(path, expected), object_pairs_hook=_without_repetition)
+        content = json.loads(found, object_pairs_hook=_without_repetition)
         json.dumps(content, ensure_ascii=False).encode()  # half a surrogate pair can be escaped, but is not text
     except (ValueError, RecursionError) as error:
+        if what := described(found, path.name):
+            raise InputError(f"{path} {what}; {expected}") from None
         raise InputError(f"{path} is not valid JSON ({error}); fix it") from None
     return content
 

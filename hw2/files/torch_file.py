@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from hw2.errors import InputError
+from hw2.files.leftovers import leftover, switches_off
 
 
 def read_torch_file(path: Path) -> Any:
@@ -21,10 +22,13 @@ def read_torch_file(path: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice on pickle protocols, meant for the file's author
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise InputError(
-            f"{path} holds more than tensors, or is not a PyTorch file; anything but tensors could run code"
-        ) from None
     except Exception as error:  # given invalid bytes, the unpickler raises nearly every exception of Python
+        if found := leftover(path):
+            what, _, remedy = found.removeprefix("is ").partition("; ")
+            raise InputError(f"{path} is not a readable PyTorch file ({what}); {remedy}") from None
+        if isinstance(error, pickle.UnpicklingError) or switches_off(str(error)):
+            raise InputError(
+                f"{path} holds more than tensors, or is not a PyTorch file; anything but tensors could run code"
+            ) from None
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path} is not a readable PyTorch file ({reason}); download it again") from None

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from hw2.errors import InputError
+from hw2.files.leftovers import leftover
 from hw2.files.output import write_file
 from hw2.wording import are, counted, shortened
 
@@ -42,7 +43,9 @@ def read_weights(path: Path) -> tuple[dict[str, Any] | None, dict[str, Tensor]]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError) as error:
+    except Exception as error:  # e.g. SafetensorError, and KeyError for an unknown number format
+        if what := leftover(path):
+            raise InputError(f"{path} {what}") from None
         raise InputError(f"{path} is not a readable safetensors file ({error}); download or export it again") from None
     if "config" not in metadata:
         return None, tensors

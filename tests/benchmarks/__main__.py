@@ -1,4 +1,4 @@
-"""Measure speed and memory: `python -m tests.benchmarks [faces|digits|concepts|pictures|names|cohort]` or `make bench`."""
+"""Measure speed and memory: `python -m tests.benchmarks [faces|digits|concepts|pictures|names|cohort]`."""
 
 from __future__ import annotations
 

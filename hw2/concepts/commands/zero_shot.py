@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hw2.cli import check_at_least, err
+from hw2.cli import check_at_least
 from hw2.errors import InputError
 from hw2.files.bundled import SMALL_CLIP
 from hw2.options import BatchOption, DeviceOption
+from hw2.progress import say
 from hw2.wording import counted, shortened
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def zero_shot(
     if others:
         were = "was" if len(others) == 1 else "were"
         ignored = f"{counted(len(others), 'other file')} in {images} {were} ignored ({shortened(others)})"
-        err.print(f"hw2: {ignored}", markup=False)
+        say(ignored)
 
 
 def _predictions(

@@ -86,7 +86,7 @@ def test_a_truncated_image_is_refused(tmp_path, share):
     [
         (b"", "is empty; expected a PNG image"),
         (b"\x89PNG\r\n\x1a\n", "ends within its header"),
-        (b"<html>404</html>", "is not a PNG image"),
+        (b"<html>404</html>", "is not a PNG image (it is a web page, not the file itself)"),
         (b"\xff\xd8\xff\xe0 JPEG", "is not a PNG image"),
         (png(8, 8, pixels=b"\0" * 10), "is broken"),
     ],

@@ -36,6 +36,14 @@ def test_what_is_saved_is_read(tmp_path_factory, shapes, width):
         ({"plain": torch.ones(1, 2)}, None, {"<plain>": [[1, 1]]}),
         ({"string_to_param": {"*": torch.ones(1, 2)}, "name": "my-cat", "step": 5}, None, {"<my-cat>": [[1, 1]]}),
         ({"string_to_param": {"*": torch.ones(1, 2)}}, "<a>", {"<a>": [[1, 1]]}),
+        ({"string_to_param": torch.nn.ParameterDict({"*": torch.ones(1, 2)})}, "<a>", {"<a>": [[1, 1]]}),
+        ({"emb_params": torch.ones(1, 2)}, "<a>", {"<a>": [[1, 1]]}),
+        ({"<a>": torch.ones(1, 1, 2)}, None, {"<a>": [[1, 1]]}),
+        (
+            {"<a>": torch.ones(2), "<a>_2": torch.zeros(2), "<a>_1": torch.ones(2)},
+            None,
+            {"<a>": [[1, 1], [1, 1], [0, 0]]},
+        ),
     ],
 )
 @pytest.mark.parametrize("suffix", [".pt", ".bin", ".ckpt"])
@@ -63,7 +71,14 @@ def test_real_files_of_three_shapes_are_read(shared_data, name, token, shape):
         (torch.ones(1, 2), None, "names no token; give it as"),
         ({"<a>": torch.ones(1), "<b>": torch.ones(1)}, "<c>", "holds several tokens"),
         ({"<a>": torch.tensor([[1.0, float("nan")]])}, None, "not finite"),
-        ({"<a>": torch.ones(1, 2, 3)}, None, r"shape \(1, 2, 3\)"),
+        ({"<a>": torch.ones(2, 2, 3)}, None, r"shape \(2, 2, 3\)"),
+        (
+            {"string_to_param": {"*": torch.ones(1, 2), "cat": torch.ones(1, 2)}},
+            "<a>",
+            r"holds the terms \*, cat for one",
+        ),
+        ({"emb_params": torch.ones(1, 2)}, None, "names no token; give it as"),
+        ({"<a>": torch.ones(1, 3), "<a>_1": torch.ones(1, 2)}, None, "vectors of different widths for <a>"),
         ({"<a>": torch.ones(0, 3)}, None, "shape"),
         ({"<a>": torch.ones(1, 3, dtype=torch.int64)}, None, "no tensor of floating-point numbers"),
         ({"<a>": "text"}, None, "no tensor of floating-point numbers"),

@@ -5,6 +5,7 @@ import torch
 
 from hw2.devices import choose
 from hw2.devices.choose import chosen_device, cuda_problem, start_processes
+from hw2.devices.launcher import LAUNCHED
 from hw2.errors import InputError
 from tests.hw2.devices.gpus import NO_DRIVER, OLD_DRIVER, pretend_failing_cuda, pretend_gpus
 
@@ -150,7 +151,8 @@ def test_a_numbered_gpu_is_current_before_the_processes_join(monkeypatch):
 @pytest.mark.usefixtures("processes", "no_driver")
 def test_a_numbered_gpu_contradicts_a_launcher(monkeypatch):
     pretend_gpus(monkeypatch, 2)
-    monkeypatch.setenv("LOCAL_RANK", "1")
+    for name in LAUNCHED:
+        monkeypatch.setenv(name, "1")
     with pytest.raises(InputError, match="the launcher gives each process a GPU of its own; use cuda, and"):
         start_processes("cuda:1")
     assert start_processes("auto").device == torch.device("cuda")  # accelerate gives the index
