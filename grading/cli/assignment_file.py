@@ -49,7 +49,7 @@ def read_assignment_file(path: Path) -> dict[str, Any]:
     shown = printable(str(path))
     try:
         content = tomllib.loads(read_bytes(path, "an assignment as TOML").decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of invalid TOML or UTF-8, or tables that are nested too deep
         raise GradingError(f"{shown} is not a valid TOML file ({printable(str(error))}); correct it") from None
     try:
         checked = _MODEL.model_validate(content)

@@ -152,3 +152,10 @@ def test_every_command_says_the_same_of_its_device():
     options = [option for each in command.commands.values() for option in each.params if option.name == "device"]
     assert len(options) == 6
     assert {(option.default, option.help) for option in options} == {("auto", OPTIONS["device"].help)}
+
+
+@pytest.mark.parametrize("value", ["[" * 3000, "{a=" * 3000, "9" * 5000])
+def test_values_that_no_reader_of_toml_can_hold_are_refused(tmp_path, value):
+    (tmp_path / "a.toml").write_text(f"data = {value}")
+    with pytest.raises(GradingError, match=r"a\.toml is not a valid TOML file"):
+        read_assignment_file(tmp_path / "a.toml")
