@@ -69,7 +69,10 @@ def to_json(value: DataclassInstance, indent: int | None = None) -> bytes:
 
 def from_json(adapter: TypeAdapter[T], content: bytes) -> T:
     """The value that `to_json` wrote. Raises ValueError for anything else."""
-    return adapter.validate_python(json.loads(content))
+    try:
+        return adapter.validate_python(json.loads(content))
+    except (RecursionError, OverflowError) as error:
+        raise ValueError(str(error)) from None
 
 
 def write_whole(path: Path, content: bytes) -> None:

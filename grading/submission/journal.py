@@ -29,11 +29,14 @@ class Journal:
         if not whole or not self.continues(whole[0]):
             self.clear()
             return
+        try:
+            stages = [from_json(_STAGE, line) for line in whole[1:]]
+        except ValueError:  # it was damaged: the stages run again
+            self.clear()
+            return
         with path.open("r+b") as file:
             file.truncate(sum(map(len, whole)))
-        for line in whole[1:]:
-            stage = from_json(_STAGE, line)
-            self.done[stage.stage] = stage
+        self.done = {stage.stage: stage for stage in stages}
 
     def first_line(self) -> bytes:
         return json.dumps({"fingerprint": self.fingerprint, "packages": list(self.packages)}).encode() + b"\n"
@@ -43,7 +46,7 @@ class Journal:
         try:
             first = json.loads(line)
             return first["fingerprint"] == self.fingerprint and set(first["packages"]) <= set(self.packages)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return False
 
     def has(self, stage: str) -> bool:

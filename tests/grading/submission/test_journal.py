@@ -25,3 +25,14 @@ def test_a_journal_without_its_first_line_begins_anew(tmp_path, line):
     path = tmp_path / "journal.jsonl"
     path.write_bytes(line + b'{"stage": "copy", "status": "pass", "message": ""}\n')
     assert not Journal(path, "f").has("copy")
+
+
+@pytest.mark.parametrize("line", [b"{broken", b"\xff", b"[" * 100_000, b'{"stage": 1}', b"[]", b"9" * 5000])
+def test_a_journal_with_a_damaged_line_begins_anew(tmp_path, line):
+    path = tmp_path / "journal.jsonl"
+    Journal(path, "f").add(StageResult("copy", "pass", "The submission was copied."))
+    path.write_bytes(path.read_bytes() + line + b"\n")
+    journal = Journal(path, "f")
+    assert not journal.has("copy")
+    journal.add(StageResult("copy", "pass", "The submission was copied."))
+    assert Journal(path, "f").has("copy")
