@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -95,7 +95,7 @@ def read_labels(table: Path) -> dict[str, int]:
         name, label = row
         if not name or Path(name).name != name:
             raise InputError(f"{table} row {number} names {name[:80]!r}; expected a file in data/, without a folder")
-        if not (label.isascii() and label.isdigit() and int(label) < NUM_DIGITS):
+        if not (label.isascii() and label.isdigit() and len(label) < 10 and int(label) < NUM_DIGITS):
             raise InputError(f"{table} row {number} ({name}) has the label {label[:80]!r}; expected a digit 0 to 9")
         if name in labels:
             raise InputError(f"{table} row {number} lists {name} again; expected every image once")
@@ -147,7 +147,9 @@ def _decode(job: tuple[bytes, str]) -> npt.NDArray[np.uint8]:
             if image.mode != "RGB":
                 raise InputError(f"{where} has the mode {image.mode}; expected 8-bit RGB, convert it")
             return np.asarray(image)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+    except InputError:
+        raise
+    except Exception:  # given invalid bytes, PIL raises nearly every exception of Python
         raise InputError(f"{where} is not a readable PNG; restore it or remove the row") from None
 
 

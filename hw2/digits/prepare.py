@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from hw2.digits.network import DATASETS, IMAGE_SIZE
 from hw2.errors import InputError
@@ -50,16 +51,23 @@ def load_photographs(folder: Path) -> list[ImageU8]:
     photographs = []
     for path in paths:
         try:
-            with Image.open(path, formats=("JPEG", "PNG")) as image:
-                if min(image.size) < IMAGE_SIZE or image.width * image.height > MAX_PHOTOGRAPH_PIXELS:
-                    size = f"{image.width}x{image.height}"
-                    raise InputError(
-                        f"{path} is {size} pixels; expected a photograph of at least {IMAGE_SIZE} pixels a side"
-                    )
-                photographs.append(np.asarray(image.convert("RGB")))
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # PIL warns about odd files; what matters is checked here
+                photographs.append(_photograph(path))
+        except InputError:
+            raise
+        except Exception:  # given invalid bytes, PIL raises nearly every exception of Python
             raise InputError(f"{path} is not a readable JPEG or PNG; restore or remove it") from None
     return photographs
+
+
+def _photograph(path: Path) -> ImageU8:
+    """One photograph (H, W, 3). Raises InputError for one of another size, and whatever PIL raises."""
+    with Image.open(path, formats=("JPEG", "PNG")) as image:
+        if min(image.size) < IMAGE_SIZE or image.width * image.height > MAX_PHOTOGRAPH_PIXELS:
+            size = f"{image.width}x{image.height}"
+            raise InputError(f"{path} is {size} pixels; expected a photograph of at least {IMAGE_SIZE} pixels a side")
+        return np.asarray(image.convert("RGB"))
 
 
 def write_dataset(folder: Path, digits: Iterable[tuple[ImageU8, int]], count: int) -> None:
