@@ -199,4 +199,6 @@ def _read_weights(path: Path, shown: str) -> object:
         raise GradingError(f"{shown} is not a readable safetensors file ({error})") from None
     except Exception as error:  # invalid files raise errors of nearly any type
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "weights_only" in reason:  # torch advises to switch the protection off
+            reason = "it is a TorchScript archive, not plain tensors"
         raise GradingError(f"{shown} is not a readable PyTorch file ({reason})") from None

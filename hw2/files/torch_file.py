@@ -27,4 +27,6 @@ def read_torch_file(path: Path) -> Any:
         ) from None
     except Exception as error:  # given invalid bytes, the unpickler raises nearly every exception of Python
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "weights_only" in reason:  # torch advises to switch the protection off
+            reason = "it is a TorchScript archive, not plain tensors"
         raise InputError(f"{path} is not a readable PyTorch file ({reason}); download it again") from None
