@@ -342,7 +342,7 @@ def _read_scheduler(path: Path) -> tuple[NoiseSchedule, PredictionType]:
         if prediction_type not in get_args(PredictionType):
             raise ValueError(f"unknown prediction_type {prediction_type!r}")
         return NoiseSchedule(betas(T, start, end)), prediction_type
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise InputError(
             f"{path} does not describe a supported schedule ({_first_line(error)}); expected (scaled_)linear betas"
         ) from None
