@@ -93,6 +93,11 @@ def test_flags_override_the_file_and_the_record_keeps_both(file, tmp_path):
         ("[points]\nlate_share_per_day = 3", "the key points.late_share_per_day is invalid"),
         ("[points]\nproblem_1 = { smple = 3 }", "points.problem_1 has smple; expected simple or strong"),
         ("[points]\nproblem_7 = { simple = 3 }", "points has problem_7; fall2024 has problem_1, problem_2, problem_3"),
+        (
+            "[points]\nname = { simple = 3 }",
+            "points has name; expected report, late_share_per_day, staff_fixed_share or",
+        ),
+        ("[points]\nproblems = { simple = 3 }", "points has problems; expected report"),
         ("homework = 'fall1999'", "there is no homework fall1999; expected one of fall2024"),
         ("trust = true", "the key trust is invalid"),
         ("data = ", "is not a valid TOML file"),
