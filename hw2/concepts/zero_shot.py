@@ -73,7 +73,7 @@ def read_class_names(path: Path) -> dict[int, str]:
         if not CLASS_NUMBER.fullmatch(key):
             raise InputError(f"{path} has the class {key[:80]!r}; {expected}")
         if not isinstance(name, str) or not name.strip() or not name.isprintable():
-            found = repr(name[:80]) if isinstance(name, str) else f"a {type(name).__name__}"
+            found = "a list or an object" if isinstance(name, list) else repr(str(name)[:80])
             raise InputError(f"{path} calls class {key} {found}; {expected}")
         if int(key) in names or name in names.values():
             raise InputError(f"{path} lists class {key} ({name}) again; expected every number and name once")

@@ -60,7 +60,7 @@ class Target:
     mutators: Sequence[Mutator]
     errors: tuple[type[Exception], ...]
     prepare: Callable[[Path], object] = lambda folder: None
-    inputs: int = 100
+    inputs: int = 60
     shown: bool = True
 
 

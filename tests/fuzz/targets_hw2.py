@@ -56,14 +56,14 @@ JSON, TEXT, PNG, SAFETENSORS, ZIP = (
 
 def _target(
     name: str, file: str, read: Callable[[Path], object], seeds: Callable[[], Sequence[bytes]] | None,
-    mutators: Sequence[Mutator], prepare: Callable[[Path], object] = lambda folder: None, inputs: int = 100,
+    mutators: Sequence[Mutator], prepare: Callable[[Path], object] = lambda folder: None, inputs: int = 60,
 ) -> Target:  # fmt: skip
     return Target(name, file, read, seeds, mutators, (InputError,), prepare, inputs)
 
 
 def _file(
     name: str, read: Callable[[Path], object], seeds: Callable[[], Sequence[bytes]] | None,
-    mutators: Sequence[Mutator], save: Callable[[Path], object] = lambda path: None, inputs: int = 100,
+    mutators: Sequence[Mutator], save: Callable[[Path], object] = lambda path: None, inputs: int = 60,
 ) -> Target:  # fmt: skip
     """A file that is read by its path. save: makes a valid one."""
     file = "0_1.safetensors" if mutators is SAFETENSORS else "0_1"
@@ -152,8 +152,10 @@ def _single() -> dict[str, torch.Tensor]:
     """The tensors of a tiny Stable Diffusion of one file, under CompVis' names."""
     unet, vae, text = _networks(TINY_SINGLE)
     layers = TINY_SINGLE.unet["layers_per_block"]
-    named = [(UNET, unet, lambda name: unet_to_ldm(name, layers, {1})), (VAE, vae, lambda name: vae_to_ldm(name, 2)),
-             (TEXT_ENCODER, text, lambda name: f"text_model.{name.removeprefix('text_model.')}")]  # fmt: skip
+    named: list[tuple[str, Any, Callable[[str], str]]] = [
+        (UNET, unet, lambda name: unet_to_ldm(name, layers, {1})), (VAE, vae, lambda name: vae_to_ldm(name, 2)),
+        (TEXT_ENCODER, text, lambda name: f"text_model.{name.removeprefix('text_model.')}"),
+    ]  # fmt: skip
     found = {
         prefix + old(name): value for prefix, network, old in named for name, value in network.state_dict().items()
     }

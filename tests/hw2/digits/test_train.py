@@ -350,7 +350,7 @@ def damaged(saved, key, value):
         ("config", "{}"),
         ("done", -1),
         ("done", torch.ones(3)),
-        ("losses", torch.ones(1)),
+        ("losses", torch.ones(5)),
         ("losses", None),
         ("network", {}),
         ("network", [1]),
