@@ -93,7 +93,7 @@ def read_labels(table: Path) -> dict[str, int]:
         if len(row) != len(COLUMNS):
             raise InputError(f"{table} row {number} has {len(row)} columns; expected {','.join(COLUMNS)}")
         name, label = row
-        if not name or Path(name).name != name:
+        if not name or Path(name).name != name or "\0" in name:
             raise InputError(f"{table} row {number} names {name[:80]!r}; expected a file in data/, without a folder")
         if not (label.isascii() and label.isdigit() and len(label) < 10 and int(label) < NUM_DIGITS):
             raise InputError(f"{table} row {number} ({name}) has the label {label[:80]!r}; expected a digit 0 to 9")

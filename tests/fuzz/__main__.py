@@ -7,19 +7,18 @@ being read), and fault-N with fault-N.txt. A killed run loses nothing of that. T
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import multiprocessing
+import os
+import shutil
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import Annotated, TextIO
 
 import typer
 
 from tests.commands import ROOT
-
-if TYPE_CHECKING:
-    from tests.fuzz.engine import Fuzzer
+from tests.fuzz.engine import Fuzzer, Target, bounded
 
 REPORT_EVERY = 10.0
 
@@ -30,7 +29,6 @@ FolderOption = Annotated[Path, typer.Option(help="Folder for logs and faults.")]
 InputOption = Annotated[
     Path | None, typer.Option("--input", help="Read this one file with the target, and say what came out.")
 ]
-InsideOption = Annotated[bool, typer.Option("--inside", hidden=True)]
 
 
 def main(
@@ -39,64 +37,63 @@ def main(
     seed: SeedOption = 0,
     folder: FolderOption = ROOT / "build" / "fuzz",
     file: InputOption = None,
-    inside: InsideOption = False,
 ) -> None:
     """Read mutated files, and show what came out other than a reader's own error."""
-    if inside or file:
-        assert names
-        _fuzz(names[0], seconds, seed, folder / names[0].replace("/", "_"), file)
-        return
     from tests.fuzz.targets import TARGETS
 
-    chosen = [name for name in TARGETS if not names or any(name.startswith(each) for each in names)]
-    faults = sum(_in_a_process(name, seconds, seed, folder) for name in chosen)
+    chosen = [target for name, target in TARGETS.items() if not names or any(map(name.startswith, names))]
+    if file:
+        _read_one(chosen[0], file)
+        return
+    faults = sum(_in_a_process(target, seconds, seed, folder / target.name.replace("/", "_")) for target in chosen)
     raise typer.Exit(1 if faults else 0)
 
 
-def _in_a_process(name: str, seconds: float, seed: int, folder: Path) -> int:
-    """Fuzz one target; the number of faults."""
-    command = [sys.executable, "-m", "tests.fuzz", name, "--seconds", seconds, "--seed", seed, "--folder", folder]
-    place = folder / name.replace("/", "_")
-    place.mkdir(parents=True, exist_ok=True)
-    with (place / "output").open("w") as output:
-        ended = subprocess.run([*map(str, command), "--inside"], cwd=ROOT, stdout=output, stderr=output, check=False)
+def _in_a_process(target: Target, seconds: float, seed: int, place: Path) -> int:
+    """Fuzz one target in a process that has all libraries loaded; the number of faults."""
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    process = multiprocessing.get_context("fork").Process(target=_fuzz, args=(target, seconds, seed, place))
+    process.start()
+    process.join()
     log = place / "log"
-    last = json.loads(log.read_text().splitlines()[-1]) if log.exists() else {}
-    died = "" if ended.returncode in (0, 1) else f"; the process ended with {ended.returncode} at {place}/current"
-    rate = last.get("inputs", 0) / max(last.get("seconds", 1), 0.001)
+    lines = log.read_text().splitlines() if log.exists() else []
+    last = json.loads(lines[-1]) if lines else {"inputs": 0, "seconds": 1, "outcomes": 0, "faults": []}
+    died = [f"the process ended with {process.exitcode}, see output and current"] if process.exitcode else []
     typer.echo(
-        f"{name:32} {last.get('inputs', 0):9} inputs {rate:8.1f}/s {last.get('outcomes', 0):5} outcomes "
-        f"{len(last.get('faults', [])):3} faults{died}"
+        f"{target.name:44} {last['inputs']:9} inputs {last['inputs'] / last['seconds']:8.1f}/s "
+        f"{last['outcomes']:5} outcomes {len(last['faults'] + died):3} faults"
     )
-    for fault in last.get("faults", []):
+    for fault in last["faults"] + died:
         typer.echo(f"    {fault}")
-    return len(last.get("faults", [])) + bool(died)
+    return len(last["faults"] + died)
 
 
-def _fuzz(name: str, seconds: float, seed: int, place: Path, file: Path | None) -> None:
-    """Fuzz one target in this process."""
-    from tests.fuzz.engine import Fuzzer, bounded
-    from tests.fuzz.targets import TARGETS
-
-    place.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
-        fuzzer = Fuzzer(TARGETS[name], Path(folder), seed)
+def _fuzz(target: Target, seconds: float, seed: int, place: Path) -> None:
+    """Fuzz one target, and keep in `place` what libraries print."""
+    with (place / "output").open("w") as output:
+        for descriptor in (1, 2):
+            os.dup2(output.fileno(), descriptor)
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder, (place / "log").open("w") as log:
+        fuzzer = Fuzzer(target, Path(folder), seed)
         fuzzer.try_seeds()
-        if file:
-            fuzzer.attempt(file.read_bytes())
-            for outcome in fuzzer.outcomes:
-                typer.echo(f"{outcome}\n{fuzzer.faults.get(outcome, ('',))[0]}")
-            return
-        started = reported = time.monotonic()
-        with bounded(), (place / "log").open("w") as log:
-            while time.monotonic() - started < seconds:
+        started = reported = now = time.monotonic()
+        with bounded():
+            while now - started < seconds:
                 known = len(fuzzer.faults)
                 fuzzer.step(place / "current")
                 now = time.monotonic()
                 if len(fuzzer.faults) > known or now - reported > REPORT_EVERY or now - started >= seconds:
                     reported = now
                     _report(fuzzer, place, log, now - started)
-    raise typer.Exit(1 if fuzzer.faults else 0)
+
+
+def _read_one(target: Target, file: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+        fuzzer = Fuzzer(target, Path(folder))
+        fuzzer.attempt(file.read_bytes())
+        for outcome in fuzzer.outcomes:
+            typer.echo(f"{outcome}\n{fuzzer.faults.get(outcome, ('',))[0]}")
 
 
 def _report(fuzzer: Fuzzer, place: Path, log: TextIO, seconds: float) -> None:

@@ -72,6 +72,7 @@ def rewrite_row(folder, old, new):
         ("00003.png,3", f"00003.png,{'9' * 5000}", "has the label '9{80}'"),
         ("00003.png,3", "00003.png", "row 5 has 1 columns"),
         ("00003.png,3", "../../x.png,3", r"row 5 names '../../x.png'"),
+        ("00003.png,3", "0\0.png,3", r"row 5 names '0\\x00.png'"),
         ("00003.png,3", "00002.png,2", "row 5 lists 00002.png again"),
         ("00003.png,3", "99999.png,3", r"99999.png \(row 5 of train.csv\) cannot be read: No such file"),
         ("image_name,label", "name,digit", "starts with 'name,digit'; expected the columns image_name,label"),
