@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -58,7 +58,8 @@ def _in_a_process(target: Target, seconds: float, seed: int, place: Path) -> int
     process.join()
     log = place / "log"
     lines = log.read_text().splitlines() if log.exists() else []
-    last = json.loads(lines[-1]) if lines else {"inputs": 0, "seconds": 1, "outcomes": 0, "faults": []}
+    nothing: dict[str, Any] = {"inputs": 0, "seconds": 1, "outcomes": 0, "faults": []}
+    last = json.loads(lines[-1]) if lines else nothing
     died = [f"the process ended with {process.exitcode}, see output and current"] if process.exitcode else []
     typer.echo(
         f"{target.name:44} {last['inputs']:9} inputs {last['inputs'] / last['seconds']:8.1f}/s "
