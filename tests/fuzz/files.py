@@ -53,7 +53,7 @@ def pictures() -> list[bytes]:
 
 def staff_pictures() -> list[bytes]:
     """Pictures of more formats."""
-    kinds = ("TIFF", "WEBP", "PPM", "ICO", "TGA", "PCX", "SGI", "JPEG2000", "DDS", "EPS", "ICNS", "IM", "AVIF")
+    kinds = ("TIFF", "WEBP", "PPM", "ICO", "TGA", "PCX", "SGI", "JPEG2000", "DDS", "EPS", "ICNS", "AVIF")
     return [*pictures(), *(picture(kind, side=32) for kind in kinds if kind in Image.SAVE or Image.init())]
 
 
