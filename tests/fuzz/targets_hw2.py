@@ -208,7 +208,7 @@ TARGETS = (
     _file("zero-shot-image", read_pixels, pngs, PNG),
     _target(
         "noise", "00.pt", lambda folder: load_noises(folder, 4),
-        lambda: torch_files(torch.randn(1, 3, 8, 8), {"a": 1}), ZIP,
+        lambda: torch_files(torch.randn(1, 3, 8, 8), {"a": 1}), ZIP, inputs=25,
     ),
     _file("face.pt", load_face_unet, lambda: torch_files({"a": VECTORS}, {"state_dict": {}}), ZIP, inputs=15),
     _file("face", load_face_unet, None, SAFETENSORS, _save_face),
