@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import importlib.metadata
@@ -67,7 +68,7 @@ def listing_hash(folder: Path, caps: Caps = SUBMISSION_CAPS) -> str:
             for name in sorted([*each.files, *each.folders]):
                 digest.update(os.fsencode(f"{each.path(name)}\0{_looks(name, each.descriptor)}\n"))
     except OSError as error:
-        if not is_closed(folder.stat(), FOLDER_RIGHTS):
+        if error.errno != errno.EACCES or not is_closed(folder.stat(), FOLDER_RIGHTS):
             raise GradingError(f"{printable(str(folder))} cannot be listed ({error.strerror})") from None
     return digest.hexdigest()
 

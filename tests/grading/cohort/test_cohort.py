@@ -542,16 +542,15 @@ def test_scripts_see_the_gpu_of_their_worker_only(monkeypatch, gpu, expected):
 # --- folders and screen
 
 
-def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     write_whole(tmp_path / "scores.csv", b"old")
 
-    def full(self: Path, content: bytes) -> int:
-        self.touch()
+    def pieces():
+        yield b"new"
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError):
-        write_whole(tmp_path / "scores.csv", b"new")
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(tmp_path / "scores.csv", pieces())
     assert [path.name for path in tmp_path.iterdir()] == ["scores.csv"]
     assert (tmp_path / "scores.csv").read_text() == "old"
 

@@ -302,7 +302,7 @@ def test_a_hostile_image_fails_its_prompt_alone(world, clip_folder):
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        ("", "not valid JSON"),
+        ("", "is empty"),
         ("[" * 100_000, "not valid JSON"),
         ('{"\\ud800": {}}', "not valid JSON"),
         ("[]", "no JSON object"),

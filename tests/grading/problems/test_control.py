@@ -338,7 +338,7 @@ def test_empty_lines_are_skipped_but_counted(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [(b"", "has no lines"), (b"\n\n", "has no lines"), (b"\xff", "is not UTF-8 text")]
+    ("content", "said"), [(b"", "is empty"), (b"\n\n", "has no lines"), (b"\xff", "is not UTF-8 text")]
 )
 def test_files_without_lines_are_refused(tmp_path, content, said):
     (tmp_path / "prompt.json").write_bytes(content)

@@ -132,7 +132,8 @@ NO_ROWS, NO_COLUMN = "no rows with a column image_name", "no rows with a column 
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        ("", NO_ROWS),
+        ("", "is empty"),
+        ("\n", NO_ROWS),
         ("image_name\n0_1.png\n", NO_COLUMN),
         ('a,"b\n', "not a CSV"),
         ("image_name,predicted_id,image_name\n0_1.png,0,x\n", "several columns image_name"),

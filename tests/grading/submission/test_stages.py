@@ -456,13 +456,13 @@ def test_a_fault_of_ours_is_never_the_students(tmp_path, monkeypatch):
     workplace = at_work(tmp_path, hw2_1='echo x > "$1/a.png"')
 
     def full(*arguments, **options):
-        raise OSError(28, "No space left on device", "/somewhere")
+        raise GradingError("a.png cannot be written (No space left on device); free some space")
 
-    monkeypatch.setattr("grading.files.take._Collector.copy", full)
+    monkeypatch.setattr("grading.files.take._copied", full)
     result = ran(workplace, 1, {}, tmp_path / "out", TRUSTED)
     assert (result.status, result.message) == (
         "error",
-        f"{OURS}: /somewhere cannot be written (No space left on device); free some space or choose another folder.",
+        f"{OURS}: a.png cannot be written (No space left on device); free some space.",
     )
 
     def broken(*arguments, **options):
