@@ -5,19 +5,32 @@ from __future__ import annotations
 import io
 import sys
 import warnings
+from typing import Annotated
 
 import typer
 
-from hw2.cli import Commands, reading_text
+from hw2.cli import Commands, print_version, reading_text
 from hw2.concepts.commands import app as concepts
 from hw2.digits.commands import app as digits
 from hw2.doctor.commands import doctor
 from hw2.faces.commands import app as faces
 from hw2.options import expanded
 
-app = typer.Typer(
-    cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__
-)
+app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the versions that a bug report needs.", callback=print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
 for name, problem in {"digits": digits, "faces": faces, "concepts": concepts}.items():
     for command in problem.registered_commands:
         assert command.callback is not None

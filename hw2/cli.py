@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+import platform
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -15,9 +16,20 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+import hw2
 from hw2.errors import InputError
 
 err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+EXTRAS = {
+    "draw": (
+        "torch", "torchvision", "transformers", "tokenizers", "huggingface_hub", "diffusers", "accelerate", "open_clip",
+        "matplotlib",
+    ),
+    "train": ("tensorboard",),
+}  # fmt: skip
+"""Extra -> the modules that it installs."""
 
 
 class Commands(TyperGroup):
@@ -35,6 +47,11 @@ class Commands(TyperGroup):
             name = error.filename or "a file"
             err.print(f"hw2: {name} could not be used: {error.strerror}", style="red", markup=False)
             raise typer.Exit(2) from None
+        except ModuleNotFoundError as error:
+            if not (missing := missing_package(error.name or "")):
+                raise
+            err.print(f"hw2: {missing}", style="red", markup=False)
+            raise typer.Exit(2) from None
         except (MemoryError, RuntimeError) as error:
             from hw2.devices.memory import NO_MEMORY, is_out_of_memory
 
@@ -45,6 +62,27 @@ class Commands(TyperGroup):
         except KeyboardInterrupt as stop:
             err.print(f"hw2: stopped; {stop or 'nothing was written'}", markup=False)
             raise typer.Exit(130) from None
+
+
+def missing_package(module: str) -> str:
+    """What to do if a module cannot be imported because its extra is not installed; empty if it belongs to none."""
+    name = module.partition(".")[0]
+    extra = next((extra for extra, modules in EXTRAS.items() if name in modules), "")
+    return f"this command needs {name}, which is not installed; run pip install 'dlcv-hw2[{extra}]'" if extra else ""
+
+
+def print_version(wanted: bool) -> None:
+    """For --version: what a bug report needs, on one line; then the program ends."""
+    if not wanted:
+        return
+    try:
+        import torch
+
+        found = f"torch {torch.__version__} (CUDA {torch.version.cuda or 'none'})"
+    except ModuleNotFoundError:
+        found = "no torch"
+    typer.echo(f"hw2 {hw2.__version__}, Python {platform.python_version()}, {found}, {platform.platform()}")
+    raise typer.Exit
 
 
 def _with_flags(error: InputError) -> str:

@@ -11,13 +11,20 @@ import typer
 
 from grading.cli import environment_commands, problem_commands, student_commands, submission_commands
 from grading.cli.deliver import DEBUG, complain
+from grading.cli.version import print_version
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
 
 @app.callback()
 def _commands(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error at once.")] = False,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the versions that a bug report needs.", callback=print_version, is_eager=True
+        ),
+    ] = False,
 ) -> None:
     DEBUG["on"] = debug
 
