@@ -1,1 +1,14 @@
 """Reference implementation of the diffusion homework DLCV Fall 2024 HW2."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    __version__: str
+
+
+def __getattr__(name: str) -> str:
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import version  # it takes longer to import than --help takes
+
+    return version("dlcv-hw2")

@@ -6,13 +6,14 @@ import sys
 import traceback
 import warnings
 from pathlib import Path
+from typing import Annotated
 
 try:
     import fcntl  # noqa: F401 - locks of output folders; Windows has none
 
     import typer
 
-    from hw2.cli import Commands, complain, reading_text
+    from hw2.cli import Commands, complain, print_version, reading_text
     from hw2.concepts.commands import app as concepts
     from hw2.digits.commands import app as digits
     from hw2.doctor.commands import doctor
@@ -27,9 +28,21 @@ except ImportError as missing:
     sys.stderr.write("hw2: this program runs on Linux only; on Windows, use WSL 2\n")
     sys.exit(2)
 
-app = typer.Typer(
-    cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__
-)
+app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the versions that a bug report needs.", callback=print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
 for name, problem in {"digits": digits, "faces": faces, "concepts": concepts}.items():
     for command in problem.registered_commands:
         assert command.callback is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+import platform
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -15,6 +16,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+import hw2
 from hw2.errors import InputError
 from hw2.progress import say
 from hw2.surroundings import stopped_status
@@ -23,6 +25,16 @@ from hw2.surroundings import stopped_status
 def complain(sentence: str) -> None:
     """Print a sentence on stderr."""
     Console(stderr=True, soft_wrap=True, highlight=False).print(f"hw2: {sentence}", style="red", markup=False)
+
+
+EXTRAS = {
+    "draw": (
+        "torch", "torchvision", "transformers", "tokenizers", "huggingface_hub", "diffusers", "accelerate", "open_clip",
+        "matplotlib",
+    ),
+    "train": ("tensorboard",),
+}  # fmt: skip
+"""Extra -> the modules that it installs."""
 
 
 class Commands(TyperGroup):
@@ -38,6 +50,11 @@ class Commands(TyperGroup):
             name = error.filename or "a file"
             complain(f"{name} could not be used: {error.strerror}")
             raise typer.Exit(2) from None
+        except ModuleNotFoundError as error:
+            if not (missing := missing_package(error.name or "")):
+                raise
+            complain(missing)
+            raise typer.Exit(2) from None
         except (MemoryError, RuntimeError) as error:
             from hw2.devices.memory import NO_MEMORY, is_out_of_memory
 
@@ -48,6 +65,27 @@ class Commands(TyperGroup):
         except KeyboardInterrupt as stop:
             say(f"stopped; {stop or 'nothing was written'}")
             raise typer.Exit(stopped_status()) from None
+
+
+def missing_package(module: str) -> str:
+    """What to do if a module cannot be imported because its extra is not installed; empty if it belongs to none."""
+    name = module.partition(".")[0]
+    extra = next((extra for extra, modules in EXTRAS.items() if name in modules), "")
+    return f"this command needs {name}, which is not installed; run pip install 'dlcv-hw2[{extra}]'" if extra else ""
+
+
+def print_version(wanted: bool) -> None:
+    """For --version: what a bug report needs, on one line; then the program ends."""
+    if not wanted:
+        return
+    try:
+        import torch
+
+        found = f"torch {torch.__version__} (CUDA {torch.version.cuda or 'none'})"
+    except ModuleNotFoundError:
+        found = "no torch"
+    typer.echo(f"hw2 {hw2.__version__}, Python {platform.python_version()}, {found}, {platform.platform()}")
+    raise typer.Exit
 
 
 def _with_flags(error: InputError) -> str:

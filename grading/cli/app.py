@@ -12,16 +12,21 @@ import typer
 from grading.cli import environment_commands, problem_commands, student_commands, submission_commands
 from grading.cli.deliver import DEBUG, complain
 from grading.cli.surroundings import Commands, restore_help, run
+from grading.cli.version import print_version
 from grading.core.errors import failure_sentence
 
-app = typer.Typer(
-    cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__
-)
+app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
 
 @app.callback()
 def _commands(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error at once.")] = False,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the versions that a bug report needs.", callback=print_version, is_eager=True
+        ),
+    ] = False,
 ) -> None:
     DEBUG["on"] = debug
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -30,11 +31,19 @@ def mse(image: ImageU8, reference: ImageU8) -> float:
 
 
 def wilson_interval(correct: int, total: int) -> tuple[float, float]:
-    """95 % score interval of a share (Wilson 1927, JASA 22), by scipy. Raises ValueError for total 0."""
-    from scipy.stats import binomtest
+    """95 % score interval of a share (Wilson 1927, JASA 22). Raises ValueError for total 0.
 
-    interval = binomtest(correct, total).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
+    Its ends are the two p with |correct/total - p| = z sqrt(p (1-p) / total).
+    """
+    if not 0 <= correct <= total or total == 0:
+        raise ValueError(f"{correct} of {total} is not a share")
+    share, z = correct / total, NormalDist().inv_cdf(0.975)
+    weight = z**2 / total
+    middle, width = share + weight / 2, math.sqrt(weight * (share * (1 - share) + weight / 4))
+    # at the ends the equation's solution is exact, and rounding would miss it
+    low = 0.0 if correct == 0 else (middle - width) / (1 + weight)
+    high = 1.0 if correct == total else (middle + width) / (1 + weight)
+    return low, high
 
 
 def psnr(image: ImageU8, reference: ImageU8) -> float | None:
@@ -44,9 +53,14 @@ def psnr(image: ImageU8, reference: ImageU8) -> float | None:
 
 
 def ssim(image: ImageU8, reference: ImageU8) -> float | None:
-    """Structural similarity (Wang et al. 2004) by scikit-image, mean over channels; None below 7 pixels a side."""
-    from skimage.metrics import structural_similarity
+    """Structural similarity (Wang et al. 2004) by scikit-image, mean over channels.
 
+    None below 7 pixels a side, or if scikit-image is not installed.
+    """
+    try:
+        from skimage.metrics import structural_similarity
+    except ModuleNotFoundError:
+        return None
     if min(image.shape[:2]) < SSIM_WINDOW:
         return None
     score = structural_similarity(image, reference, win_size=SSIM_WINDOW, channel_axis=-1, data_range=255)  # type: ignore[no-untyped-call]
@@ -55,9 +69,10 @@ def ssim(image: ImageU8, reference: ImageU8) -> float | None:
 
 def mean_pairwise_distance(features: Features) -> float | None:
     """Mean Euclidean distance between two different rows of (N, F); None if there are fewer than two."""
-    from scipy.spatial.distance import pdist
-
-    return float(pdist(features).mean()) if len(features) > 1 else None
+    if len(features) < 2:
+        return None
+    sums = [np.linalg.norm(features[i + 1 :] - row, axis=1).sum() for i, row in enumerate(features[:-1])]
+    return float(sum(sums)) / (len(features) * (len(features) - 1) / 2)
 
 
 def frechet_distance(features: Features, reference: Features) -> float:

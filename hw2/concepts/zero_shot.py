@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -198,11 +200,19 @@ def results(predictions: Sequence[Prediction], names: Mapping[int, str]) -> dict
 
 
 def wilson_interval(correct: int, total: int) -> tuple[float, float]:
-    """95 % score interval of a share (Wilson 1927, JASA 22), by scipy. Raises ValueError for total 0."""
-    from scipy.stats import binomtest
+    """95 % score interval of a share (Wilson 1927, JASA 22). Raises ValueError for total 0.
 
-    interval = binomtest(correct, total).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
+    Its ends are the two p with |correct/total - p| = z sqrt(p (1-p) / total).
+    """
+    if not 0 <= correct <= total or total == 0:
+        raise ValueError(f"{correct} of {total} is not a share")
+    share, z = correct / total, NormalDist().inv_cdf(0.975)
+    weight = z**2 / total
+    middle, width = share + weight / 2, math.sqrt(weight * (share * (1 - share) + weight / 4))
+    # at the ends the equation's solution is exact, and rounding would miss it
+    low = 0.0 if correct == 0 else (middle - width) / (1 + weight)
+    high = 1.0 if correct == total else (middle + width) / (1 + weight)
+    return low, high
 
 
 def read_pixels(path: Path) -> npt.NDArray[np.uint8]:

@@ -1,0 +1,79 @@
+"""What the core of the package does where no extra is installed: no torch, no scipy, no scikit-image."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from grading.core.errors import record_failure
+from tests.commands import ROOT
+
+BARE = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {missing!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Missing())
+sys.argv = ["hw2-grade", *{arguments!r}]
+from {module}.{where} import main
+
+main()
+"""
+
+MISSING = {
+    "torch", "torchvision", "transformers", "tokenizers", "huggingface_hub", "diffusers", "accelerate", "open_clip",
+    "matplotlib", "tensorboard", "ray", "scipy", "skimage", "pynvml",
+}  # fmt: skip
+
+
+def run_bare(module, where, *arguments):
+    """Run a command where the modules of all extras cannot be imported."""
+    code = BARE.format(missing=MISSING, arguments=list(map(str, arguments)), module=module, where=where)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd=ROOT)
+
+
+def test_faces_are_scored_without_torch(bundled_data, tmp_path):
+    truth = bundled_data / "face" / "GT"
+    run = run_bare("grading", "cli.app", "faces", truth, truth, "--json", tmp_path / "faces.json")
+    assert run.returncode == 0, run.stderr
+    assert json.loads((tmp_path / "faces.json").read_text())["mse"] == 0
+
+
+def test_predictions_are_scored_without_torch(bundled_data, tmp_path):
+    labels = bundled_data / "clip_zeroshot" / "id2label.json"
+    names = [path.name for path in sorted((bundled_data / "clip_zeroshot" / "val").glob("*.png"))]
+    rows = "".join(f"{name},{name.split('_')[0]}\n" for name in names)
+    (tmp_path / "predictions.csv").write_text("image_name,predicted_id\n" + rows)
+    run = run_bare("grading", "cli.app", "zero-shot", tmp_path / "predictions.csv", "--labels", labels)
+    assert run.returncode == 0, run.stderr
+    assert "100" in run.stdout
+
+
+@pytest.mark.parametrize("arguments", [["explain", "mse"], ["check", "fixtures/submissions/reference"], ["--version"]])
+def test_what_needs_no_network_needs_no_extra(arguments):
+    run = run_bare("grading", "cli.app", *arguments)
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "where", "arguments", "extra"),
+    [
+        ("grading", "cli.app", ["digits", "fixtures/hw2_data", "--judges", "embedded"], "judges"),
+        ("hw2", "__main__", ["digits", "sample", "--output", "unwritten", "--per-digit", "1"], "draw"),
+    ],
+)
+def test_a_command_without_its_extra_says_what_to_install(module, where, arguments, extra):
+    run = run_bare(module, where, *arguments)
+    assert run.returncode == 2
+    assert f"pip install 'dlcv-hw2[{extra}]'" in run.stderr
+    assert run.stderr.count("\n") == 1
+
+
+def test_a_module_of_nobody_is_a_defect():
+    assert "The grader itself failed" in record_failure(ModuleNotFoundError("no", name="gradng")).sentence

@@ -1,0 +1,40 @@
+"""An installed wheel does what a checkout does (see `tests/wheel.py`)."""
+
+from __future__ import annotations
+
+import zipfile
+
+import pytest
+
+from tests.wheel import COMMANDS, ROOT, build, install, lay_out, use
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    if not (ROOT / ".git").exists():
+        pytest.skip("needs git's list of the files")
+    return build(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """Types one of COMMANDS where the wheel is installed."""
+    environment, person = tmp_path_factory.mktemp("environment"), tmp_path_factory.mktemp("person")
+    install(wheel, environment, clean=False)
+    lay_out(person)
+    return lambda name: use(environment, person, COMMANDS[name])
+
+
+def test_a_wheel_built_from_the_sdist_has_every_module_and_every_file_of_data(wheel):
+    inside = set(zipfile.ZipFile(wheel).namelist())
+    tracked = [path for package in ("hw2", "grading") for path in (ROOT / package).rglob("*") if path.is_file()]
+    expected = {str(path.relative_to(ROOT)) for path in tracked if "__pycache__" not in path.parts}
+    assert {name for name in inside if ".dist-info/" not in name} == expected
+
+
+def test_what_is_drawn_with_the_wheel_is_scored_with_the_wheel(installed):
+    for name in COMMANDS:
+        done = installed(name)
+        assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}"

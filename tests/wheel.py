@@ -1,0 +1,102 @@
+"""Build this project's sdist and wheel, install the wheel elsewhere, and use it as a person without a checkout does.
+
+`python -m tests.wheel` (or `make wheel-test`) installs everything into a clean environment; it downloads PyTorch again.
+The tests use the packages of this environment instead, but never this checkout.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+from tests.commands import ROOT
+
+Run = "subprocess.CompletedProcess[str]"
+
+COMMANDS = {
+    "digits": "hw2 digits sample --per-digit 1 --output digits",
+    "faces": "hw2 faces sample --noise hw2_data/face/noise --checkpoint {weights} --output faces",
+    "concepts": "hw2 concepts generate --json input.json --embeddings words/0.safetensors words/1.safetensors"
+    " words/2.safetensors --per-prompt 2 --output concepts",
+    "digits' scores": "hw2-grade digits digits --judges embedded --json digits.json",
+    "faces' scores": "hw2-grade faces faces hw2_data/face/GT",
+    "check": "hw2-grade check submission",
+}
+"""What is typed in the folder of `lay_out`, in this order."""
+
+
+def build(output: Path) -> Path:
+    """Build the sdist from what git tracks, and the wheel from the sdist. Returns the wheel's path."""
+    source = output / "source"
+    files = _run(["git", "ls-files", "-z"], ROOT).stdout.split("\0")
+    for name in filter(None, files):
+        target = source / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, target)
+    _run([sys.executable, "-m", "build", "--no-isolation", "--outdir", str(output / "dist"), "."], source)
+    (wheel,) = (output / "dist").glob("*.whl")
+    return wheel
+
+
+def install(wheel: Path, environment: Path, clean: bool) -> None:
+    """Make an environment and install the wheel. clean: with all it needs, from the registry."""
+    _run([sys.executable, "-m", "venv", "--without-pip", str(environment)], ROOT)
+    pip = [sys.executable, "-m", "pip", "--python", str(environment / "bin" / "python"), "install", "--quiet"]
+    if clean:
+        _run([*pip, f"{wheel}[all]"], ROOT)
+        return
+    _run([*pip, "--no-deps", str(wheel)], ROOT)
+    site = Path(sysconfig.get_path("purelib", vars={"base": str(environment), "platbase": str(environment)}))
+    (site / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")  # its own .pth files are not read
+
+
+def lay_out(folder: Path) -> None:
+    """What a person has in the folder: data, learned words and a submission."""
+    shutil.copytree(ROOT / "fixtures" / "hw2_data", folder / "hw2_data")
+    shutil.copytree(ROOT / "fixtures" / "submissions" / "reference", folder / "submission")
+    (folder / "words").mkdir()
+    for i, words in enumerate(sorted((folder / "submission" / "learned").iterdir())):
+        shutil.copyfile(words, folder / "words" / f"{i}.safetensors")
+    (number, asked), *_ = json.loads((folder / "hw2_data" / "textual_inversion" / "input.json").read_text()).items()
+    (folder / "input.json").write_text(json.dumps({number: asked | {"prompt": asked["prompt"][:1]}}))
+
+
+def use(environment: Path, folder: Path, command: str) -> Run:
+    """Type one of COMMANDS in the folder."""
+    site = Path(sysconfig.get_path("purelib", vars={"base": str(environment), "platbase": str(environment)}))
+    words = command.format(weights=site / "hw2" / "models" / "face_unet.safetensors").split()
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run(
+        [str(environment / "bin" / words[0]), *words[1:]], cwd=folder, env=variables, capture_output=True, text=True,
+        timeout=600,
+    )  # fmt: skip
+
+
+def _run(command: list[str], folder: Path) -> Run:
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+
+
+def main() -> None:
+    """Install into a clean environment and type every command; the first that fails ends with its output."""
+    with tempfile.TemporaryDirectory(prefix="wheel-") as name:
+        folder = Path(name)
+        wheel = build(folder)
+        print(f"{wheel.name}: {wheel.stat().st_size / 1e6:.1f} MB", flush=True)
+        install(wheel, folder / "environment", clean=True)
+        (folder / "person").mkdir()
+        lay_out(folder / "person")
+        for name, command in COMMANDS.items():
+            done = use(folder / "environment", folder / "person", command)
+            print(f"{name}: exit status {done.returncode}", flush=True)
+            if done.returncode:
+                sys.exit(done.stdout + done.stderr)
+
+
+if __name__ == "__main__":
+    main()
