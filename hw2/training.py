@@ -30,6 +30,9 @@ Precision = Literal["no", "bf16", "fp16"]
 MORE_PARTS = "divide a step into more parts, or train on more GPUs (accelerate launch)", "accumulation"
 """What helps a training that does not fit: the remedy and its parameter."""
 
+NOT_OURS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What is raised while the state of a damaged or foreign checkpoint is restored."""
+
 KEYS = {"network", "optimizer", "scaler", "ema", "done", "losses"}
 """What a checkpoint keeps."""
 
@@ -250,14 +253,42 @@ class Training(Generic[Net]):
 
     def _restore(self, found: tuple[dict[str, Any], dict[str, Any]]) -> None:
         saved, before = found
-        _check_recipe(self.run, before, saved["done"], self.config)
-        self.network.load_state_dict(saved["network"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.scaler.load_state_dict(saved["scaler"])
-        for name, value in saved["ema"].items():
-            self.average[name].copy_(value)
+        try:
+            _check_recipe(self.run, before, saved["done"], self.config)
+            self.network.load_state_dict(saved["network"])
+            load_optimizer(self.optimizer, saved["optimizer"])
+            self.scaler.load_state_dict(saved["scaler"])
+            _copy(self.average, saved["ema"])
+            _copy({"losses": self.losses[: saved["done"]]}, {"losses": saved["losses"]})
+        except NOT_OURS:
+            raise self.run.refusal() from None
         self.done = saved["done"]
-        self.losses[: self.done] = saved["losses"]
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Restore an AdamW, except for its learning rate, from its state.
+
+    Raises one of NOT_OURS if the state is that of another optimizer or network.
+    """
+    own = optimizer.state_dict()["param_groups"]
+    for group, before in zip(own, saved["param_groups"], strict=True):
+        if any(before[key] != group[key] for key in set(group) & set(before) - {"lr"}):
+            raise ValueError("another optimizer")
+    optimizer.load_state_dict(saved)
+    for parameter, state in optimizer.state.items():
+        if state["step"].numel() != 1 or any(
+            state[key].shape != parameter.shape or state[key].dtype != parameter.dtype
+            for key in ("exp_avg", "exp_avg_sq")
+        ):
+            raise ValueError("another network")
+
+
+def _copy(into: dict[str, Tensor], saved: dict[str, Tensor]) -> None:
+    """Overwrite tensors in place. Raises one of NOT_OURS if there are others, or of other shapes."""
+    if into.keys() != saved.keys() or any(value.shape != saved[name].shape for name, value in into.items()):
+        raise ValueError("other tensors")
+    for name, value in into.items():
+        value.copy_(saved[name])
 
 
 def check_shares(batch_size: int, processes: int, parts: int = 1) -> None:
@@ -270,14 +301,18 @@ def check_shares(batch_size: int, processes: int, parts: int = 1) -> None:
 
 
 def _check_recipe(run: TrainingRun, before: dict[str, Any], done: int, config: Recipe) -> None:
-    """Raises InputError if a run's `done` steps were not this recipe's.
+    """Raises InputError if a run's `done` steps were not this recipe's, one of NOT_OURS if that cannot be compared.
 
     A longer or shorter run has the same first steps, as long as neither has begun to lower its learning rate.
     """
+    if not (isinstance(done, int) and done >= 0):
+        raise ValueError("no number of steps")
     lengths = {"num_steps", "decay_fraction"}
     changed = sorted(key for key in run.config if key not in lengths and before.get(key) != run.config[key])
     then = dataclasses.replace(config, **{key: before[key] for key in lengths})
-    if any(learning_rate_factor(i, then) != learning_rate_factor(i, config) for i in range(done)):
+    if any(
+        learning_rate_factor(i, then) != learning_rate_factor(i, config) for i in range(min(done, config.num_steps))
+    ):
         changed.append("num_steps, whose decay has begun")
     if changed or done > config.num_steps:
         raise InputError(

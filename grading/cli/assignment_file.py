@@ -51,7 +51,7 @@ def read_assignment_file(path: Path) -> dict[str, Any]:
     try:
         text = read_bytes(path, "an assignment as TOML")
         content = tomllib.loads(text.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of invalid TOML or UTF-8, or tables that are nested too deep
         if what := described(text, path.name):
             raise GradingError(f"{shown} {what}; expected an assignment as TOML") from None
         raise GradingError(f"{shown} is not a valid TOML file ({printable(str(error))}); correct it") from None

@@ -12,9 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from grading.core.text import printable
+from grading.core.text import printable, shortened
 
 LOG_NAME = "failures.log"
+
+MAX_MESSAGE = 1000
+"""Characters of a GradingError; of a longer one the middle is left out, because it ends with what to do."""
 
 MAX_QUOTED = 300
 """Characters of an unexpected exception that its sentence quotes. The log has the whole text."""
@@ -24,11 +27,12 @@ class GradingError(Exception):
     """The call cannot be carried out. The message is one sentence that says what to do. The exit status is 2.
 
     option: the name in the code of the option that helps, such as "trust"; empty if there is none. The message names no
-    command line flag, because the command line adds the flag of this option.
+    command line flag, because the command line adds the flag of this option. It may quote what a file holds, and is
+    always safe to print and of bounded length.
     """
 
     def __init__(self, message: str, *, option: str = "") -> None:
-        super().__init__(message)
+        super().__init__(shortened(printable(message), MAX_MESSAGE))
         self.option = option
 
 

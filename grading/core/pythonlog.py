@@ -14,7 +14,7 @@ MAX_TEXT = 240
 
 TRACEBACK = "Traceback (most recent call last):"
 
-_FRAME = re.compile(r'^\s+File "(?P<path>.+?)", line (?P<line>\d+)')
+_FRAME = re.compile(r'^\s+File "(?P<path>.+?)", line (?P<line>\d{1,9})\b')
 _EXCEPTION = re.compile(r"^(?P<name>[A-Za-z_][\w.]*)(?::\s?(?P<text>.*))?$")
 
 

@@ -13,6 +13,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def shortened(text: str, most: int) -> str:
+    """The text without its middle, if it has more than `most` characters."""
+    return text if len(text) <= most else f"{text[: most // 2]} .. {text[4 - most // 2 :]}"
+
+
 def counted(number: int, noun: str, plural: str = "") -> str:
     """A number with its noun: "1 day", "2 days". plural: needed if it is not noun + s."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"

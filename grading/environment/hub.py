@@ -29,6 +29,10 @@ link() {{ [ -d {HUB}/"$1" ] && mkdir -p ~/"$2" && cp -rsn {HUB}/"$1"/. ~/"$2"/; 
 """Links each file of staff's cache into the home, unless a download has left a file of that name."""
 
 
+MAX_COMMIT = 200
+"""Bytes that are read of the file that names a model's commit, which has 40."""
+
+
 def hub_folders(cache: Path | None) -> dict[str, Path]:
     """The folders of a cache, as inputs of a run: {path inside: path outside}; none without a cache.
 
@@ -88,7 +92,18 @@ def cached_models(cache: Path) -> list[str]:
 def _usable(hub: Path) -> Iterator[str]:
     for model in hub.glob("models--*"):
         main = model / "refs" / "main"
-        if main.is_file():
-            snapshot = model / "snapshots" / main.read_text(errors="replace").strip()
-            if any(path.is_file() for path in snapshot.glob("*")):
-                yield model.name.removeprefix("models--").replace("--", "/")
+        if main.is_file() and _has_files(model / "snapshots" / _start(main)):
+            yield model.name.removeprefix("models--").replace("--", "/")
+
+
+def _start(main: Path) -> str:
+    """The commit in a file; the beginning of anything else."""
+    with main.open("rb") as file:
+        return file.read(MAX_COMMIT).decode(errors="replace").strip()
+
+
+def _has_files(snapshot: Path) -> bool:
+    try:
+        return any(path.is_file() for path in snapshot.glob("*"))
+    except (OSError, ValueError):  # a download may have left anything, also what is no path
+        return False

@@ -41,7 +41,7 @@ class HubModel:
     def snapshot(self, cache: Path) -> Path | None:
         """The folder of its files in a cache made by `fetch_models`; None if one is missing there."""
         folder = cache / "hub" / f"models--{self.repository.replace('/', '--')}"
-        with suppress(OSError):
+        with suppress(OSError, ValueError):  # the file may hold anything, also what is no path
             found = folder / "snapshots" / (folder / "refs" / "main").read_text().strip()
             if not self.absent(found):
                 return found
@@ -135,7 +135,7 @@ def _revisions(cache: Path) -> dict[str, str]:
     """The commits recorded in a cache; empty if there are none or the file is damaged."""
     try:
         found = json.loads((cache / REVISIONS).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return {str(name): str(commit) for name, commit in found.items()} if isinstance(found, dict) else {}
 

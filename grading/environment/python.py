@@ -112,7 +112,7 @@ def _paths(site: Path) -> Iterator[Path]:
         for line in file.read_text(errors="replace").splitlines():
             if line.strip() and not line.startswith(("#", "import ", "import\t")):
                 path = Path(os.path.normpath(site / line.strip()))
-                if path.exists():
+                if os.path.exists(path):  # noqa: PTH110 - Path raises an error for what is no path
                     yield path
 
 
@@ -121,19 +121,21 @@ def _mapped(site: Path) -> Iterator[Path]:
     for finder in sorted(site.glob("__editable__*.py")):
         for named in _tables(finder):
             for path in (Path(named), Path(f"{named}.py")):
-                if path.is_absolute() and path.exists():
+                if path.is_absolute() and os.path.exists(path):  # noqa: PTH110 - see above
                     yield path
 
 
 def _tables(finder: Path) -> Iterator[str]:
     """The values of MAPPING, {name: path}, and NAMESPACES, {name: paths}."""
-    with suppress(SyntaxError, ValueError):
+    with suppress(SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         for node in ast.parse(finder.read_bytes()).body:
             if isinstance(node, ast.Assign | ast.AnnAssign) and node.value:
                 target = node.targets[0] if isinstance(node, ast.Assign) else node.target
                 if isinstance(target, ast.Name) and target.id in ("MAPPING", "NAMESPACES"):
-                    for value in ast.literal_eval(node.value).values():
-                        yield from [value] if isinstance(value, str) else value
+                    table = ast.literal_eval(node.value)
+                    for value in table.values() if isinstance(table, dict) else ():
+                        paths = [value] if isinstance(value, str) else value
+                        yield from (path for path in paths if isinstance(path, str))
 
 
 def _is_own(path: Path) -> bool:

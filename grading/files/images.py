@@ -189,6 +189,8 @@ def _read_regular_file(folder: Path, name: str, limit: int = MAX_FILE_BYTES) -> 
     try:
         # O_NONBLOCK: opening a pipe without a writer would wait forever.
         descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ValueError:  # a table may name anything
+        raise ImageRefused("is no name of a file; expected an image") from None
     except OSError as error:
         if os.path.islink(folder / name):  # noqa: PTH114 - takes paths of any length
             raise ImageRefused("is a link; expected the image itself") from None

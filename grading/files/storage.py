@@ -84,7 +84,10 @@ def to_json(value: DataclassInstance) -> bytes:
 
 def from_json(adapter: TypeAdapter[T], content: bytes) -> T:
     """The value that `to_json` wrote. Raises ValueError for anything else."""
-    return adapter.validate_python(json.loads(content))
+    try:
+        return adapter.validate_python(json.loads(content))
+    except (RecursionError, OverflowError) as error:
+        raise ValueError(str(error)) from None
 
 
 def open_own(path: Path, most: int) -> BinaryIO:

@@ -59,6 +59,12 @@ class Caps:
     name_bytes: int = 2 * 2**20
 
 
+SUBMISSION_CAPS = Caps(
+    entries=200_000, file_bytes=20 * 2**30, total_bytes=40 * 2**30, depth=32, links=True, name_bytes=16 * 2**20
+)
+"""The bounds of a submission with what it downloads. Stable Diffusion has 4 GiB."""
+
+
 @dataclass
 class Collected:
     """The collected files. Bytes of a path that are not UTF-8 are surrogates, as `os.fsdecode` makes them.

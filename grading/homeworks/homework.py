@@ -9,6 +9,9 @@ from typing import Any
 from grading.core.errors import GradingError
 from grading.problems.problem import Problem
 
+CHANGEABLE = ("report", "late_share_per_day", "staff_fixed_share")
+"""Numbers that an assignment may change, besides the points of problems."""
+
 
 @dataclass(frozen=True)
 class Homework:
@@ -44,6 +47,8 @@ class Homework:
         Raises GradingError for a name or an outcome that this homework does not have.
         """
         own = {key: value for key, value in changes.items() if not key.startswith("problem_")}
+        if wrong := sorted(set(own) - set(CHANGEABLE)):
+            raise GradingError(f"points has {wrong[0]}; expected {', '.join(CHANGEABLE)} or problem_N")
         if "report" in own:
             own["report"] = dict.fromkeys((problem.number for problem in self.problems), float(own["report"]))
         problems = []

@@ -206,4 +206,6 @@ def _read_weights(path: Path, shown: str) -> object:
                 f"{shown} was not unpickled, because that could run code; expected only tensors"
             ) from None
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "weights_only" in reason:  # torch advises to switch the protection off
+            reason = "it is a TorchScript archive, not plain tensors"
         raise GradingError(f"{shown} is not a readable PyTorch file ({reason})") from None

@@ -17,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 from grading.core.errors import GradingError
 from grading.core.text import printable
 from grading.files.leftovers import leftovers_in, switches_off
+from grading.judges.model_folder import check_layers
 from grading.judges.sources import check_model
 
 
@@ -46,6 +47,7 @@ class Source:
         where: dict[str, Any] = {"local_files_only": self.folder}
         # Only safetensors and plain tensors are loaded. With "sdpa" no folder can name other code to run.
         options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "sdpa", "weights_only": True}
+        check_layers(Path(self.name) / "config.json")
         try:
             with quiet():
                 loaded, info = model.from_pretrained(

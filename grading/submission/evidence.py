@@ -13,11 +13,11 @@ from grading.core.text import counted, printable
 from grading.files.decode import read_digests, read_images
 from grading.files.images import DecodedImages, GradedImage, ImageRefused, ImageTooCostly, read_png
 from grading.files.layout import files_below
+from grading.files.take import SUBMISSION_CAPS
 from grading.problems.problem import Evidence
 from grading.sandbox.run import Sandbox
 from grading.submission.assignment import PlannedRun
 from grading.submission.provenance import data_hashes
-from grading.submission.stages import SUBMISSION_CAPS
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 

@@ -14,10 +14,9 @@ from pathlib import Path
 from grading.core.errors import GradingError
 from grading.core.system import said
 from grading.core.text import printable
-from grading.files.take import FOLDER_RIGHTS, Caps, is_closed
+from grading.files.take import FOLDER_RIGHTS, SUBMISSION_CAPS, Caps, is_closed
 from grading.sandbox.cgroups import find_groups
 from grading.sandbox.folders import walk
-from grading.submission.stages import SUBMISSION_CAPS
 
 PACKAGES = ("dlcv-hw2", "torch", "torchvision", "transformers", "pillow", "numpy", "safetensors")
 

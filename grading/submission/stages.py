@@ -16,7 +16,7 @@ from grading.core.results import Part, StageResult
 from grading.core.text import counted, listed, printable
 from grading.environment.hub import hub_environment, hub_folders, with_models
 from grading.files.sweep import sweep
-from grading.files.take import Caps, Collected, collect_folder
+from grading.files.take import SUBMISSION_CAPS, Collected, collect_folder
 from grading.problems.problem import DATA, Problem
 from grading.sandbox.folders import remove
 from grading.sandbox.network import check_network
@@ -30,10 +30,6 @@ FETCH = "hw2_download_ckpt.sh"
 
 FETCH_LIMITS = Limits(seconds=3600.0, space_bytes=20 * 2**30, file_bytes=20 * 2**30, files=200_000)
 """The limits of a download. We chose them, because the homework sets none. Stable Diffusion has 4 GiB."""
-
-SUBMISSION_CAPS = Caps(
-    entries=200_000, file_bytes=20 * 2**30, total_bytes=40 * 2**30, depth=32, links=True, name_bytes=16 * 2**20
-)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 from grading.core.errors import GradingError
 from grading.core.results import StageResult, SubmissionResult
 from grading.core.text import counted, listed
-from grading.files.take import Caps, Collected, collect_folder
-from grading.submission.stages import SUBMISSION_CAPS, Workplace, home_seal
+from grading.files.take import SUBMISSION_CAPS, Caps, Collected, collect_folder
+from grading.submission.stages import Workplace, home_seal
 
 SHOWN = 3
 """Files that a sentence names."""

@@ -22,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 from hw2.devices.arithmetic import exact
 from hw2.errors import InputError
 from hw2.files.leftovers import leftover, leftovers_in, switches_off
+from hw2.files.model_folder import check_layers
 from hw2.wording import shortened
 
 FEWEST = 16
@@ -79,6 +80,7 @@ def load_clip(name: str, device: str = "cpu") -> Clip:
     if name and Path(name).is_dir():
         if not (Path(name) / "config.json").is_file():  # without it, transformers would use the original's sizes
             raise InputError(f"{name} has no config.json; {EXPECTED}")
+        check_layers(Path(name) / "config.json")
         return _transformers_clip(name, device, local_files_only=True)
     if name and Path(name).exists():
         raise InputError(f"{name} is a file of unknown architecture; give the model as ARCHITECTURE:{name}", "clip")

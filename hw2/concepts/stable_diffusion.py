@@ -28,6 +28,7 @@ from hw2.diffusion.samplers import PredictionType
 from hw2.diffusion.schedule import NoiseSchedule, linear_betas, scaled_linear_betas
 from hw2.errors import InputError
 from hw2.files.leftovers import leftovers_in, switches_off
+from hw2.files.model_folder import check_layers
 from hw2.wording import shortened
 
 FEWEST = 16
@@ -264,9 +265,10 @@ def load_stable_diffusion(
             f"{path} has a tokenizer of {len(tokenizer)} words and a text encoder of {len(table)}; they must be equal"
         )
     places = text_encoder.config.max_position_embeddings
-    if tokenizer.model_max_length > places:
+    length = tokenizer.model_max_length
+    if not isinstance(length, int) or not 2 < length <= places:
         raise InputError(
-            f"{path} has a tokenizer for {tokenizer.model_max_length} tokens a prompt and a text encoder for {places}; "
+            f"{path} has a tokenizer for {length!r:.80} tokens a prompt and a text encoder for {places}; "
             "they must be equal"
         )
     if not isinstance(unet.config.sample_size, int) or unet.config.sample_size < 1:
@@ -310,6 +312,7 @@ def _read_folder(path: Path) -> tuple[UNet2DConditionModel, AutoencoderKL, CLIPT
     loaded = []
     with _quiet():
         for part, cls in classes.items():
+            check_layers(path / part / "config.json")
             try:
                 network, found = cls.from_pretrained(path / part, torch_dtype=torch.float32, **options)
             except Exception as error:  # the libraries raise nearly every exception for invalid files
@@ -345,7 +348,7 @@ def _read_scheduler(path: Path) -> tuple[NoiseSchedule, PredictionType]:
         if prediction_type not in get_args(PredictionType):
             raise ValueError(f"unknown prediction_type {prediction_type!r}")
         return NoiseSchedule(betas(T, start, end)), prediction_type
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         _refuse_leftovers(path.parent)
         raise InputError(
             f"{path} does not describe a supported schedule ({_first_line(error)}); expected (scaled_)linear betas"

@@ -25,7 +25,7 @@ from hw2.diffusion.seeding import image_generator
 from hw2.errors import InputError
 from hw2.files.training_run import TrainingRun
 from hw2.progress import progress_bar
-from hw2.training import check_shares
+from hw2.training import NOT_OURS, check_shares, load_optimizer
 
 KEYS = {"vectors", "optimizer", "done", "losses", "best", "best_at", "best_vectors"}
 """What a checkpoint keeps."""
@@ -123,14 +123,9 @@ class _Learning:
                 raise ValueError("impossible numbers")
             self.best = float(saved["best"])
             self.vectors.data.copy_(both[0].view_as(self.vectors))
-            self.optimizer.load_state_dict(saved["optimizer"])
-            state = self.optimizer.state
-            if state and state[self.vectors]["exp_avg"].shape != self.vectors.shape:
-                raise ValueError("another optimizer")
-        except (TypeError, ValueError, KeyError, RuntimeError, AttributeError):
-            raise InputError(
-                f"{self.run.path} is not a checkpoint of `hw2 concepts learn`; choose another output", "output"
-            ) from None
+            load_optimizer(self.optimizer, saved["optimizer"])
+        except NOT_OURS:
+            raise self.run.refusal() from None
         if done > self.config.num_steps:
             raise InputError(f"{self.run.path} has {done} steps already; ask for as many or more", "num_steps")
         self.done, self.losses, self.best_at, self.best_vectors = done, losses, best_at, both[1].to(self.vectors.device)

@@ -62,11 +62,11 @@ def read_class_names(path: Path) -> dict[int, str]:
 
     Raises InputError if it is not a JSON object of numbers "0", "1", .. and distinct names.
     """
-    found = read_small_file(path, "expected the homework's id2label.json")
+    text = read_small_file(path, "expected the homework's id2label.json")
     try:
-        content = json.loads(found, object_pairs_hook=list)
+        content = json.loads(text, object_pairs_hook=list)
     except (ValueError, RecursionError) as error:
-        if what := described(found, path.name):
+        if what := described(text, path.name):
             raise InputError(f"{path} {what}; expected the homework's id2label.json") from None
         raise InputError(f"{path} is not JSON ({error}); expected the homework's id2label.json") from None
     expected = 'expected class numbers and their names, {"0": "apple", ..}'
@@ -77,7 +77,8 @@ def read_class_names(path: Path) -> dict[int, str]:
         if not CLASS_NUMBER.fullmatch(key):
             raise InputError(f"{path} has the class {key[:80]!r}; {expected}")
         if not isinstance(name, str) or not name.strip() or not name.isprintable():
-            raise InputError(f"{path} calls class {key} {str(name)[:80]!r}; {expected}")
+            found = "a list or an object" if isinstance(name, list) else repr(str(name)[:80])
+            raise InputError(f"{path} calls class {key} {found}; {expected}")
         if int(key) in names or name in names.values():
             raise InputError(f"{path} lists class {key} ({name}) again; expected every number and name once")
         names[int(key)] = name

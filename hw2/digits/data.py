@@ -107,9 +107,9 @@ def _read_table(table: Path) -> dict[str, tuple[int, int]]:
         if len(row) != len(COLUMNS):
             raise InputError(f"{table} row {number} has {len(row)} columns; expected {','.join(COLUMNS)}")
         name, label = row
-        if not name or Path(name).name != name:
+        if not name or Path(name).name != name or "\0" in name:
             raise InputError(f"{table} row {number} names {name[:80]!r}; expected a file in data/, without a folder")
-        if not (label.isascii() and label.isdigit() and int(label) < NUM_DIGITS):
+        if not (label.isascii() and label.isdigit() and len(label) < 10 and int(label) < NUM_DIGITS):
             raise InputError(f"{table} row {number} ({name}) has the label {label[:80]!r}; expected a digit 0 to 9")
         if name in labels:
             raise InputError(f"{table} row {number} lists {name} again; expected every image once")

@@ -54,16 +54,7 @@ def load_photographs(folder: Path) -> list[ImageU8]:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # PIL warns about large files; their size is checked here
-                opened = Image.open(path, formats=("JPEG", "PNG"))
-            with opened as image:
-                size = f"{image.width}x{image.height}"
-                if min(image.size) < IMAGE_SIZE:
-                    raise InputError(
-                        f"{path} is {size} pixels; expected a photograph of at least {IMAGE_SIZE} pixels a side"
-                    )
-                if image.width * image.height > MAX_PHOTOGRAPH_PIXELS:
-                    raise InputError(f"{path} claims {size} pixels, more than {MAX_PHOTOGRAPH_PIXELS}; make it smaller")
-                photographs.append(np.asarray(image.convert("RGB")))
+                photographs.append(_photograph(path))
         except InputError:
             raise
         except Exception as error:  # given invalid bytes, PIL raises nearly every exception of Python
@@ -72,6 +63,17 @@ def load_photographs(folder: Path) -> list[ImageU8]:
                 what = f"claims more than {MAX_PHOTOGRAPH_PIXELS} pixels; make it smaller"
             raise InputError(f"{path} {what}") from None
     return photographs
+
+
+def _photograph(path: Path) -> ImageU8:
+    """One photograph (H, W, 3). Raises InputError for one of another size, and whatever PIL raises."""
+    with Image.open(path, formats=("JPEG", "PNG")) as image:
+        size = f"{image.width}x{image.height}"
+        if min(image.size) < IMAGE_SIZE:
+            raise InputError(f"{path} is {size} pixels; expected a photograph of at least {IMAGE_SIZE} pixels a side")
+        if image.width * image.height > MAX_PHOTOGRAPH_PIXELS:
+            raise InputError(f"{path} claims {size} pixels, more than {MAX_PHOTOGRAPH_PIXELS}; make it smaller")
+        return np.asarray(image.convert("RGB"))
 
 
 def write_dataset(folder: Path, digits: Iterable[tuple[ImageU8, int]], count: int) -> None:

@@ -84,7 +84,7 @@ class OutputFolder:
                 raise InputError(f"{path / folders[0]} is a folder, but a file of that name must be written; remove it")
             self._claim = weakref.finalize(self, os.close, _locked(path))
             stamp = self._partial / "settings"
-            if not stamp.exists() or stamp.read_text() != digest:
+            if not stamp.exists() or stamp.read_bytes() != digest.encode():
                 self._clear()
                 stamp.write_text(digest)
         except OSError as error:

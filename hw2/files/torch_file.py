@@ -31,4 +31,6 @@ def read_torch_file(path: Path) -> Any:
                 f"{path} holds more than tensors, or is not a PyTorch file; anything but tensors could run code"
             ) from None
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "weights_only" in reason:  # torch advises to switch the protection off
+            reason = "it is a TorchScript archive, not plain tensors"
         raise InputError(f"{path} is not a readable PyTorch file ({reason}); download it again") from None

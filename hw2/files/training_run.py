@@ -53,13 +53,17 @@ class TrainingRun:
         try:
             config = json.loads(saved["config"])
             whole = set(saved) >= self._keys and isinstance(config, dict) and isinstance(saved["inputs"], dict)
-        except (KeyError, TypeError, ValueError, IndexError):
+        except (KeyError, TypeError, ValueError, IndexError, RecursionError):
             whole = False
         if not whole:
-            raise InputError(f"{path} is not a checkpoint of `{self._command}`; choose another output", "output")
+            raise self.refusal()
         for what, digest in self._inputs.items():
             if saved["inputs"].get(what) != digest:
                 raise InputError(
                     f"{path} was trained on other {what}; resume with the same, or choose another output", "output"
                 )
         return saved, config
+
+    def refusal(self) -> InputError:
+        """The error for a file whose content no run of this command saved."""
+        return InputError(f"{self.path} is not a checkpoint of `{self._command}`; choose another output", "output")

@@ -1,10 +1,12 @@
 """What grading a class costs besides the submissions' own scripts: `python -m tests.benchmarks cohort`.
 
-The submissions are trivial: one of ten is hostile and one of ten is broken. The embedded judges grade Problems 1 and 2.
+The submissions are trivial: three of twenty are hostile and one of twenty is broken. The embedded judges grade
+Problems 1 and 2.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import statistics
@@ -52,13 +54,16 @@ LIMITS = Limits(seconds=3.0, memory_bytes=2**30, processes=128, space_bytes=2**2
 
 def make_class(folder: Path, count: int) -> None:
     """Write `count` submissions; the name of each says its kind."""
+    attacks, broken = itertools.cycle(ATTACKS), itertools.cycle(BROKEN.items())
     for i in range(count):
-        if i % 10 == 3:
-            attack = ATTACKS[i // 10 % len(ATTACKS)]
+        if i % 20 in (3, 10, 17):
+            attack = next(attacks)
             shutil.copytree(attack, folder / f"{i:03d}-hostile-{attack.name}")
             continue
-        name, scripts = list(BROKEN.items())[i // 10 % len(BROKEN)]
-        kind, scripts = (f"broken-{name}", scripts) if i % 10 == 7 else ("good", GOOD)
+        kind, scripts = "good", GOOD
+        if i % 20 == 7:
+            name, scripts = next(broken)
+            kind = f"broken-{name}"
         submission = folder / f"{i:03d}-{kind}"
         submission.mkdir(parents=True)
         for script, text in scripts.items():
@@ -186,4 +191,6 @@ def print_memory(screen: Measured) -> None:
     for index in range(10):
         finished, driver, workers = screen.samples[index * (len(screen.samples) - 1) // 9]
         table.add_row(str(finished), f"{driver / 2**20:.0f}", f"{workers / 2**20:.0f}")
+    most = [max(sample[column] for sample in screen.samples) / 2**20 for column in (1, 2)]
+    table.add_row("most", *(f"{each:.0f}" for each in most))
     Console().print(table)

@@ -93,6 +93,11 @@ def test_flags_override_the_file_and_the_record_keeps_both(file, tmp_path):
         ("[points]\nlate_share_per_day = 3", "the key points.late_share_per_day is invalid"),
         ("[points]\nproblem_1 = { smple = 3 }", "points.problem_1 has smple; expected simple or strong"),
         ("[points]\nproblem_7 = { simple = 3 }", "points has problem_7; fall2024 has problem_1, problem_2, problem_3"),
+        (
+            "[points]\nname = { simple = 3 }",
+            "points has name; expected report, late_share_per_day, staff_fixed_share or",
+        ),
+        ("[points]\nproblems = { simple = 3 }", "points has problems; expected report"),
         ("homework = 'fall1999'", "there is no homework fall1999; expected one of fall2024"),
         ("trust = true", "the key trust is invalid"),
         ("data = ", "is not a valid TOML file"),
@@ -152,3 +157,10 @@ def test_every_command_says_the_same_of_its_device():
     options = [option for each in command.commands.values() for option in each.params if option.name == "device"]
     assert len(options) == 6
     assert {(option.default, option.help) for option in options} == {("auto", OPTIONS["device"].help)}
+
+
+@pytest.mark.parametrize("value", ["[" * 3000, "{a=" * 3000, "9" * 5000])
+def test_values_that_no_reader_of_toml_can_hold_are_refused(tmp_path, value):
+    (tmp_path / "a.toml").write_text(f"data = {value}")
+    with pytest.raises(GradingError, match=r"a\.toml is not a valid TOML file"):
+        read_assignment_file(tmp_path / "a.toml")

@@ -201,3 +201,12 @@ def test_an_error_keeps_its_option_when_it_is_sent_to_another_process():
 def test_errors_load_neither_torch_nor_numpy():
     code = "import sys, grading.core.errors; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("quoted", ["\x1b[2J\n\udce9", "a" * 10**6])
+def test_a_grading_error_may_quote_anything_and_keeps_its_beginning_and_end(quoted):
+    message = str(GradingError(f"a.csv has a column {quoted}; correct it"))
+    assert message.isprintable()
+    assert len(message) <= 1000
+    assert message.startswith("a.csv has a column ")
+    assert message.endswith("; correct it")

@@ -6,6 +6,7 @@ import pytest
 
 from grading.core.errors import GradingError
 from grading.environment.hub import cached_models, has_model, hub_folders
+from grading.environment.hub_models import HubModel
 from grading.homeworks.fall2024 import FALL2024
 from grading.sandbox.run import Sandbox
 from grading.submission.stages import Workplace, copy_submission, fetch, run_script
@@ -147,3 +148,12 @@ def test_a_model_is_there_if_its_main_revision_has_files(cache, tmp_path):
     assert cached_models(copy) == ["gpt2"]
     (copy / "hub" / "models--gpt2" / "refs" / "main").write_text("another")
     assert cached_models(copy) == []
+
+
+@pytest.mark.parametrize("main", [b"", b"a\0b", b"\xff\xfe", b"a" * 300, b"a/" * 3000, b"../../../.."])
+def test_a_download_may_leave_anything_as_a_models_commit(tmp_path, main):
+    model = save_place(tmp_path / "hub")
+    (model / "refs").mkdir(parents=True)
+    (model / "refs" / "main").write_bytes(main)
+    assert cached_models(tmp_path) == []
+    assert HubModel(CLIP, "main", ("config.json",)).snapshot(tmp_path) is None

@@ -140,3 +140,9 @@ def test_without_a_network_the_command_says_so_in_one_sentence(tmp_path):
     assert ended.stdout == ""
     assert ended.stderr.splitlines()[-1].startswith("hw2-grade: openai/clip-vit-large-patch14 could not be fetched")
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"\xff", b"[1]", b"9" * 5000])
+def test_damaged_revisions_are_those_of_no_model(tmp_path, content):
+    (tmp_path / "revisions.json").write_bytes(content)
+    assert fetch_models(tmp_path, ()) == {}

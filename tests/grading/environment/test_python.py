@@ -105,7 +105,9 @@ def test_the_graders_own_code_is_never_shown(environment, tmp_path):
 def test_a_finder_that_cannot_be_read_names_nothing(environment):
     (site(environment) / "__editable___a_finder.py").write_text("MAPPING = {")
     (site(environment) / "__editable___b_finder.py").write_text("MAPPING = dict(os.environ)")
-    (site(environment) / "c.pth").write_bytes(b"\xff\xfe\n")
+    for number, table in enumerate(["-" * 9000 + "1", "(" * 3000, "[1]", "{'a': 1, 'b': [2]}", "{'a': '/\\0'}"]):
+        (site(environment) / f"__editable___{number}.py").write_text(f"MAPPING = {table}")
+    (site(environment) / "c.pth").write_bytes(b"\xff\xfe\na\0b\n" + b"a" * 5000)
     assert linked_folders(environment) == []
 
 

@@ -149,6 +149,12 @@ def test_links_are_not_followed(tmp_path, target):
     assert refusal(tmp_path) == "is a link; expected the image itself"
 
 
+@pytest.mark.parametrize("name", ["a\0.png", "a" * 5000, "a/" * 3000])
+def test_a_name_that_no_file_can_have_is_refused(tmp_path, name):
+    with pytest.raises(ImageRefused, match=r"is no name of a file|cannot be opened"):
+        read_png(tmp_path, name)
+
+
 def test_a_pipe_does_not_block(tmp_path):
     os.mkfifo(tmp_path / "x.png")
     assert refusal(tmp_path) == "is a pipe, socket or device; expected an image"

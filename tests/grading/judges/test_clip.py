@@ -250,6 +250,10 @@ def lose(*names):
         (lose("tokenizer.json"), "a tokenizer of . words"),
         (lambda folder: (folder / "config.json").write_text("{"), "cannot be loaded as a CLIP model"),
         (lambda folder: change(folder / "config.json", text_config=[]), "cannot be loaded as a CLIP model"),
+        (
+            lambda folder: change(folder / "config.json", text_config={"num_hidden_layers": 2**64}),
+            "has 18446744073709551616 under num_hidden_layers; expected at most 1000",
+        ),
         (lambda folder: change(folder / "config.json", projection_dim=24), "no weights of the right shape"),
         (lose_a_weight, "no weights of the right shape for text_projection.weight"),
         (set_a_weight("logit_scale", 1000), "logit_scale that is not finite"),

@@ -1,8 +1,12 @@
+import os
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import pytest
+
 import grading.sandbox.run
+from grading.sandbox.limits import Watch
 from tests.grading.sandboxed import SMALL, needs_sandbox, run
 
 
@@ -62,3 +66,17 @@ def test_every_sandbox_has_its_own_count_of_processes(folder):
     with ThreadPoolExecutor(3) as pool:
         results = list(pool.map(lambda _: run(script, folder), range(3)))
     assert [result.limit for result in results] == ["", "", ""]
+
+
+@pytest.mark.parametrize(("pages", "limit"), [(SMALL.memory_bytes // 4096 - 1, ""), (SMALL.memory_bytes, "memory")])
+def test_a_program_whose_memory_cannot_be_read_counts_as_a_whole(tmp_path, pages, limit):
+    """Of a program of mode 0111, the kernel shows smaps_rollup to root only."""
+    fields = ["0"] * 40
+    fields[17], fields[21] = "1", str(pages)
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "stat").write_text(f"7 (hidden) {' '.join(fields)}")
+    processes = os.open(tmp_path, os.O_RDONLY)
+    try:
+        assert Watch(SMALL, processes, [], [], []).exceeded() == limit
+    finally:
+        os.close(processes)

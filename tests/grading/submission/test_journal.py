@@ -86,7 +86,7 @@ def test_a_line_that_was_removed_moved_or_repeated_is_found(tmp_path, order):
 
 
 @pytest.mark.parametrize(
-    "content", [os.urandom(10_000), b"\n" * 9, b"[" * 10**6 + b"\n", b"{}\n", b"\xff\xfe\n", b"1\n"]
+    "content", [bytes(range(256)) * 40, b"\n" * 9, b"[" * 10**6 + b"\n", b"{}\n", b"\xff\xfe\n", b"1\n"]
 )
 def test_garbage_is_said_and_begins_anew(tmp_path, content):
     path = tmp_path / "journal.jsonl"
@@ -130,3 +130,15 @@ def test_every_line_is_a_json_object_on_its_own(tmp_path):
     lines = [json.loads(line) for line in written(tmp_path).read_bytes().splitlines()]
     assert [line.get("stage") for line in lines] == [None, *NAMES]
     assert len({line["digest"] for line in lines}) == 5
+
+
+@pytest.mark.parametrize("line", [b"{broken", b"\xff", b"[" * 100_000, b'{"stage": 1}', b"[]", b"9" * 5000])
+def test_a_line_that_no_journal_has_is_left_out(tmp_path, line):
+    path = tmp_path / "journal.jsonl"
+    Journal(path, "f").add(StageResult("copy", "pass", "The submission was copied."))
+    path.write_bytes(path.read_bytes() + line + b"\n")
+    journal = Journal(path, "f")
+    assert list(journal.done) == ["copy"]
+    assert "damaged" in journal.damage
+    journal.add(StageResult("copy", "pass", "The submission was copied."))
+    assert Journal(path, "f").has("copy")

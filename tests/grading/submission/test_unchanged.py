@@ -9,11 +9,10 @@ import pytest
 
 from grading.core.errors import GradingError
 from grading.core.results import StageResult
-from grading.files.take import collect_folder
+from grading.files.take import SUBMISSION_CAPS, collect_folder
 from grading.problems.faces import Faces
 from grading.submission import unchanged
 from grading.submission.grader import Grader
-from grading.submission.stages import SUBMISSION_CAPS
 from grading.submission.unchanged import folder_changes, output_changes
 from tests.grading.sandboxed import needs_sandbox
 from tests.grading.submission.test_submission import assignment, course, student

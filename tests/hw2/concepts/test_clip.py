@@ -286,3 +286,12 @@ def test_logging_is_as_it_was(folder, file):
         load_clip("tiny-test:Makefile")
     assert logging.root.manager.disable == before
     assert clip_module.FEWEST >= 5
+
+
+def test_a_model_of_endless_layers_is_refused_at_once(tmp_path):
+    config = save_tiny_clip(tmp_path) / "config.json"
+    content = json.loads(config.read_text())
+    content["vision_config"]["num_hidden_layers"] = 2**64
+    config.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"config\.json has 18446744073709551616 under num_hidden_layers"):
+        load_clip(str(tmp_path))

@@ -192,6 +192,10 @@ def test_weights_that_are_missing_are_not_made_up(tmp_path, part, file):
     [
         ("unet/config.json", {"sample_size": None}, "whose sample_size is None; expected a number"),
         ("unet/config.json", {"sample_size": 0}, "whose sample_size is 0"),
+        ("tokenizer/tokenizer_config.json", {"model_max_length": "77"}, "a tokenizer for '77' tokens a prompt"),
+        ("tokenizer/tokenizer_config.json", {"model_max_length": -1}, "a tokenizer for -1 tokens a prompt"),
+        ("unet/config.json", {"layers_per_block": [1, 2**64]}, "under layers_per_block; expected at most 1000"),
+        ("scheduler/scheduler_config.json", {"num_train_timesteps": float("inf")}, "does not describe a supported"),
         (
             "tokenizer/tokenizer_config.json",
             {"model_max_length": 99},

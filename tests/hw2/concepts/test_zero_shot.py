@@ -287,6 +287,8 @@ def test_names_keep_their_underscores_and_come_in_order_of_ids(labels):
         (b'{"1%s": "apple"}' % (b"0" * 5000), "has the class '1000"),
         (b'{"0": "apple", "0": "pear"}', r"lists class 0 \(pear\) again"),
         (b'{"0": "apple", "00": "pear"}', r"lists class 00 \(pear\) again"),
+        (b'{"0": ["apple"]}', "calls class 0 a list or an object; expected class numbers"),
+        (b'{"0": ' + b"[" * 900 + b"]" * 900 + b"}", "calls class 0 a list|is not JSON"),
         (b'{"0": "apple", "1": "apple"}', r"lists class 1 \(apple\) again"),
     ],
 )

@@ -69,8 +69,10 @@ def rewrite_row(folder, old, new):
         ("00003.png,3", "00003.png,-1", "has the label '-1'"),
         ("00003.png,3", "00003.png,three", "has the label 'three'"),
         ("00003.png,3", "00003.png,٣", "has the label"),
+        ("00003.png,3", f"00003.png,{'9' * 5000}", "has the label '9{80}'"),
         ("00003.png,3", "00003.png", "row 5 has 1 columns"),
         ("00003.png,3", "../../x.png,3", r"row 5 names '../../x.png'"),
+        ("00003.png,3", "0\0.png,3", r"row 5 names '0\\x00.png'"),
         ("00003.png,3", "00002.png,2", "row 5 lists 00002.png again"),
         ("00003.png,3", "99999.png,3", r"99999.png \(row 5 of train.csv\) cannot be read: No such file"),
         ("image_name,label", "name,digit", "starts with 'name,digit'; expected the columns image_name,label"),
@@ -126,3 +128,10 @@ def test_concatenating_keeps_the_order(load):
 def test_real_tables_are_read(shared_data):
     labels = read_labels(shared_data / "hw2_data" / "digits" / "svhn" / "train.csv")
     assert len(labels) == 1083
+
+
+def test_a_png_that_claims_billions_of_pixels_is_refused(digits_folder, load):
+    path = digits_folder / "digits" / "svhn" / "data" / "00003.png"
+    path.write_bytes(path.read_bytes()[:16] + b"\0\1\0\0\0\1\0\0" + path.read_bytes()[24:])
+    with pytest.raises(InputError, match=r"00003.png \(row 5 of train.csv\) is not a readable PNG"):
+        load()

@@ -126,3 +126,15 @@ def test_blended_digits_have_the_statistics_of_real_mnistm(shared_data, photogra
     ):
         contrast = inked - paper
         assert torch.corrcoef(torch.stack([paper, contrast]))[0, 1] < -0.6
+
+
+def test_a_photograph_that_claims_billions_of_pixels_is_refused(photographs):
+    path = photographs / "train" / "0.png"
+    path.write_bytes(path.read_bytes()[:16] + b"\0\1\0\0\0\1\0\0" + path.read_bytes()[24:])
+    with pytest.raises(InputError, match=r"0\.png is not a readable JPEG or PNG"):
+        load_photographs(photographs)
+
+
+def test_odd_exif_data_are_no_obstacle(photographs):
+    Image.new("RGB", (40, 40)).save(photographs / "a.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\x01")
+    assert len(load_photographs(photographs)) == 4

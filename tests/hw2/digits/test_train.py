@@ -334,6 +334,59 @@ def test_an_earlier_run_is_never_overwritten_and_a_missing_one_not_resumed(data,
         train_digits(data, TINY, tmp_path / "run", device="cpu", resume=True)
 
 
+def damaged(saved, key, value):
+    """A checkpoint with one value replaced. key: names of nested dicts, separated by dots."""
+    *outer, last = key.split(".")
+    for name in outer:
+        saved = saved[int(name) if name.isdigit() else name]
+    saved[int(last) if last.isdigit() else last] = value
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("config", "[" * 100_000),
+        ("config", '{"num_steps": "many"}'),
+        ("config", "{}"),
+        ("done", -1),
+        ("done", torch.ones(3)),
+        ("losses", torch.ones(5)),
+        ("losses", None),
+        ("network", {}),
+        ("network", [1]),
+        ("ema", {}),
+        ("ema.out.bias", None),
+        ("optimizer", {}),
+        ("optimizer.state", {0: 1}),
+        ("optimizer.state.0", {"step": torch.ones(()), "exp_avg": torch.ones(()), "exp_avg_sq": torch.ones(())}),
+        ("optimizer.param_groups.0.betas", "ab"),
+        ("optimizer.param_groups.0.eps", None),
+        ("scaler", 3),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused_in_one_sentence(data, tmp_path, key, value):
+    path = tmp_path / "run" / "checkpoint.pt"
+    config = dataclasses.replace(TINY, num_steps=1, mixed_precision="fp16")
+    train_digits(data, config, tmp_path / "run", device="cpu")
+    saved = torch.load(path, weights_only=True)
+    if key.startswith("ema."):
+        saved["ema"][key.removeprefix("ema.")] = torch.ones(7, 7)
+    else:
+        damaged(saved, key, value)
+    torch.save(saved, path)
+    with pytest.raises(InputError, match="is not a checkpoint of `hw2 digits train`"):
+        train_digits(data, config, tmp_path / "run", device="cpu", resume=True)
+
+
+def test_a_checkpoint_that_claims_endless_steps_is_refused_at_once(data, tmp_path):
+    path = tmp_path / "run" / "checkpoint.pt"
+    train_digits(data, dataclasses.replace(TINY, num_steps=1), tmp_path / "run", device="cpu")
+    saved = torch.load(path, weights_only=True)
+    torch.save({**saved, "done": 2**60}, path)
+    with pytest.raises(InputError, match=r"another recipe \(.*\); resume with the same options"):
+        train_digits(data, dataclasses.replace(TINY, num_steps=1), tmp_path / "run", device="cpu", resume=True)
+
+
 def command(folder, output, *more):
     recipe = ["--preset", "bundled", "--num-steps", 30, "--batch-size", 8, "--house-numbers", 20, "--save-every", 5]
     options = ["--data", folder, "--output", output, "--device", "cpu", "--cache", output.parent / "cache"]

@@ -39,6 +39,12 @@ def test_a_run_with_other_settings_starts_afresh(tmp_path):
     assert OutputFolder(tmp_path, NAMES, settings=(2, "x")).missing() == NAMES
 
 
+def test_a_run_whose_settings_are_damaged_starts_afresh(tmp_path):
+    OutputFolder(tmp_path, NAMES, settings=1).write("a.png", b"A")
+    (tmp_path / ".partial" / "settings").write_bytes(b"\xff\xfe\0")
+    assert OutputFolder(tmp_path, NAMES, settings=1).missing() == NAMES
+
+
 def test_a_half_written_file_does_not_count(tmp_path):
     OutputFolder(tmp_path, NAMES, settings=1)
     (tmp_path / ".partial" / ".a.png.partial").write_bytes(b"half")

@@ -1,5 +1,6 @@
 import os
 import pickle
+import warnings
 
 import pytest
 import torch
@@ -63,3 +64,12 @@ def test_a_download_that_broke_off_is_told(tmp_path, share):
 def test_a_missing_file_is_told(tmp_path):
     with pytest.raises(InputError, match="No such file"):
         read_torch_file(tmp_path / "x.pt")
+
+
+def test_nobody_is_told_to_switch_the_protection_off(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), tmp_path / "x.pt")
+    with pytest.raises(InputError, match="it is a TorchScript archive") as error:
+        read_torch_file(tmp_path / "x.pt")
+    assert "weights_only" not in str(error.value)
