@@ -79,6 +79,15 @@ def links(page: Path) -> Iterator[str]:
     return (target for target in LINK.findall(text) if "://" not in target)
 
 
+def broken_link(page: Path, target: str) -> str:
+    """What is wrong with a link of a page; empty if it leads to a file or folder, and to a heading that is there."""
+    path, _, anchor = target.partition("#")
+    there = (page.parent / path).resolve() if path else page
+    if not there.exists():
+        return f"{target}: there is no such file"
+    return f"{target}: there is no such heading" if anchor and anchor not in anchors(there) else ""
+
+
 def anchors(page: Path) -> set[str]:
     """The anchors that GitHub gives the headings of a page."""
     seen: Counter[str] = Counter()
