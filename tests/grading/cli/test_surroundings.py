@@ -124,6 +124,8 @@ def test_no_exception_ends_with_a_verdict(monkeypatch, error, status, said):
         try:
             assert run(program, complaints.append, lambda error: f"explained {type(error).__name__}") == status
         finally:
+            for stream in {sys.stdout, sys.stderr} - {out, err}:
+                stream.close()
             sys.stdout, sys.stderr = streams
     assert complaints == said
 

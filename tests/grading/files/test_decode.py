@@ -292,7 +292,7 @@ def test_an_image_that_breaks_the_reader_is_refused_and_the_others_are_graded(so
 def test_a_reader_that_breaks_by_itself_is_not_the_images_fault(source, monkeypatch):
     names = several(source)
     with pytest.raises(GradingError, match=INVALID):
-        read_images(source, names, limits=replace(DECODE_LIMITS, memory_bytes=2**20))
+        read_images(source, names, limits=replace(DECODE_LIMITS, memory_bytes=2**23))
     ends = "open('/output/pixels', 'w'); open('/output/index', 'w').write('{\"begin\": 0}\\n')"
     monkeypatch.setattr(grading.files.decode, "DECODE", ends)
     with pytest.raises(GradingError, match=INVALID):
