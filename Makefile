@@ -5,7 +5,7 @@ ZERO_SHOT := --images fixtures/hw2_data/clip_zeroshot/val --labels fixtures/hw2_
 FACE   := --noise fixtures/hw2_data/face/noise --checkpoint hw2/models/face_unet.safetensors
 
 .DEFAULT_GOAL := help
-.PHONY: help setup grade test lint format gpu-test fixtures bench clean
+.PHONY: help setup grade test lint format gpu-test fixtures bench docs clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,10 @@ fixtures: .venv/.ready ## train the bundled models and make the ground truth aga
 
 bench: .venv/.ready ## measure speed and memory, each compared with its lower bound
 	@$(BIN)/python -m tests.benchmarks
+
+docs: .venv/.ready ## build the site with the API reference into build/site
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@$(BIN)/mkdocs build --strict --quiet
 
 clean: ## remove everything that was built, including .venv
 	@rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .tox
