@@ -5,7 +5,10 @@ ZERO_SHOT := --images fixtures/hw2_data/clip_zeroshot/val --labels fixtures/hw2_
 FACE   := --noise fixtures/hw2_data/face/noise --checkpoint hw2/models/face_unet.safetensors
 
 .DEFAULT_GOAL := help
-.PHONY: help setup grade test lint format gpu-test fixtures bench docs clean
+.PHONY: help setup grade test lint format gpu-test wheel-test fixtures bench docs clean
+
+# Most tests wait for other processes, so that one more than there are cores are run at a time; each takes about 1 GB.
+WORKERS ?= $(shell cores=$$(nproc); echo $$((cores < 8 ? cores + 1 : 8)))
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,7 +40,10 @@ grade: .venv/.ready ## run the reference submission on the embedded default, gra
 # Idle threads sleep. The tests run several processes at a time, and spinning threads would take cores from each other.
 test gpu-test: export OMP_WAIT_POLICY = PASSIVE
 test: lint ## check style, types and import contracts, and run the whole test suite
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile
+
+wheel-test: .venv/.ready ## build the wheel, install it with all extras into a clean environment, and use it there
+	@$(BIN)/python -m tests.wheel
 
 lint: .venv/.ready ## check style, types and import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
