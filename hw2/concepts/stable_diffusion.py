@@ -24,8 +24,7 @@ from transformers.utils import logging as transformers_logging
 from hw2.concepts.attention import CrossAttention
 from hw2.devices.arithmetic import exact
 from hw2.devices.estimate import operations
-from hw2.diffusion.samplers import PredictionType
-from hw2.diffusion.schedule import NoiseSchedule, linear_betas, scaled_linear_betas
+from hw2.diffusion.schedule import NoiseSchedule, PredictionType, linear_betas, scaled_linear_betas
 from hw2.errors import InputError
 from hw2.files.leftovers import leftovers_in, switches_off
 from hw2.wording import shortened

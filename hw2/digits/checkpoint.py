@@ -9,8 +9,7 @@ from typing import Literal, get_args
 
 import torch
 
-from hw2.diffusion.samplers import PredictionType
-from hw2.diffusion.schedule import NoiseSchedule, cosine_betas, linear_betas
+from hw2.diffusion.schedule import NoiseSchedule, PredictionType, cosine_betas, linear_betas
 from hw2.digits.network import DigitUNet, DigitUNetConfig
 from hw2.errors import InputError
 from hw2.files.weights import assign_weights, read_weights, save_weights
