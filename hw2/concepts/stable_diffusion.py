@@ -22,6 +22,7 @@ from transformers import AddedToken, CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from hw2.concepts.attention import CrossAttention
+from hw2.concepts.embeddings import token_pieces
 from hw2.devices.arithmetic import exact
 from hw2.devices.estimate import operations
 from hw2.diffusion.schedule import NoiseSchedule, PredictionType, linear_betas, scaled_linear_betas
@@ -231,11 +232,6 @@ class _Decoder(nn.Module):
     def forward(self, latents: Tensor) -> Tensor:
         images: Tensor = self.vae.decode(latents).sample
         return images
-
-
-def token_pieces(token: str, count: int) -> list[str]:
-    """The positions that a token of several vectors takes: <x>, <x>_1, <x>_2 .. (diffusers' textual inversion)."""
-    return [token, *(f"{token}_{i}" for i in range(1, count))]
 
 
 def load_stable_diffusion(

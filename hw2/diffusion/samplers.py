@@ -275,8 +275,8 @@ def with_guidance(conditional: Network, unconditional: Network, guidance_scale: 
     """
 
     def network(sample: Tensor, timesteps: Tensor) -> Tensor:
-        outputs = [output_of(each(sample, timesteps)) for each in (conditional, unconditional)]
-        return classifier_free_guidance(*outputs, guidance_scale)
+        with_condition, without = (output_of(each(sample, timesteps)) for each in (conditional, unconditional))
+        return classifier_free_guidance(with_condition, without, guidance_scale)
 
     return network
 
