@@ -39,7 +39,7 @@ ALWAYS: dict[str, Any] = {
 }
 """Entries of a configuration that are the same for every face network."""
 
-UNSAID = {"flip_sin_to_cos": True, "attention_head_dim": 8}
+UNSAID: dict[str, Any] = {"flip_sin_to_cos": True, "attention_head_dim": 8}
 """What diffusers assumes where a configuration leaves an entry of ALWAYS out, if that is another value."""
 
 ATTENTION = {True: "AttnDownBlock2D", False: "DownBlock2D"}

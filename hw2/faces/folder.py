@@ -23,8 +23,14 @@ def save_face_folder(network: FaceUNet, folder: Path, *, sample_size: int | None
     """Write a network as diffusers does; `UNet2DModel.from_pretrained(folder)` loads it.
 
     sample_size: side of the images in pixels, which diffusers' pipelines draw; 256 for the official network.
-    Raises InputError if it cannot be written.
+    Raises InputError if it cannot be written, and for a network whose first level is not as wide as its first
+    convolution, which diffusers cannot build.
     """
+    if (factor := network.config.channel_multipliers[0]) != 1:
+        raise InputError(
+            f"this network's first level is {factor} times as wide as its first convolution, and diffusers needs equal "
+            "widths; save it as one file with save_face_unet"
+        )
     weights = weights_to_diffusers(network.state_dict(), network.config)
     write_folder(folder, config_to_diffusers(network.config, sample_size), weights)
 

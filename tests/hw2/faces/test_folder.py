@@ -1,5 +1,6 @@
 """Face networks in diffusers' folders: diffusers loads what is written here, and the reverse."""
 
+import dataclasses
 import json
 
 import pytest
@@ -14,7 +15,7 @@ from tests.models.tiny_faces import TINY, random_face_weights
 SIZES = [
     TINY,
     FaceUNetConfig(channel=8, channel_multipliers=(1, 1, 3), num_res_blocks=2, attention_levels=(1,), num_groups=2),
-    FaceUNetConfig(channel=4, channel_multipliers=(2, 1), num_res_blocks=3, attention_levels=(), num_groups=4),
+    FaceUNetConfig(channel=4, channel_multipliers=(1, 2), num_res_blocks=3, attention_levels=(), num_groups=4),
     FaceUNetConfig(channel=8, channel_multipliers=(1,), num_res_blocks=1, attention_levels=(0,), num_groups=4),
 ]
 
@@ -29,7 +30,7 @@ def batch():
     return torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([3, 981])
 
 
-@pytest.mark.parametrize("config", [size for size in SIZES if size.channel_multipliers[0] == 1])
+@pytest.mark.parametrize("config", SIZES)
 def test_diffusers_computes_the_same_with_the_folder_and_it_comes_back(tmp_path, config):
     network = random_network(config)
     save_face_folder(network, tmp_path / "unet", sample_size=8)
@@ -66,6 +67,13 @@ def test_a_pipeline_of_diffusers_draws_with_the_network(tmp_path):
     assert pipeline(num_inference_steps=2, generator=torch.Generator().manual_seed(0)).images[0].size == (8, 8)
 
 
+def test_a_network_that_diffusers_cannot_build_is_not_written(tmp_path):
+    network = FaceUNet(dataclasses.replace(TINY, channel_multipliers=(2, 1)))
+    with pytest.raises(InputError, match="first level is 2 times as wide as its first convolution"):
+        save_face_folder(network, tmp_path / "unet")
+    assert not (tmp_path / "unet").exists()
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [
@@ -93,9 +101,7 @@ def test_another_architecture_is_refused_with_the_entry(tmp_path, change, match)
 
 def test_weights_of_another_size_are_named_by_the_checkpoints_names(tmp_path):
     save_face_folder(random_network(TINY), tmp_path)
-    larger = FaceUNetConfig(
-        channel=8, channel_multipliers=(1, 2), num_res_blocks=2, attention_levels=(1,), num_groups=4
-    )
+    larger = dataclasses.replace(TINY, num_res_blocks=2)
     save_face_folder(random_network(larger), tmp_path / "other")
     (tmp_path / "config.json").write_bytes((tmp_path / "other" / "config.json").read_bytes())
     with pytest.raises(InputError, match=r"does not fit the face network: .* missing: down3"):
