@@ -39,6 +39,11 @@ def check_token(token: str, what: str) -> None:
         raise InputError(f"{what} is {token!r}; expected a word in angle brackets, such as <new1>")
 
 
+def token_pieces(token: str, count: int) -> list[str]:
+    """The positions that a token of several vectors takes: <x>, <x>_1, <x>_2 .. (diffusers' textual inversion)."""
+    return [token, *(f"{token}_{i}" for i in range(1, count))]
+
+
 def save_embeddings(path: Path, learned: Mapping[str, Tensor]) -> None:
     """Write token -> vectors (n, D) as safetensors, which diffusers' `load_textual_inversion` reads."""
     tensors = {token: vectors.detach().float().cpu().contiguous() for token, vectors in learned.items()}

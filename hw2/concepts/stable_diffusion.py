@@ -22,10 +22,10 @@ from transformers import AddedToken, CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from hw2.concepts.attention import CrossAttention
+from hw2.concepts.embeddings import token_pieces
 from hw2.devices.arithmetic import exact
 from hw2.devices.estimate import operations
-from hw2.diffusion.samplers import PredictionType
-from hw2.diffusion.schedule import NoiseSchedule, linear_betas, scaled_linear_betas
+from hw2.diffusion.schedule import NoiseSchedule, PredictionType, linear_betas, scaled_linear_betas
 from hw2.errors import InputError
 from hw2.files.leftovers import leftovers_in, switches_off
 from hw2.files.model_folder import check_layers
@@ -233,11 +233,6 @@ class _Decoder(nn.Module):
     def forward(self, latents: Tensor) -> Tensor:
         images: Tensor = self.vae.decode(latents).sample
         return images
-
-
-def token_pieces(token: str, count: int) -> list[str]:
-    """The positions that a token of several vectors takes: <x>, <x>_1, <x>_2 .. (diffusers' textual inversion)."""
-    return [token, *(f"{token}_{i}" for i in range(1, count))]
 
 
 def load_stable_diffusion(

@@ -1,5 +1,8 @@
 """Samplers: how to walk from noise to an image. Networks are passed in as functions.
 
+`ddim`, `ddpm` and `dpm_solver_pp_2m` are called in one way: each takes its options and returns a fresh step for one
+walk. `walk` yields every state of it, `draw` its end. `ddim_step` and `ddpm_step` are the formulas of one step.
+
 Notation, after `schedule`::
 
     x_t         sample               the noisy image at `timestep`
@@ -20,18 +23,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from hw2.diffusion.schedule import NoiseSchedule
+from hw2.diffusion.schedule import NoiseSchedule, PredictionType
 
-Network = Callable[[Tensor, Tensor], Tensor]
-"""(sample (B, ...), timesteps (B,) int64 on the sample's device) -> model_output of the sample's shape."""
+Network = Callable[[Tensor, Tensor], Any]
+"""(sample (B, ...), timesteps (B,) int64 on the sample's device) -> model_output of the sample's shape.
+
+A plain module or function returns the tensor; a U-Net of diffusers returns an object that has it as `.sample`.
+"""
 
 Generators = torch.Generator | Sequence[torch.Generator]
-PredictionType = Literal["epsilon", "v_prediction"]
 
 
 @dataclass(frozen=True)
@@ -65,13 +71,22 @@ def predict(
     timestep: int,
     sample: Tensor,
     *,
-    prediction_type: PredictionType = "epsilon",
+    prediction_type: PredictionType | None = None,
     clip_sample: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(pred_original_sample, noise_pred) from the network's output; both of the sample's shape, at least float32.
 
-    clip_sample: clamp pred_original_sample to [-clip_sample, clip_sample]; noise_pred is not recomputed after it.
+    prediction_type: what model_output is. clip_sample: clamp pred_original_sample to [-clip_sample, clip_sample];
+    noise_pred is not recomputed after it. None, for both: as the schedule has it.
+    Raises ValueError if model_output has another shape than sample, or prediction_type is unknown.
     """
+    if model_output.shape != sample.shape:
+        raise ValueError(
+            f"the network's output is {tuple(model_output.shape)} for a sample of {tuple(sample.shape)}; both must be "
+            "equal, and a network that also predicts a variance is not supported"
+        )
+    prediction_type = schedule.prediction_type if prediction_type is None else prediction_type
+    clip_sample = schedule.clip_sample if clip_sample is None else clip_sample
     abar = schedule.alpha_cumprod(timestep)
     signal, sigma = abar**0.5, (1 - abar) ** 0.5
     dtype = torch.promote_types(sample.dtype, torch.float32)
@@ -103,7 +118,7 @@ def ddim_step(
     sample: Tensor,
     *,
     eta: float = 0.0,
-    prediction_type: PredictionType = "epsilon",
+    prediction_type: PredictionType | None = None,
     clip_sample: float | None = None,
     generator: Generators | None = None,
 ) -> StepOutput:
@@ -137,7 +152,7 @@ def ddpm_step(
     sample: Tensor,
     *,
     variance_type: Literal["fixed_small", "fixed_large"] = "fixed_small",
-    prediction_type: PredictionType = "epsilon",
+    prediction_type: PredictionType | None = None,
     clip_sample: float | None = None,
     generator: Generators | None = None,
 ) -> StepOutput:
@@ -165,11 +180,49 @@ def ddpm_step(
     return StepOutput(prev_timestep, prev_sample.to(sample.dtype), x0.to(sample.dtype))
 
 
-def dpm_solver_pp_2m(*, prediction_type: PredictionType = "epsilon", clip_sample: float | None = None) -> Step:
-    """A fresh second-order multistep solver, DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2).
+Step = Callable[[NoiseSchedule, Tensor, int, int, Tensor], StepOutput]
+"""(schedule, model_output, timestep, prev_timestep, sample) -> the state at prev_timestep."""
 
-    Returns a step for one walk. It keeps pred_original_sample of the previous step. It is first-order in the first step
-    and in the step to the clean image (no noise is left, and lambda is infinite). Deterministic.
+
+def ddim(
+    *,
+    eta: float = 0.0,
+    prediction_type: PredictionType | None = None,
+    clip_sample: float | None = None,
+    generator: Generators | None = None,
+) -> Step:
+    """DDIM for one walk; options as `ddim_step`, and eta 0 draws nothing from `generator`."""
+    return partial(ddim_step, eta=eta, prediction_type=prediction_type, clip_sample=clip_sample, generator=generator)
+
+
+def ddpm(
+    *,
+    variance_type: Literal["fixed_small", "fixed_large"] = "fixed_small",
+    prediction_type: PredictionType | None = None,
+    clip_sample: float | None = None,
+    generator: Generators | None = None,
+) -> Step:
+    """Ancestral sampling for one walk; options as `ddpm_step`."""
+    return partial(
+        ddpm_step,
+        variance_type=variance_type,
+        prediction_type=prediction_type,
+        clip_sample=clip_sample,
+        generator=generator,
+    )
+
+
+def dpm_solver_pp_2m(
+    *,
+    prediction_type: PredictionType | None = None,
+    clip_sample: float | None = None,
+    generator: Generators | None = None,  # noqa: ARG001 - one way to call every sampler
+) -> Step:
+    """A second-order multistep solver for one walk, DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2).
+
+    It keeps pred_original_sample of the previous step. It is first-order in the first step and in the step to the clean
+    image (no noise is left, and lambda is infinite). Deterministic: it takes a generator, as the other samplers do, and
+    draws nothing from it.
     With lambda_t = log(signal / sigma) at t::
 
         h = lambda_s - lambda_t,   r = h_last / h,   D = (1 + 1 / 2r) x_0 - 1 / 2r x_0_last
@@ -215,7 +268,25 @@ def classifier_free_guidance(conditional: Tensor, unconditional: Tensor, guidanc
     return unconditional + guidance_scale * (conditional - unconditional)
 
 
-Step = Callable[[NoiseSchedule, Tensor, int, int, Tensor], StepOutput]
+def with_guidance(conditional: Network, unconditional: Network, guidance_scale: float) -> Network:
+    """Both networks as one, by `classifier_free_guidance`.
+
+    They are often one network with other arguments bound: `partial(unet, class_labels=labels)`.
+    """
+
+    def network(sample: Tensor, timesteps: Tensor) -> Tensor:
+        with_condition, without = (output_of(each(sample, timesteps)) for each in (conditional, unconditional))
+        return classifier_free_guidance(with_condition, without, guidance_scale)
+
+    return network
+
+
+def output_of(returned: Any) -> Tensor:
+    """The tensor that a network returned, by itself or as `.sample`. Raises TypeError for anything else."""
+    output = returned if isinstance(returned, Tensor) else getattr(returned, "sample", None)
+    if not isinstance(output, Tensor):
+        raise TypeError(f"the network returned a {type(returned).__name__}; it must return a tensor, or one as .sample")
+    return output
 
 
 @torch.no_grad()
@@ -224,18 +295,31 @@ def walk(
     network: Network,
     sample: Tensor,
     schedule: NoiseSchedule,
-    pairs: Iterable[tuple[int, int]],
+    steps: int | Iterable[tuple[int, int]],
 ) -> Iterator[StepOutput]:
     """Yield the state after each step, from noise to image.
 
-    step: `ddim_step` or `ddpm_step`, its options bound, e.g. `partial(ddim_step, eta=0.5, generator=generators)`.
-    sample: (B, ...) noise at the first timestep. pairs: (timestep, prev_timestep) as `timestep_pairs` lists them.
+    step: of one walk, e.g. `ddim(eta=0.5, generator=generators)`. sample: (B, ...) noise at the first timestep.
+    steps: how many, at the timesteps of `schedule.timestep_pairs`; or pairs (timestep, prev_timestep).
     """
-    for timestep, prev_timestep in pairs:
+    for timestep, prev_timestep in schedule.timestep_pairs(steps) if isinstance(steps, int) else steps:
         timesteps = torch.full((len(sample),), timestep, dtype=torch.int64, device=sample.device)
-        state = step(schedule, network(sample, timesteps), timestep, prev_timestep, sample)
+        state = step(schedule, output_of(network(sample, timesteps)), timestep, prev_timestep, sample)
         sample = state.sample
         yield state
+
+
+def draw(
+    step: Step,
+    network: Network,
+    sample: Tensor,
+    schedule: NoiseSchedule,
+    steps: int | Iterable[tuple[int, int]],
+) -> Tensor:
+    """The sample at the end of a `walk`, whose arguments it takes."""
+    for state in walk(step, network, sample, schedule, steps):  # not kept: a long walk of large images needs memory
+        sample = state.sample
+    return sample
 
 
 def _check_order(timestep: int, prev_timestep: int) -> None:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hw2.diffusion.samplers import Generators, PredictionType, Step
-    from hw2.diffusion.schedule import Spacing
+    from hw2.diffusion.samplers import Generators, Step
+    from hw2.diffusion.schedule import PredictionType, Spacing
 
     MakeStep = Callable[[PredictionType, float | None, Generators | None], Step]
 
@@ -43,21 +42,21 @@ class Sampler:
 
 
 def _ddpm(prediction_type: PredictionType, clip_sample: float | None, generators: Generators | None) -> Step:
-    from hw2.diffusion.samplers import ddpm_step
+    from hw2.diffusion.samplers import ddpm
 
-    return partial(ddpm_step, prediction_type=prediction_type, clip_sample=clip_sample, generator=generators)
-
-
-def _ddim(prediction_type: PredictionType, clip_sample: float | None, _: Generators | None) -> Step:
-    from hw2.diffusion.samplers import ddim_step
-
-    return partial(ddim_step, prediction_type=prediction_type, clip_sample=clip_sample)
+    return ddpm(prediction_type=prediction_type, clip_sample=clip_sample, generator=generators)
 
 
-def _dpm_solver_pp(prediction_type: PredictionType, clip_sample: float | None, _: Generators | None) -> Step:
+def _ddim(prediction_type: PredictionType, clip_sample: float | None, generators: Generators | None) -> Step:
+    from hw2.diffusion.samplers import ddim
+
+    return ddim(prediction_type=prediction_type, clip_sample=clip_sample, generator=generators)
+
+
+def _dpm_solver_pp(prediction_type: PredictionType, clip_sample: float | None, generators: Generators | None) -> Step:
     from hw2.diffusion.samplers import dpm_solver_pp_2m
 
-    return dpm_solver_pp_2m(prediction_type=prediction_type, clip_sample=clip_sample)
+    return dpm_solver_pp_2m(prediction_type=prediction_type, clip_sample=clip_sample, generator=generators)
 
 
 SAMPLERS: dict[str, Sampler] = {

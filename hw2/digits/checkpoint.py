@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
+from torch import Tensor
 
-from hw2.diffusion.samplers import PredictionType
-from hw2.diffusion.schedule import NoiseSchedule, cosine_betas, linear_betas
+from hw2.diffusion.schedule import NoiseSchedule, PredictionType, cosine_betas, linear_betas
 from hw2.digits.network import DigitUNet, DigitUNetConfig
 from hw2.errors import InputError
 from hw2.files.weights import assign_weights, read_weights, save_weights
@@ -37,14 +37,45 @@ class DigitModel:
         return noise_schedule(self.beta_schedule)
 
 
-def save_digit_model(model: DigitModel, path: Path) -> None:
-    """Write weights as safetensors, and the rest as JSON under the metadata key "config"."""
-    config = {
+def description(model: DigitModel) -> dict[str, Any]:
+    """What `assembled_model` needs besides the weights, for JSON."""
+    return {
         "network": dataclasses.asdict(model.network.config),
         "prediction_type": model.prediction_type,
         "beta_schedule": model.beta_schedule,
     }
-    save_weights(path, model.network.state_dict(), config)
+
+
+def assembled_model(
+    config: dict[str, Any] | None,
+    tensors: dict[str, Tensor],
+    path: Path,
+    *,
+    device: torch.device | str,
+    dtype: torch.dtype,
+) -> DigitModel:
+    """The model of a `description` and weights, frozen. path: of the weights, for errors.
+
+    Raises InputError if there is no such description, or if the weights do not fit it.
+    """
+    try:
+        if config is None:
+            raise ValueError("there is none")
+        prediction_type, beta_schedule = config["prediction_type"], config["beta_schedule"]
+        if prediction_type not in get_args(PredictionType) or beta_schedule not in get_args(BetaSchedule):
+            raise ValueError(f"unknown prediction_type {prediction_type!r} or beta_schedule {beta_schedule!r}")
+        with torch.device("meta"):
+            network = DigitUNet(DigitUNetConfig(**config["network"]))
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path} describes no digit model ({error}); export it again") from None
+    assign_weights(network, tensors, path, "digit network")
+    network = network.to(device=device, dtype=dtype).eval().requires_grad_(False)
+    return DigitModel(network, prediction_type, beta_schedule)
+
+
+def save_digit_model(model: DigitModel, path: Path) -> None:
+    """Write weights as safetensors, and the rest as JSON under the metadata key "config"."""
+    save_weights(path, model.network.state_dict(), description(model))
 
 
 def load_digit_model(
@@ -57,16 +88,4 @@ def load_digit_model(
     if not path.is_file():
         raise InputError(f"{path} is not a file; expected the model.safetensors of `hw2 digits train`")
     config, tensors = read_weights(path)
-    try:
-        if config is None:
-            raise ValueError("there is none")
-        prediction_type, beta_schedule = config["prediction_type"], config["beta_schedule"]
-        if prediction_type not in get_args(PredictionType) or beta_schedule not in get_args(BetaSchedule):
-            raise ValueError(f"unknown prediction_type {prediction_type!r} or beta_schedule {beta_schedule!r}")
-        with torch.device("meta"):
-            network = DigitUNet(DigitUNetConfig(**config["network"]))
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path} describes no digit model in its metadata ({error}); export it again") from None
-    assign_weights(network, tensors, path, "digit network")
-    network = network.to(device=device, dtype=dtype).eval().requires_grad_(False)
-    return DigitModel(network, prediction_type, beta_schedule)
+    return assembled_model(config, tensors, path, device=device, dtype=dtype)

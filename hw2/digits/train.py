@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hw2.devices.choose import start_accelerator
-from hw2.diffusion.samplers import PredictionType
-from hw2.diffusion.schedule import NoiseSchedule
+from hw2.diffusion.schedule import NoiseSchedule, PredictionType
 from hw2.digits.augment import augment_house_numbers
 from hw2.digits.checkpoint import BetaSchedule, DigitModel, noise_schedule, save_digit_model
 from hw2.digits.data import DigitImages

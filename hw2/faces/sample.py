@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from hw2.devices.arithmetic import exact
 from hw2.devices.memory import in_batches
-from hw2.diffusion.samplers import Network, ddim_step, walk
+from hw2.diffusion.samplers import Network, ddim, walk
 from hw2.diffusion.schedule import homework_schedule, timestep_pairs
 from hw2.diffusion.seeding import image_generators
 from hw2.drawing import draw_missing
@@ -117,7 +116,7 @@ class FaceSampler:
         pairs = timestep_pairs("homework", self.num_inference_steps)
 
         def draw(names: Sequence[str], on_step: OnStep) -> list[tuple[str, Tensor]]:
-            step = partial(ddim_step, eta=eta, clip_sample=1.0, generator=image_generators(self.seed, names))
+            step = ddim(eta=eta, clip_sample=1.0, generator=image_generators(self.seed, names))
             sample = torch.cat([noises[name] for name in names]).to(self.device)  # (B, 3, H, W)
             for state in walk(step, self.network, sample, homework_schedule(), pairs):
                 sample = state.sample

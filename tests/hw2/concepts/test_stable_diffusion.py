@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
-from hw2.concepts.embeddings import save_embeddings
+from hw2.concepts.embeddings import save_embeddings, token_pieces
 from hw2.concepts.generate import ConceptSampler
-from hw2.concepts.stable_diffusion import WordTable, load_stable_diffusion, token_pieces
+from hw2.concepts.stable_diffusion import WordTable, load_stable_diffusion
 from hw2.errors import InputError
 from tests.models.tiny_sd import save_tiny_stable_diffusion, tiny_parts, tiny_tokenizer
 

@@ -105,7 +105,7 @@ def test_timesteps_outside_the_schedule_are_refused(timestep):
         torch.tensor([0.1, 1.0], dtype=torch.float64),
         torch.tensor([0.0, 0.1], dtype=torch.float64),
         torch.tensor([float("nan")], dtype=torch.float64),
-        torch.tensor([0.1]),
+        torch.tensor([0.1], dtype=torch.float16),
         torch.ones(2, 2, dtype=torch.float64) / 2,
         torch.empty(0, dtype=torch.float64),
     ],
