@@ -266,7 +266,7 @@ def test_names_keep_their_underscores_and_come_in_order_of_ids(labels):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"", "is not JSON"),
+        (b"", "is empty"),
         (b"{", "is not JSON"),
         (b"\xff\xfe", "is not JSON"),
         (b"[" * 100000, "is not JSON"),
@@ -324,7 +324,7 @@ def test_unusable_images_are_refused(tmp_path, images):
     Image.new("RGB", (60000, 1)).save(thin, "PNG")
     for bad in (b"", b"text", content[:100], content[:-200], huge, g16.getvalue(), gif.getvalue(), thin.getvalue()):
         (tmp_path / "0_1.png").write_bytes(bad)
-        expected = r"0_1\.png (is not a readable PNG|claims|has the mode|is 60000x1 pixels)"
+        expected = r"0_1\.png (is empty|is not a readable PNG|claims|has the mode|is 60000x1 pixels)"
         with pytest.raises(InputError, match=expected) as error:
             read_pixels(tmp_path / "0_1.png")
         assert "\n" not in str(error.value)

@@ -89,7 +89,7 @@ def test_weights_of_another_size_are_told_from_the_official_ones(tmp_path, tiny_
 @pytest.mark.parametrize("content", [b"", b"not safetensors", b"\xff" * 100, b"\x08\0\0\0\0\0\0\0{broken}"])
 def test_a_broken_safetensors_file_is_refused(tmp_path, content):
     (tmp_path / "x.safetensors").write_bytes(content)
-    with pytest.raises(InputError, match=r"x\.safetensors is not a readable safetensors file"):
+    with pytest.raises(InputError, match=r"x\.safetensors is (not a readable safetensors file|empty)"):
         load_face_unet(tmp_path / "x.safetensors")
 
 
