@@ -32,6 +32,7 @@ settings.load_profile("untimed")
 
 # A shell ignores Ctrl-C for commands in its background; every command that the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # `nohup` ignores it, likewise
 
 
 def pytest_configure(config: pytest.Config) -> None:

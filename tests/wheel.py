@@ -30,6 +30,9 @@ COMMANDS = {
 }
 """What is typed in the folder of `lay_out`, in this order."""
 
+TOO_FEW = "digits' scores"
+"""The command that ends with 1: the homework asks for more digits."""
+
 
 def build(output: Path) -> Path:
     """Build the sdist from what git tracks, and the wheel from the sdist. Returns the wheel's path."""
@@ -94,7 +97,7 @@ def main() -> None:
         for name, command in COMMANDS.items():
             done = use(folder / "environment", folder / "person", command)
             print(f"{name}: exit status {done.returncode}", flush=True)
-            if done.returncode:
+            if done.returncode != (name == TOO_FEW):
                 sys.exit(done.stdout + done.stderr)
 
 

@@ -84,7 +84,7 @@ HOARD: list[object] = []
 
 def hoards(folder: Path) -> None:
     if len(numbers(folder)) > 10 and not HOARD:
-        HOARD.append(np.ones(80 * 2**20, np.uint8))
+        HOARD.append(np.ones(2**29, np.uint8))
 
 
 @pytest.mark.parametrize(

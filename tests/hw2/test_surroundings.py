@@ -51,7 +51,7 @@ def test_without_linux_there_is_one_sentence():
 def test_an_exception_that_nobody_expects_is_no_verdict():
     code = (
         "import hw2.digits.info, hw2.__main__, sys\n"
-        "def broken(*_): raise KeyError('surprise')\n"
+        "def broken(): raise KeyError('surprise')\n"
         "hw2.__main__.app.registered_commands[0].callback = broken\n"
         "sys.argv = ['hw2', 'doctor']; hw2.__main__.main()"
     )

@@ -114,7 +114,8 @@ def _process(rank: int | None) -> Iterator[None]:
     with ExitStack() as stack:
         if rank is not None:
             names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": 29500}
-            environment = {**{name: str(value) for name, value in names.items()}, "MASTER_ADDR": "127.0.0.1"}
+            launched = {"TORCHELASTIC_RUN_ID": "none", "MASTER_ADDR": "127.0.0.1"}
+            environment = {**{name: str(value) for name, value in names.items()}, **launched}
             stack.enter_context(mock.patch.dict(os.environ, environment))
             begin = distributed.init_process_group
 

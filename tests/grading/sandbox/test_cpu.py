@@ -170,8 +170,9 @@ def test_a_run_with_many_processes_slows_its_neighbour_only_without_groups(folde
             hog = started.result()
         return hog.used / hog.wall / (victim.used / victim.wall), victim
 
-    assert beside_a_hog()[0] < 4 * cores
+    held, _ = beside_a_hog()
+    assert held < 4 * cores
     monkeypatch.setattr(grading.sandbox.cgroups, "find_groups", lambda: Found((), "switched off"))
     times, victim = beside_a_hog()
-    assert times > 4 * cores
+    assert times > 2 * held
     assert victim.lost > 1.5  # so that its time-out "could not be checked"

@@ -181,7 +181,7 @@ def test_names_that_are_too_long_to_compare_are_told_to_staff(student, counted, 
 @pytest.mark.parametrize("place", ["submission/faces/00.png", "home/model.bin"])
 def test_a_copy_that_was_changed_after_it_was_frozen_is_made_again(tmp_path, student, assignment, monkeypatch, place):
     (student / "hw2_download_ckpt.sh").write_text("echo weights > ~/model.bin\n")
-    grader = Grader(replace(assignment, problems="2", trust=False))
+    grader = Grader(replace(assignment, problems="2", trust=False, host_network=True))
     with monkeypatch.context() as broken:
         broken.setattr(Faces, "score", lambda *_: 1 / 0)
         grader.grade(student, tmp_path / "out")

@@ -250,7 +250,7 @@ def test_the_collected_cases_end_as_is_right(case, problem, tmp_path, bundled_mo
         pytest.skip("the collected cases are not here")
     asked = Assignment(
         FACES, problems=problem, unet=bundled_model, stable_diffusion=ROOT / "hw2" / "models" / "small_sd",
-        judges="embedded",
+        judges="embedded", host_network=True,
     )  # fmt: skip
     result = Grader(asked).grade(CASES / case, tmp_path / "out")
     assert {line.status for line in result.lines} == {"error" if case in NOT_CHECKED else "fail"}
@@ -279,5 +279,5 @@ open("w.pth", "w").close()
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount an overlay; a copy of such folders cannot be made")
 def test_folders_deeper_than_any_path_are_graded_like_any_other(assignment, student, tmp_path):
     folder = student("open('weights.pth')\n", hw2_download_ckpt__sh="python3 deep.py; exit 3\n", deep__py=DEEP)
-    line, _ = graded(replace(assignment, trust=False, python=Path(sys.prefix)), folder, tmp_path)
+    line, _ = graded(replace(assignment, trust=False, host_network=True, python=Path(sys.prefix)), folder, tmp_path)
     assert (line.status, line.points) == ("fail", 0)

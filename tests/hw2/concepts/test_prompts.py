@@ -26,7 +26,7 @@ def test_the_official_file_is_read(shared_data):
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        ("", "not valid JSON"),
+        ("", "is empty"),
         ("[" * 100_000, "not valid JSON"),
         ("[]", "not a JSON object"),
         ("{}", "not a JSON object"),

@@ -70,6 +70,6 @@ def test_nobody_is_told_to_switch_the_protection_off(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), tmp_path / "x.pt")
-    with pytest.raises(InputError, match="it is a TorchScript archive") as error:
+    with pytest.raises(InputError, match="a TorchScript archive") as error:
         read_torch_file(tmp_path / "x.pt")
     assert "weights_only" not in str(error.value)
