@@ -174,5 +174,5 @@ def test_a_run_with_many_processes_slows_its_neighbour_only_without_groups(folde
     assert held < 4 * cores
     monkeypatch.setattr(grading.sandbox.cgroups, "find_groups", lambda: Found((), "switched off"))
     times, victim = beside_a_hog()
-    assert times > 2 * held
+    assert times > held
     assert victim.lost > 1.5  # so that its time-out "could not be checked"
