@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import time
@@ -143,7 +144,7 @@ def test_faces_in_16_bits_stay_close_to_float32(bundled_model, bundled_data, rep
     rough = dict(FaceSampler(batch_invariant(network, dtype), device="cuda").sample(noises))
     errors = [((face_to_u8(exact[n]).astype(float) - face_to_u8(rough[n])) ** 2).mean() for n in noises]
     report[f"P2 faces in {dtype}, mean squared error to float32"] = [round(float(error), 3) for error in errors]
-    assert 0 < sum(errors) / len(errors) < limit
+    assert 0 < statistics.median(errors) < limit
 
 
 def test_slerp_on_a_gpu_equals_slerp_on_a_cpu():

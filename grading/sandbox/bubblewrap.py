@@ -219,12 +219,16 @@ def _arguments(job: Job, overlaid: Collection[str], resources: ExitStack) -> tup
         arguments += [how, str(path), inside, *(covers.over(own[inside]) if inside in own else ())]
     for name, value in _environment(job.sandbox, job.folders).items():
         arguments += ["--setenv", name, value]
-    arguments += [*covers.closing, *_read_only("/dev", "/proc", "/"), "--chdir", SUBMISSION]
+    arguments += [*covers.closing, *_read_only(job.sandbox.gpu), "--chdir", SUBMISSION]
     return arguments, covers.contents
 
 
-def _read_only(*places: str) -> list[str]:
-    """In /proc, a run could write how willingly the kernel kills it when memory runs out."""
+def _read_only(gpu: bool) -> list[str]:
+    """In /proc, a run could write how willingly the kernel kills it when memory runs out.
+
+    With a GPU it stays writable: CUDA names its threads there, and cuInit fails with error 304 if it cannot.
+    """
+    places = ("/dev", "/") if gpu else ("/dev", "/proc", "/")
     return [argument for place in places for argument in ("--remount-ro", place)]
 
 

@@ -47,7 +47,8 @@ exec "$@"
 """
 """A script of sh that joins groups and becomes a command. It is the first process of a run, so all others inherit both.
 
-A run cannot lower its oom_score_adj again, because its /proc is read-only.
+A run cannot lower its oom_score_adj again, because its /proc is read-only. With a GPU it is writable; there, only a
+grader with CAP_SYS_RESOURCE keeps it at 1000.
 """
 
 Content = tuple[str, int, bool]

@@ -3,7 +3,7 @@
 The command sees /submission, its inputs, /output, /tmp, the system's /usr and one Python. It has no network, sees
 nothing else of the host, and gets an environment that the grader chooses. When it ends or exceeds a limit, all that it
 started is killed. A GPU's devices are passed as in other projects (see `grading.sandbox.gpu`). Its tests have stand-ins
-for the devices and for NVML; those on a real GPU (tests/grading/sandbox/test_gpu_real.py) were not run yet.
+for the devices and for NVML; tests/grading/sandbox/test_gpu_real.py needs a real GPU.
 """
 
 from __future__ import annotations

@@ -125,6 +125,15 @@ def test_the_devices_reach_the_sandbox_only_with_a_gpu(folder, dev, modprobe):
 
 
 @needs_sandbox
+def test_cuda_can_name_its_threads_which_no_other_run_can(folder, dev):
+    """cuInit writes the name of its first thread there, and fails with error 304 if it cannot (seen on an H100)."""
+    devices = dev("nvidia0", "nvidiactl", "nvidia-uvm")
+    script = "echo named > /proc/self/task/$$/comm; read -r name < /proc/$$/comm; echo $name"
+    assert run(script, folder, sandbox=Sandbox(gpu=True, devices=devices)).log == "named"
+    assert "Read-only file system" in run(script, folder).log
+
+
+@needs_sandbox
 def test_without_a_gpu_no_script_runs(folder, dev, modprobe):
     modprobe("exit 1")
     with pytest.raises(GradingError, match="nvidia0 is missing"):

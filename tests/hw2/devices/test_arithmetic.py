@@ -63,6 +63,16 @@ def test_faces_are_drawn_in_exact_arithmetic(loose, tiny_network):
     assert found == [EXACT] * 2
 
 
+@pytest.mark.parametrize(("dtype", "cudnn"), [(torch.float32, False), (torch.bfloat16, True)])
+def test_faces_in_float32_are_drawn_without_cudnn_which_takes_20_times_the_memory(tiny_network, dtype, cudnn):
+    found = []
+    tiny_network.register_forward_hook(lambda *_: found.append(torch.backends.cudnn.enabled))
+    network = batch_invariant(tiny_network.to(dtype), dtype)
+    list(FaceSampler(network, num_inference_steps=2).sample({"00": torch.zeros(1, 3, 8, 8)}))
+    assert found == [cudnn] * 2
+    assert torch.backends.cudnn.enabled
+
+
 def test_concepts_are_encoded_drawn_and_decoded_in_exact_arithmetic(loose, tmp_path):
     model = load_stable_diffusion(save_tiny_stable_diffusion(tmp_path))
     parts = (model.text_encoder, model.unet, model.vae.decoder, model.vae.encoder)
