@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from grading.core.errors import GradingError
@@ -30,13 +31,14 @@ CLIP_FILES = (
 class HubModel:
     """A model on the Hub. revision: a commit, or a branch whose commit is recorded. files: all that are needed of it.
 
-    judge: whether only the official judges need it.
+    judge: whether only the official judges need it. sha256: of some of its files, as several projects recorded it.
     """
 
     repository: str
     revision: str
     files: tuple[str, ...]
     judge: bool = False
+    sha256: Mapping[str, str] = field(default_factory=dict)
 
     def snapshot(self, cache: Path) -> Path | None:
         """The folder of its files in a cache made by `fetch_models`; None if one is missing there."""
@@ -51,15 +53,43 @@ class HubModel:
         """Its files that a snapshot lacks."""
         return [name for name in self.files if not (snapshot / name).is_file()]
 
+    def check(self, snapshot: Path) -> None:
+        """Raise GradingError if a file of a snapshot is not the one that was recorded, or cannot be read."""
+        for name, digest in self.sha256.items():
+            try:
+                with (snapshot / name).open("rb") as file:
+                    found = hashlib.file_digest(file, "sha256").hexdigest()
+            except OSError as error:
+                found = error.strerror or "unreadable"
+            if found != digest:
+                raise GradingError(
+                    f"{name} of {printable(self.repository)} is not the recorded file (SHA-256 {digest[:12]}.. "
+                    f"expected, {found[:12]}.. found); remove {printable(str(snapshot))}, and fetch it again"
+                )
+
 
 HUB_MODELS = (
     # What the template's ldm loads when a script builds Stable Diffusion (ldm/modules/encoders/modules.py).
     HubModel(
-        "openai/clip-vit-large-patch14", "32bd64288804d66eefd0ccbe215aa642df71cc41", (*CLIP_FILES, "model.safetensors")
+        "openai/clip-vit-large-patch14", "32bd64288804d66eefd0ccbe215aa642df71cc41", (*CLIP_FILES, "model.safetensors"),
+        sha256={
+            "config.json": "8a09b467700c58138c29d53c605b34ebc69beaadd13274a8a2af8ad2c2f4032a",
+            "model.safetensors": "a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb",
+        },
     ),
     HubModel(
         "openai/clip-vit-base-patch32", "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268", (*CLIP_FILES, "pytorch_model.bin"),
         judge=True,
+        sha256={
+            "config.json": "b575ef3c36f2a057fa19e221650105052d61cc9c1a972ec15019c6261ec98770",
+            "merges.txt": "f526393189112391ce6f9795d4695f704121ce452c3aad1f5335cc41337eba85",
+            "preprocessor_config.json": "910e70b3956ac9879ebc90b22fb3bc8a75b6a0677814500101a4c072bd7857bd",
+            "pytorch_model.bin": "a63082132ba4f97a80bea76823f544493bffa8082296d62d71581a4feff1576f",
+            "special_tokens_map.json": "f8c0d6c39aee3f8431078ef6646567b0aba7f2246e9c54b8b99d55c22b707cbf",
+            "tokenizer.json": "b556ac8c99757ffb677208af34bc8c6721572114111a6e0aaf5fa69ff0b8d842",
+            "tokenizer_config.json": "34b7336e4bee12e0a9730eaf5189f582ef3c3eea5027f65730e5717256755aad",
+            "vocab.json": "5047b556ce86ccaf6aa22b3ffccfc52d391ea4accdab9c2f2407da5b742d4363",
+        },
     ),
     HubModel("edadaltocg/resnet34_svhn", "main", ("pytorch_model.bin",), judge=True),
 )  # fmt: skip
@@ -102,6 +132,7 @@ def _fetch(cache: Path, model: HubModel, download: Download) -> str:
         ) from None
     if absent := model.absent(snapshot):  # offline, the library returns what an interrupted download left
         raise GradingError(f"{model.repository} was fetched without {listed(absent)}; run this again with a network")
+    model.check(snapshot)
     return snapshot.name
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 from grading.core.errors import GradingError
 from grading.core.results import Judge
 from grading.core.text import printable
+from grading.environment.hub_models import HUB_MODELS, is_pinned
 
 Kind = Literal["official", "embedded", "custom"]
 
@@ -161,9 +162,14 @@ def _cached(model: HubModel, cache: Path | None) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     last: Path | None = None
+    pinned = _pinned()
     try:
         for group in model.needed:
-            paths = [try_to_load_from_cache(model.name, name, cache_dir=cache) for name in group]
+            paths = [
+                try_to_load_from_cache(model.name, name, cache_dir=cache, revision=revision)
+                for name in group
+                for revision in (None, pinned.get(model.name))
+            ]
             last = next((Path(path) for path in paths if isinstance(path, str)), None)
             if last is None:
                 return None
@@ -180,6 +186,9 @@ def _downloaded(files: JudgeFiles, model: HubModel) -> Path:
     except Exception as error:  # whatever a network can do wrong
         reason = printable(str(error).strip().partition("\n")[0][:200]) or type(error).__name__
     if found := _cached(model, None):
+        for recorded in HUB_MODELS:
+            if recorded.repository == model.name:
+                recorded.check(found.parent if model.single else found)
         return found
     others = ", or choose the embedded judges, whose scores are not the official ones" if files.embedded else ""
     raise GradingError(
@@ -193,13 +202,14 @@ def _download(model: HubModel) -> None:
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-    disabled = logging.root.manager.disable
+    disabled, revision = logging.root.manager.disable, _pinned().get(model.name)
     logging.disable(logging.WARNING)  # the library reports each of its retries
     try:
-        snapshot_download(model.name, allow_patterns=["*.json", "*.txt"])  # fails at once without a network
+        # fails at once without a network
+        snapshot_download(model.name, revision=revision, allow_patterns=["*.json", "*.txt"])
         for name in model.needed[-1]:
             try:
-                hf_hub_download(model.name, name)
+                hf_hub_download(model.name, name, revision=revision)
                 return
             except LocalEntryNotFoundError:  # there is no network
                 raise
@@ -207,3 +217,8 @@ def _download(model: HubModel) -> None:
                 continue
     finally:
         logging.disable(disabled)
+
+
+def _pinned() -> dict[str, str]:
+    """The commit of each official model that has one: everybody is judged by the same files."""
+    return {model.repository: model.revision for model in HUB_MODELS if is_pinned(model)}

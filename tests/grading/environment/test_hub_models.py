@@ -2,6 +2,8 @@ import hashlib
 import json
 import os
 import re
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 
 from grading.core.errors import GradingError
 from grading.environment.hub_models import HUB_MODELS, HubModel, fetch_models, is_pinned
-from tests.commands import run_command
+from tests.commands import ROOT, run_command
 
 COMMIT = "32bd64288804d66eefd0ccbe215aa642df71cc41"
 MODEL = HubModel("someone/model", COMMIT, ("config.json", "model.safetensors"))
@@ -122,8 +124,27 @@ def environment(endpoint):
     return {**kept, "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"}
 
 
-def test_the_command_fetches_from_a_hub_only_the_files_that_are_needed(tmp_path, hub):
+def test_the_command_refuses_what_is_not_the_recorded_model(tmp_path, hub):
     ended = run_command("grading", "hub-cache", "--output", tmp_path, "--judges", env=environment(hub))
+    assert ended.returncode == 2
+    name = "config.json of openai/clip-vit-large-patch14 is not the recorded file"
+    assert ended.stderr.splitlines()[-1].startswith(f"hw2-grade: {name}")
+    assert not (tmp_path / "revisions.json").exists()
+
+
+WITHOUT_DIGESTS = """
+import dataclasses, sys
+from grading.environment import hub_models
+from grading.cli import environment_commands
+environment_commands.HUB_MODELS = tuple(dataclasses.replace(model, sha256={}) for model in hub_models.HUB_MODELS)
+from grading.__main__ import main
+main()
+"""
+
+
+def test_the_command_fetches_from_a_hub_only_the_files_that_are_needed(tmp_path, hub):
+    command = [sys.executable, "-c", WITHOUT_DIGESTS, "hub-cache", "--output", str(tmp_path), "--judges"]
+    ended = subprocess.run(command, env=environment(hub), capture_output=True, text=True, cwd=ROOT)
     assert ended.returncode == 0, ended.stderr
     commits = [model.revision if is_pinned(model) else COMMIT for model in HUB_MODELS]
     expected = [f"{model.repository} {commit}" for model, commit in zip(HUB_MODELS, commits, strict=True)]
@@ -132,6 +153,11 @@ def test_the_command_fetches_from_a_hub_only_the_files_that_are_needed(tmp_path,
         snapshot = model.snapshot(tmp_path)
         assert snapshot
         assert {path.name for path in snapshot.iterdir()} == set(model.files)
+
+
+def test_every_weight_that_is_fetched_at_a_commit_has_a_digest():
+    for model in filter(is_pinned, HUB_MODELS):
+        assert {name for name in model.files if name.endswith((".bin", ".safetensors"))} <= set(model.sha256)
 
 
 def test_without_a_network_the_command_says_so_in_one_sentence(tmp_path):

@@ -36,7 +36,7 @@ def hub(own_cache, monkeypatch):
     """A Hub of files by name, and what was asked of it. Without files it cannot be reached."""
     served, asked = {}, []
 
-    def file(model, name):
+    def file(model, name, revision=None):
         asked.append(name)
         if not served:
             raise LocalEntryNotFoundError("no route to host\nand more")
@@ -45,7 +45,7 @@ def hub(own_cache, monkeypatch):
         folder = next(own_cache.glob("*/snapshots/*"), None) or cached(own_cache, model)
         (folder / name).write_bytes(served[name])
 
-    def snapshot(model, allow_patterns):
+    def snapshot(model, allow_patterns, revision):
         asked.append(allow_patterns)
         for name in [name for name in served if Path(name).suffix in (".json", ".txt")]:
             file(model, name)
@@ -96,7 +96,15 @@ def test_the_svhn_classifier_is_the_file_in_its_snapshot(tmp_path, hub):
     assert (judges["svhn"].identity.kind, judges["svhn"].identity.file) == ("official", "pytorch_model.bin")
 
 
-def test_what_no_cache_has_is_downloaded_with_one_file_of_weights(own_cache, hub):
+def test_a_download_that_is_not_the_recorded_model_is_refused(own_cache, hub):
+    hub[0].update(dict.fromkeys(("config.json", "vocab.json", "merges.txt", "pytorch_model.bin"), b"{}"))
+    hub[0]["preprocessor_config.json"] = b"{}"
+    with pytest.raises(GradingError, match=r"of openai/clip-vit-base-patch32 is not the recorded file .* fetch it again"):
+        Judges({"clip": "official"}).source("clip")
+
+
+def test_what_no_cache_has_is_downloaded_with_one_file_of_weights(own_cache, hub, monkeypatch):
+    monkeypatch.setattr("grading.judges.sources.HUB_MODELS", ())  # whose digests these files do not have
     served, asked = hub
     names = ("config.json", "preprocessor_config.json", "vocab.json", "merges.txt", "pytorch_model.bin", "tf_model.h5")
     served.update(dict.fromkeys(names, b"{}"))
