@@ -99,7 +99,7 @@ def test_the_svhn_classifier_is_the_file_in_its_snapshot(tmp_path, hub):
 def test_a_download_that_is_not_the_recorded_model_is_refused(own_cache, hub):
     hub[0].update(dict.fromkeys(("config.json", "vocab.json", "merges.txt", "pytorch_model.bin"), b"{}"))
     hub[0]["preprocessor_config.json"] = b"{}"
-    with pytest.raises(GradingError, match=r"of openai/clip-vit-base-patch32 is not the recorded file .* fetch it again"):
+    with pytest.raises(GradingError, match=r"of openai/clip-vit-base-patch32 is not the recorded file"):
         Judges({"clip": "official"}).source("clip")
 
 
