@@ -198,14 +198,13 @@ def preset(name: str, images: int) -> TrainConfig:
 
 @dataclass(frozen=True)
 class Progress(NetworkProgress[DigitUNet]):
-    """What a run reports to `watch`; source: the images that it is trained on."""
+    """What a run reports to `watch`.
+
+    source: the images that it is trained on. model: makes a model with the averaged weights.
+    """
 
     source: BatchSource
-    config: TrainConfig
-
-    def model(self) -> DigitModel:
-        """A model with the averaged weights."""
-        return _model(self.network(), self.config)
+    model: Callable[[], DigitModel]
 
 
 def train_digits(
@@ -232,7 +231,7 @@ def train_digits(
     accelerator = start_accelerator(device)
     config = supported(config, accelerator.device)
     source = BatchSource(data, config, accelerator.device)
-    run = TrainingRun(output / "checkpoint.pt", "hw2 digits train", KEYS, config, {"data": _digest(data)})
+    run = TrainingRun(output / "checkpoint.pt", "hw2 digits train", KEYS, config, {"data": digest(data)})
     options = Schedule(resume, save_every, report_every, compile_network, deterministic, accumulation)
     training = Training(lambda: DigitUNet(config.network), config, run, accelerator, options)
     schedule = config.schedule()
@@ -242,18 +241,25 @@ def train_digits(
     def loss_of(network: torch.nn.Module, step: int, part: slice) -> Tensor:
         return diffusion_loss(network, batch_of(step).part(part), schedule, config)
 
+    def model(network: DigitUNet) -> DigitModel:
+        return DigitModel(network, config.prediction_type, config.beta_schedule)
+
     return training.train(
         loss_of,
-        lambda network: save_digit_model(_model(network, config), output / "model.safetensors"),
-        lambda progress: watch(Progress(**vars(progress), source=source, config=config)),
+        lambda network: save_digit_model(model(network), output / "model.safetensors"),
+        lambda progress: watch(with_source(progress, source, model)),
     )
 
 
-def _model(network: DigitUNet, config: TrainConfig) -> DigitModel:
-    return DigitModel(network, config.prediction_type, config.beta_schedule)
+def with_source(
+    progress: NetworkProgress[DigitUNet], source: BatchSource, model: Callable[[DigitUNet], DigitModel]
+) -> Progress:
+    """The report of a training on these images. model: says what the network's output means."""
+    return Progress(**vars(progress), source=source, model=lambda: model(progress.network()))
 
 
-def _digest(data: DigitImages) -> str:
-    digest = hashlib.sha256(repr(data.digits.tolist()).encode())
-    digest.update(data.images_u8.numpy().tobytes())
-    return digest.hexdigest()
+def digest(data: DigitImages) -> str:
+    """SHA-256 of digits and their labels, by which a resumed run knows its data."""
+    sha256 = hashlib.sha256(repr(data.digits.tolist()).encode())
+    sha256.update(data.images_u8.numpy().tobytes())
+    return sha256.hexdigest()
