@@ -89,6 +89,8 @@ def distill_preset(name: str, images: int) -> DistillConfig:
             num_steps=1000,
             batch_size=of_teacher.batch_size,
             house_numbers=of_teacher.house_numbers,
+            house_number_look=of_teacher.house_number_look,
+            drawn_share=of_teacher.drawn_share,
             augment_svhn=of_teacher.augment_svhn,
         )
     raise ValueError(f"preset must be default or bundled, got {name!r}")
