@@ -98,8 +98,10 @@ def assembled_model(
             raise ValueError(f"unknown prediction_type {prediction_type!r} or beta_schedule {beta_schedule!r}")
         distilled = None
         if "distilled" in config:
-            entries: dict[str, Any] = config["distilled"]
-            distilled = Distilled(**{key: tuple(v) if isinstance(v, list) else v for key, v in entries.items()})
+            entries: dict[str, Any] = {
+                key: tuple(value) if isinstance(value, list) else value for key, value in config["distilled"].items()
+            }
+            distilled = Distilled(**entries)
         with torch.device("meta"):
             network = DigitUNet(DigitUNetConfig(**config["network"]))
     except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -55,7 +55,7 @@ class DistillConfig(TrainConfig):
     dataset_dropout: float = 0.0
     guidance_scale: float = 3.0
     guidance_interval: tuple[int, int] = (0, 1000)
-    first_steps: int = 32
+    first_steps: int = 16
     num_inference_steps: int = 4
 
     def __post_init__(self) -> None:
@@ -71,7 +71,7 @@ class DistillConfig(TrainConfig):
 
     @property
     def stages(self) -> tuple[int, ...]:
-        """DDIM steps of each stage, such as 32, 16, 8, 4."""
+        """DDIM steps of each stage, such as 16, 8, 4."""
         halvings = round(math.log2(self.first_steps / self.num_inference_steps))
         return tuple(self.first_steps // 2**i for i in range(halvings + 1))
 
@@ -88,6 +88,9 @@ def distill_preset(name: str, images: int) -> DistillConfig:
         return DistillConfig(
             num_steps=1000,
             batch_size=of_teacher.batch_size,
+            learning_rate=5e-4,
+            warmup_steps=50,
+            ema_decay=0.99,
             house_numbers=of_teacher.house_numbers,
             house_number_look=of_teacher.house_number_look,
             drawn_share=of_teacher.drawn_share,

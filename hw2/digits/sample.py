@@ -27,8 +27,9 @@ from hw2.errors import InputError
 from hw2.progress import OnStep, silent
 
 SHAPE = (IMAGE_CHANNELS, IMAGE_SIZE, IMAGE_SIZE)
-FEWEST = 16
-"""Batches of this many rows or more round an image the same (measured on one thread; on two, 2 were enough)."""
+FEWEST = 4
+"""Batches of this many rows or more round an image the same (2 were enough, on one thread and on two), because of
+`Pointwise`."""
 
 
 def official_names(per_digit: int = 50) -> list[str]:

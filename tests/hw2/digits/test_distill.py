@@ -169,7 +169,7 @@ def test_the_loss_is_that_of_the_clean_image_weighted_by_the_truncated_snr(data,
 
 
 def test_each_stage_halves_the_steps():
-    assert DistillConfig().stages == (32, 16, 8, 4)
+    assert DistillConfig().stages == (16, 8, 4)
     assert dataclasses.replace(TINY, first_steps=4).stages == (4,)
     for wrong in ({"first_steps": 33}, {"first_steps": 24, "num_inference_steps": 5}, {"num_inference_steps": 0}):
         with pytest.raises(ValueError, match="doubled a number of times"):
