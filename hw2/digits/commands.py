@@ -53,11 +53,13 @@ class GuidanceOptions:
 
     checkpoint: CheckpointOption = None
     guidance_scale: Annotated[
-        float, typer.Option(help="uncond + scale * (cond - uncond): 1 is off, more is clearer.")
-    ] = 5.0
+        float | None,
+        typer.Option(help="uncond + scale * (cond - uncond): 1 is off, more is clearer. Default: 5; 1 if distilled."),
+    ] = None
     guidance_interval: Annotated[
-        tuple[int, int], typer.Option(help="Timesteps that are guided: from the first number to before the second.")
-    ] = (0, 1000)
+        tuple[int, int] | None,
+        typer.Option(help="Timesteps that are guided: from the first number to before the second. Default: all."),
+    ] = None
     seed: Annotated[
         int, typer.Option(help="Seed. A digit depends on this, the weights and its own name, nothing else.")
     ] = 0
@@ -69,7 +71,10 @@ class GuidanceOptions:
 class DrawingOptions(GuidanceOptions):
     """The same, and the walk that draws."""
 
-    sampler: Annotated[SamplerName, typer.Option(help=samplers_help(pixel_steps()))] = "dpm++"
+    sampler: Annotated[
+        SamplerName | None,
+        typer.Option(help=f"{samplers_help(pixel_steps())} Default: dpm++; what the checkpoint is distilled for."),
+    ] = None
     num_inference_steps: Annotated[int | None, typer.Option(help=steps_help(pixel_steps()))] = None
     batch_size: BatchOption = 100
 
@@ -190,6 +195,77 @@ def train(
         )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class DistillRecipeOptions(RecipeOptions):
+    """What a person may change in a recipe of a distillation."""
+
+    num_steps: Annotated[int | None, typer.Option(help="Number of steps of each stage, instead of the preset's.")] = (
+        None
+    )
+    guidance_scale: Annotated[
+        float | None, typer.Option(help="Guidance that the student learns, instead of the preset's.")
+    ] = None
+    guidance_interval: Annotated[
+        tuple[int, int] | None, typer.Option(help="Timesteps that are guided, instead of the preset's.")
+    ] = None
+    first_steps: Annotated[
+        int | None, typer.Option(help="DDIM steps of the first student; each later one takes half as many.")
+    ] = None
+    num_inference_steps: Annotated[int | None, typer.Option(help="DDIM steps of the last student.")] = None
+
+
+@app.command("distill")
+def distill(
+    *,
+    data: Annotated[Path, typer.Option(help="The homework's hw2_data, with digits/{mnistm,svhn}/.")],
+    output: Annotated[Path, typer.Option(help="Folder for the model, its checkpoints and TensorBoard logs.")],
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="The teacher, a model.safetensors of `hw2 digits train`. Default: the bundled one."),
+    ] = None,
+    preset: Annotated[
+        Literal["default", "bundled"], typer.Option(help="Recipe: ours, or that of the bundled model.")
+    ] = "default",
+    changes: DistillRecipeOptions,
+    device: DeviceOption = "auto",
+    resume: ResumeOption = False,
+    save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 500,
+    pictures_every: Annotated[int, typer.Option(help="Steps between pictures in TensorBoard; 0: none.")] = 2000,
+    compile_network: CompileOption = None,
+    deterministic: DeterministicOption = False,
+    accumulation: AccumulationOption = 1,
+    cache: Annotated[Path | None, typer.Option(help="Folder for decoded images. Default: ~/.cache/hw2.")] = None,
+) -> None:
+    """Distill a model: a student that draws in 4 evaluations what its teacher draws with guidance in many."""
+    from hw2.devices.choose import start_processes
+    from hw2.devices.memory import remedies
+    from hw2.digits.checkpoint import load_digit_model
+    from hw2.digits.data import load_digits
+    from hw2.digits.distill import distill_digits, distill_preset
+    from hw2.training import MORE_PARTS
+
+    check_at_least("--save-every", save_every)
+    check_at_least("--accumulation", accumulation)
+    check_at_least("--pictures-every", pictures_every, 0)
+    check_guidance(changes.guidance_scale, changes.guidance_interval)
+    processes = start_processes(device)
+    teacher = load_digit_model(checkpoint or DIGIT_UNET)
+    images = load_digits(data, cache)
+    config = changes.applied_to(distill_preset(preset, len(images)))
+    watch: dict[str, Any] = {}
+    if processes.is_main_process and pictures_every:
+        from hw2.digits.watch import Watcher
+
+        recognizer = output / "recognizer.safetensors"
+        watch["watch_stage"] = lambda folder: Watcher(folder, config, str(processes.device), pictures_every, recognizer)
+    with when_training_stopped(output / f"{config.first_steps}_steps" / "checkpoint.pt"), remedies(*MORE_PARTS):
+        distill_digits(
+            images, teacher, config, output, device=device, resume=resume,
+            compile_network=compile_network, deterministic=deterministic, accumulation=accumulation,
+            save_every=save_every, **watch,
+        )  # fmt: skip
+
+
 @app.command("info")
 def info(checkpoint: CheckpointOption = None) -> None:
     """Show what the network costs, part by part, and what other designs would cost."""
@@ -230,7 +306,7 @@ def prepare(
 
 
 def _sampler(
-    options: GuidanceOptions, sampler: str, num_inference_steps: int | None, batch_size: int, device: str
+    options: GuidanceOptions, sampler: str | None, num_inference_steps: int | None, batch_size: int, device: str
 ) -> tuple[DigitSampler, object]:
     """(sampler, everything that its digits depend on); every option is checked before the long work starts."""
     from hw2.devices.arithmetic import chosen_dtype
@@ -238,18 +314,28 @@ def _sampler(
     from hw2.digits.checkpoint import load_digit_model
     from hw2.digits.sample import DigitSampler
 
-    steps = pixel_steps()[sampler] if num_inference_steps is None else num_inference_steps
-    with checking_steps():
-        timestep_pairs("trailing", steps)
-    check_guidance_scale(options.guidance_scale)
-    low, high = options.guidance_interval
-    if not 0 <= low <= high <= 1000:
-        raise InputError(f"--guidance-interval is {low} {high}; expected two timesteps from 0 to 1000 in order")
+    if num_inference_steps is not None:
+        with checking_steps():
+            timestep_pairs("trailing", num_inference_steps)
+    check_guidance(options.guidance_scale, options.guidance_interval)
     check_at_least("--batch-size", batch_size)
     dtype = chosen_dtype(options.dtype, device)
     path = options.checkpoint or DIGIT_UNET
     model = load_digit_model(path, device=device, dtype=dtype)
+    drawing = DigitSampler(
+        model, sampler, num_inference_steps, options.guidance_scale, options.guidance_interval, options.seed,
+        batch_size, device,
+    )  # fmt: skip
     weights = hashlib.sha256(path.read_bytes()).hexdigest()
-    guided = (options.guidance_scale, options.guidance_interval, options.seed)
-    settings = (weights, sampler, steps, *guided, device.split(":")[0], dtype)
-    return DigitSampler(model, sampler, steps, *guided, batch_size, device), settings
+    guided = (drawing.guidance_scale, drawing.guidance_interval, drawing.seed)
+    settings = (weights, drawing.sampler, drawing.num_inference_steps, *guided, device.split(":")[0], dtype)
+    return drawing, settings
+
+
+def check_guidance(scale: float | None, interval: tuple[int, int] | None) -> None:
+    """Raises InputError for a scale that is no number, or an interval that is none of timesteps. None is fine."""
+    if scale is not None:
+        check_guidance_scale(scale)
+    low, high = interval or (0, 1000)
+    if not 0 <= low <= high <= 1000:
+        raise InputError(f"--guidance-interval is {low} {high}; expected two timesteps from 0 to 1000 in order")

@@ -33,5 +33,6 @@ def load_digit_folder(
     """
     found, tensors = read_folder(folder, CLASS_NAME)
     own = {name: value for name, value in found.items() if not name.startswith("_")}
-    config: dict[str, Any] = {name: own.pop(name) for name in ("prediction_type", "beta_schedule") if name in own}
+    names = ("prediction_type", "beta_schedule", "distilled")
+    config: dict[str, Any] = {name: own.pop(name) for name in names if name in own}
     return assembled_model({**config, "network": own}, tensors, folder / WEIGHTS, device=device, dtype=dtype)

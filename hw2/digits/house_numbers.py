@@ -6,6 +6,7 @@ plate, out of focus and at a slight angle. The fonts are those of matplotlib, so
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -26,39 +27,89 @@ SCALE = 4
 SIDE = SCALE * IMAGE_SIZE
 
 
-def draw_house_numbers(count: int, seed: int = 0) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+@dataclass(frozen=True)
+class Look:
+    """The ranges that a drawing's properties are drawn from; the default's drawings are those that the judges know.
+
+    brightness: of the wall. contrast: of the lettering, from it. tint, paint: spread of the wall's colour, and of the
+    lettering's from it. clouds, blur, noise: most of each; the blur's is a standard deviation in pixels. sizes: of the
+    font, in quarters of a pixel, as stroke, which is how much bolder it may be. neighbours: chance of a digit on each
+    side. tilt: spread in degrees. shear, stretch, shift: spread, range, and spread in pixels.
+    """
+
+    brightness: tuple[float, float] = (25, 230)
+    contrast: tuple[float, float] = (45, 170)
+    tint: float = 7
+    paint: float = 8
+    clouds: float = 14
+    blur: float = 1.0
+    noise: float = 5
+    sizes: tuple[int, int] = (92, 134)
+    stroke: int = 4
+    neighbours: float = 0.45
+    tilt: float = 6
+    shear: float = 0.08
+    stretch: tuple[float, float] = (0.8, 1.25)
+    shift: float = 1.0
+
+
+LOOKS = {
+    "plain": Look(),
+    # as SVHN's: narrower, taller, with more neighbours, and less alike in contrast, colour and focus
+    "wide": Look(
+        brightness=(10, 245),
+        contrast=(30, 200),
+        tint=11,
+        paint=18,
+        clouds=26,
+        blur=1.6,
+        noise=6,
+        sizes=(100, 160),
+        stroke=7,
+        neighbours=0.75,
+        tilt=8,
+        shear=0.14,
+        stretch=(0.55, 1.15),
+        shift=1.5,
+    ),
+}
+
+
+def draw_house_numbers(
+    count: int, seed: int = 0, look: Look = LOOKS["plain"]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """(images (count, 28, 28, 3), digits (count,)), digit i % 10 in image i; image i depends on (seed, i) alone."""
     digits = np.arange(count) % NUM_DIGITS
     images = np.empty((count, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
     for i, digit in enumerate(digits):
-        images[i] = draw_house_number(int(digit), np.random.default_rng([seed, i]))
+        images[i] = draw_house_number(int(digit), np.random.default_rng([seed, i]), look)
     return images, digits.astype(np.int64)
 
 
-def draw_house_number(digit: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+def draw_house_number(digit: int, rng: np.random.Generator, look: Look = LOOKS["plain"]) -> npt.NDArray[np.uint8]:
     """One house number whose middle digit is `digit`, (28, 28, 3)."""
-    ink = _ink(digit, rng)
-    brightness = rng.uniform(25, 230)
-    contrast = rng.uniform(45, 170)
+    ink = _ink(digit, rng, look)
+    brightness = rng.uniform(*look.brightness)
+    contrast = rng.uniform(*look.contrast)
     darker, brighter = brightness - contrast, brightness + contrast
     lettering = darker if brighter > 255 or (darker >= 0 and rng.random() < 0.5) else brighter
-    tint = rng.normal(0, 7, 3) + np.array([-4, 0, 6])  # street photographs are slightly blue
+    tint = rng.normal(0, look.tint, 3) + np.array([-4, 0, 6])  # street photographs are slightly blue
     saturation = 3.0 if rng.random() < 0.15 else 1.0
-    wall = brightness + tint * saturation + _clouds(rng, rng.uniform(0, 14))
-    paint = np.clip(lettering, 0, 255) + tint + rng.normal(0, 8, 3)
+    wall = brightness + tint * saturation + _clouds(rng, rng.uniform(0, look.clouds))
+    paint = np.clip(lettering, 0, 255) + tint + rng.normal(0, look.paint, 3)
     if rng.random() < 0.25:  # raised letters have a shadow
         shadow = np.roll(ink, rng.integers(-1, 2, 2), axis=(0, 1))[..., None]
         wall = wall * (1 - shadow * rng.uniform(0.2, 0.6))
     image = wall + ink[..., None] * (paint - wall)
-    image = _blur(image, rng.uniform(0.1, 1.0)) + rng.normal(0, rng.uniform(0, 5), image.shape)
+    image = _blur(image, rng.uniform(0.1, look.blur)) + rng.normal(0, rng.uniform(0, look.noise), image.shape)
     image_u8: npt.NDArray[np.uint8] = np.clip(image + 0.5, 0, 255).astype(np.uint8)
     return image_u8
 
 
-def _ink(digit: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+def _ink(digit: int, rng: np.random.Generator, look: Look) -> npt.NDArray[np.float64]:
     """How much of each pixel the lettering covers, (28, 28) in [0, 1]."""
-    font = _font(FONTS[rng.integers(len(FONTS))], int(rng.integers(92, 134)))
-    stroke = int(rng.integers(0, 4))
+    font = _font(FONTS[rng.integers(len(FONTS))], int(rng.integers(*look.sizes)))
+    stroke = int(rng.integers(0, look.stroke))
     canvas = Image.new("L", (2 * SIDE, 2 * SIDE))
     draw = ImageDraw.Draw(canvas)
 
@@ -71,13 +122,13 @@ def _ink(digit: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
     width = write(str(digit), SIDE)
     gap = rng.uniform(0.05, 0.35) * font.size
     for direction in (-1, 1):
-        if rng.random() < 0.45:
+        if rng.random() < look.neighbours:
             neighbour = str(rng.integers(NUM_DIGITS))
             left, _, right, _ = font.getbbox(neighbour, stroke_width=stroke)
             write(neighbour, SIDE + direction * (width / 2 + gap + (right - left) / 2))
-    angle = np.deg2rad(rng.normal(0, 6))
-    shear, stretch = rng.normal(0, 0.08), rng.uniform(0.8, 1.25)
-    shift = rng.normal(0, 1.0 * SCALE, 2)
+    angle = np.deg2rad(rng.normal(0, look.tilt))
+    shear, stretch = rng.normal(0, look.shear), rng.uniform(*look.stretch)
+    shift = rng.normal(0, look.shift * SCALE, 2)
     # Inverse map from the picture's pixels, centred, to the canvas.
     matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ np.array(
         [[1 / stretch, shear], [0, 1]]

@@ -38,8 +38,13 @@ class Recognizer(nn.Module):
     def _layer(channels: int, width: int, stride: int) -> tuple[nn.Module, ...]:
         return nn.Conv2d(channels, width, 3, stride, padding=1, bias=False), nn.GroupNorm(8, width), nn.ReLU()
 
+    def features(self, images_pm1: Tensor) -> Tensor:
+        """(B, 3, 28, 28) -> (B, 128), from which the scores are computed."""
+        features: Tensor = self.layers(images_pm1).mean(dim=(2, 3))
+        return features
+
     def forward(self, images_pm1: Tensor) -> Tensor:
-        scores: Tensor = self.out(self.layers(images_pm1).mean(dim=(2, 3)))
+        scores: Tensor = self.out(self.features(images_pm1))
         return scores
 
     @torch.no_grad()
@@ -55,6 +60,11 @@ def load_or_train_recognizer(
     """The recognizer in `path`, a safetensors file. If there is none, one is trained and written there."""
     if not path.exists():
         save_weights(path, train_recognizer(source, config, device, steps).state_dict(), {})
+    return load_recognizer(path, device)
+
+
+def load_recognizer(path: Path, device: str) -> Recognizer:
+    """The recognizer in a safetensors file. Raises InputError if it is another network's."""
     recognizer = Recognizer()
     assign_weights(recognizer, read_weights(path)[1], path, "recognizer")
     return recognizer.to(device).eval()

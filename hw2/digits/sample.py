@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +27,9 @@ from hw2.errors import InputError
 from hw2.progress import OnStep, silent
 
 SHAPE = (IMAGE_CHANNELS, IMAGE_SIZE, IMAGE_SIZE)
-FEWEST = 16
-"""Batches of this many rows or more round an image the same (measured on one thread; on two, 2 were enough)."""
+FEWEST = 4
+"""Batches of this many rows or more round an image the same (2 were enough, on one thread and on two), because of
+`Pointwise`."""
 
 
 def official_names(per_digit: int = 50) -> list[str]:
@@ -78,22 +78,42 @@ def guided(
     return prediction
 
 
-@dataclass(frozen=True)
 class DigitSampler:
     """Draws digits by name.
 
     sampler: a name in `SAMPLERS`, over num_inference_steps timesteps that start at pure noise and end at the clean
-    image, the predicted image clamped to [-1, 1] at each. batch_size changes speed and memory, never the images.
+    image, the predicted image clamped to [-1, 1] at each. None: dpm++, the sampler's own number of steps, guidance 5 at
+    all timesteps; for a distilled model what it was distilled for. batch_size changes speed and memory, never the
+    images.
+    Raises InputError if a distilled model is to be drawn with in another way.
     """
 
-    model: DigitModel
-    sampler: str = "dpm++"
-    num_inference_steps: int = SAMPLERS["dpm++"].pixel_steps
-    guidance_scale: float = 5.0
-    guidance_interval: tuple[int, int] = (0, 1000)
-    seed: int = 0
-    batch_size: int = 100
-    device: str = "cpu"
+    def __init__(
+        self,
+        model: DigitModel,
+        sampler: str | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        guidance_interval: tuple[int, int] | None = None,
+        seed: int = 0,
+        batch_size: int = 100,
+        device: str = "cpu",
+    ) -> None:
+        self.model, self.seed, self.batch_size, self.device = model, seed, batch_size, device
+        asked = {
+            "sampler": sampler,
+            "num_inference_steps": num_inference_steps,
+            "guidance_scale": guidance_scale,
+            "guidance_interval": guidance_interval,
+        }
+        if model.distilled:
+            _check_distilled(asked, len(model.distilled.timesteps))
+            sampler, num_inference_steps, guidance_scale = "ddim", len(model.distilled.timesteps), 1.0
+        self.sampler = sampler or "dpm++"
+        steps = SAMPLERS[self.sampler].pixel_steps
+        self.num_inference_steps = steps if num_inference_steps is None else num_inference_steps
+        self.guidance_scale = 5.0 if guidance_scale is None else guidance_scale
+        self.guidance_interval = guidance_interval or (0, 1000)
 
     def noise(self, names: Sequence[str]) -> Tensor:
         """The noise that these digits start from, (B, 3, 28, 28) on the CPU."""
@@ -107,7 +127,8 @@ class DigitSampler:
         network = guided(self.model, digits, datasets, self.guidance_scale, self.guidance_interval)
         step = SAMPLERS[self.sampler].step(self.model.prediction_type, 1.0, generators)
         schedule = self.model.schedule
-        pairs = timestep_pairs("trailing", self.num_inference_steps, schedule.num_train_timesteps)
+        distilled = self.model.distilled
+        pairs = distilled.pairs if distilled else timestep_pairs("trailing", self.num_inference_steps)
         return walk(step, network, sample, schedule, pairs)
 
     def _generators(self, names: Sequence[str]) -> list[torch.Generator]:
@@ -132,6 +153,18 @@ class DigitSampler:
     def pixels(self, names: Sequence[str], on_step: OnStep = silent) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
         """As `sample`, with each digit as pixels (28, 28, 3)."""
         return ((name, digit_to_u8(digit)) for name, digit in self.sample(names, on_step))
+
+
+def _check_distilled(asked: Mapping[str, object], steps: int) -> None:
+    """Raises InputError if something else is asked for than a model that was distilled for so many steps can do."""
+    own = {"sampler": "ddim", "num_inference_steps": steps, "guidance_scale": 1, "guidance_interval": (0, 1000)}
+    for name, value in asked.items():
+        if value is not None and value != own[name]:
+            raise InputError(
+                f"this model is distilled for {steps} steps of ddim with guidance inside, and {name} is {value}; use "
+                "its own settings, or the model that it was distilled from",
+                "checkpoint",
+            )
 
 
 def digit_to_u8(digit_pm1: Tensor) -> npt.NDArray[np.uint8]:

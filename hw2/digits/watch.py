@@ -19,18 +19,23 @@ SHOWN = 10
 
 
 class Watcher(TrainingLog):
-    """Curves; every pictures_every steps also a 10x10 grid and the accuracy of 200 digits per data set."""
+    """Curves; every pictures_every steps also a 10x10 grid and the accuracy of 200 digits per data set.
 
-    def __init__(self, output: Path, config: TrainConfig, device: str, pictures_every: int) -> None:
+    recognizer: file of the recognizer, which is trained if it is missing. Default: in output.
+    """
+
+    def __init__(
+        self, output: Path, config: TrainConfig, device: str, pictures_every: int, recognizer: Path | None = None
+    ) -> None:
         super().__init__(output, pictures_every)
         self._config, self._device = config, device
+        self._path = recognizer or output / "recognizer.safetensors"
         self._recognizer: Recognizer | None = None
 
     def log_pictures(self, writer: SummaryWriter, progress: Progress) -> None:
         """Draw 200 digits of each data set, log ten of each as a grid, and how many of all are recognized."""
         if self._recognizer is None:
-            path = self.output / "recognizer.safetensors"
-            self._recognizer = load_or_train_recognizer(path, progress.source, self._config, self._device)
+            self._recognizer = load_or_train_recognizer(self._path, progress.source, self._config, self._device)
         sampler = DigitSampler(progress.model(), device=self._device)
         names = official_names(COLUMNS)
         digits_pm1 = torch.stack([digit for _, digit in sampler.sample(names)])

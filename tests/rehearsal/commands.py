@@ -79,6 +79,10 @@ COMMANDS: dict[str, Arguments] = {
         "digits", "train", "--data", digits_folder(to / "data"), "--cache", to / "cache", "--output", to / "run",
         *TRAINED, "--pictures-every", 1,
     ],
+    "digits distill": lambda to: [
+        "digits", "distill", "--data", digits_folder(to / "data"), "--cache", to / "cache", "--output", to / "run",
+        *TRAINED, "--first-steps", 4, "--num-inference-steps", 2,
+    ],
     "concepts learn": lambda to: [*LEARN, "--output", to / "new9.safetensors", "--pictures-every", 0],
     "concepts learn with pictures": lambda to: [
         *LEARN, "--output", to / "new9.safetensors", "--validate-every", 1, "--pictures-every", 1, "--clip", SMALL_CLIP,

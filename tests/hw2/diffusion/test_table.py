@@ -19,10 +19,12 @@ from tests.walks import last_sample
 NAMES = ["mnistm/0_001.png", "svhn/7_042.png"]
 
 
-def test_the_defaults_are_those_of_the_readme():
+def test_the_defaults_are_those_of_the_readme(tiny_digit_model):
     assert pixel_steps() == {"ddpm": 1000, "ddim": 50, "dpm++": 15}
     assert latent_steps() == {"ddim": 50, "dpm++": 25}
-    assert DigitSampler.num_inference_steps == 15
+    drawing = DigitSampler(tiny_digit_model)
+    assert (drawing.sampler, drawing.num_inference_steps, drawing.guidance_scale) == ("dpm++", 15, 5.0)
+    assert DigitSampler(tiny_digit_model, "ddim").num_inference_steps == 50
     assert ConceptSampler.num_inference_steps == 25
 
 

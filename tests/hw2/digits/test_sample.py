@@ -54,10 +54,10 @@ def test_a_digit_of_the_bundled_model_does_not_depend_on_its_batch(bundled_digit
         size: dict(
             DigitSampler(model, num_inference_steps=3, batch_size=size, guidance_interval=(0, 700)).sample(names)
         )
-        for size in (1, 3, 20)
+        for size in (1, 2, 3, 20)
     }
     torch.set_num_threads(before)
-    for size in (1, 3):
+    for size in (1, 2, 3):
         assert all(torch.equal(drawn[20][name], drawn[size][name]) for name in names), size
 
 
@@ -103,9 +103,9 @@ def test_guidance_moves_away_from_any_digit_of_the_same_data_set(scale):
     network = guided(model, torch.tensor([3, 8]), torch.tensor([0, 1]), scale)
     output = network(torch.zeros(2, 3, 28, 28), torch.tensor([500, 500]))[:, 0, 0, 0]
     expected = [NULL_DIGIT + scale * (3 - NULL_DIGIT), 100 + NULL_DIGIT + scale * (8 - NULL_DIGIT)]
-    np.testing.assert_allclose(output.numpy(), expected, rtol=1e-5)
+    np.testing.assert_allclose(output.numpy(), expected, rtol=1e-5, atol=1e-5)
     if scale != 1:
-        assert calls == [([3, 8, NULL_DIGIT, NULL_DIGIT], [0, 1, 0, 1], 1, 16)]  # one call for both passes
+        assert calls == [([3, 8, NULL_DIGIT, NULL_DIGIT], [0, 1, 0, 1], 1, 4)]  # one call for both passes
 
 
 @pytest.mark.parametrize(("timestep", "guidance"), [(99, False), (100, True), (699, True), (700, False)])

@@ -81,13 +81,28 @@ def test_balanced_batches_show_rare_digits_as_often(data):
     assert chisquare(torch.bincount(plain.datasets * 10 + plain.digits, minlength=20), expected).pvalue > 1e-4
 
 
-def test_every_second_house_number_is_a_drawn_one(data):
-    config = dataclasses.replace(TINY, batch_size=4000, house_numbers=20, digit_dropout=0.0, dataset_dropout=0.0)
+@pytest.mark.parametrize("share", [0.5, 0.25])
+def test_a_share_of_the_house_numbers_are_drawn_ones(data, share):
+    config = dataclasses.replace(
+        TINY, batch_size=4000, house_numbers=20, drawn_share=share, digit_dropout=0.0, dataset_dropout=0.0
+    )
+    assert TrainConfig().drawn_share == 0.5
     batch = BatchSource(data, config, "cpu").batch(0)
     svhn = batch.images_pm1[batch.datasets == 1]
     real = ((svhn[:, 1] + 1) * 127.5).round().flatten(1).eq(1).all(dim=1)  # green says SVHN everywhere
-    assert 0.45 < real.float().mean() < 0.55
+    assert 0.95 - share < real.float().mean() < 1.05 - share
     assert 0.45 < (batch.datasets == 1).float().mean() < 0.55
+
+
+def test_the_look_of_the_house_numbers_changes_the_drawn_ones_alone(data):
+    config = dataclasses.replace(TINY, batch_size=200, house_numbers=20)
+    plain, wide = (
+        BatchSource(data, dataclasses.replace(config, house_number_look=look), "cpu").batch(0)
+        for look in ("plain", "wide")
+    )
+    same = (plain.images_pm1 == wide.images_pm1).flatten(1).all(dim=1).float().mean()
+    assert 0.65 < same < 0.85
+    assert torch.equal(plain.digits, wide.digits)
 
 
 def test_labels_are_dropped_independently(data):
