@@ -12,6 +12,7 @@ import typer
 
 from grading.cli.assignment_file import read_assignment_file
 from grading.core.errors import GradingError
+from grading.core.results import Part
 from grading.submission.assignment import OPTIONS, Assignment
 
 FileOption = Annotated[
@@ -61,12 +62,13 @@ def takes_assignment(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def make_assignment(
-    path: Path | None, flags: Mapping[str, Any], public_only: bool = False, **defaults: Any
+    path: Path | None, flags: Mapping[str, Any], public_only: bool = False, *, for_scores: bool = False, **defaults: Any
 ) -> Assignment:
     """Make an assignment from a file, if any, and from the typed flags, which override the file.
 
-    defaults: values of options that neither sets. Raises GradingError if the file is invalid, no data folder is set, or
-    --public-only contradicts --private.
+    for_scores: whether the results count, so that no points may be left out in silence. defaults: values of options
+    that neither sets. Raises GradingError if the file is invalid, no data folder is set, --public-only contradicts
+    --private, or for_scores and neither is set although the homework has private points.
     """
     if public_only and "private" in flags:
         raise GradingError("--public-only and --private contradict each other; remove one of them")
@@ -78,7 +80,20 @@ def make_assignment(
         raise GradingError('no data folder is set; add --data FOLDER, or --assignment FILE with a line data = "FOLDER"')
     source = {"file": {key: _plain(value) for key, value in said.items()}} if path else {}
     source["flags"] = {key: _plain(value) for key, value in flags.items()}
-    return Assignment(**values, source=source)
+    assignment = Assignment(**values, source=source)
+    if for_scores and not public_only:
+        _check_private(assignment)
+    return assignment
+
+
+def _check_private(assignment: Assignment) -> None:
+    """Raises GradingError if private points would be left out unasked. The embedded homework has no private data."""
+    private, every = assignment.edition.points_of(Part.PRIVATE), assignment.edition.points_of()
+    if private and assignment.private is None and not assignment.embedded:
+        raise GradingError(
+            f"{private:g} of {every:g} points are for private inputs, but no private data are set; add --private "
+            f"FOLDER, or --public-only to grade the other {every - private:g}"
+        )
 
 
 def _is_typed(context: typer.Context, name: str) -> bool:

@@ -41,7 +41,7 @@ def submission(
         from grading.submission.grader import Grader
         from grading.submission.stages import check_fetch
 
-        assignment = make_assignment()
+        assignment = make_assignment(for_scores=True)
         check_fetch([submission_dir], assignment.sandbox)
         entry = StaffEntry()
         if assignment.staff:
@@ -69,7 +69,7 @@ def cohort(
         int | None, typer.Option(help="Submissions graded at the same time. (default: one for each GPU, or one)", min=1)
     ] = None,
     address: Annotated[
-        str, typer.Option(help="Address of a Ray cluster: auto, or HOST:PORT. (default: this machine)")
+        str, typer.Option(help="Address of a Ray cluster: auto, or HOST:PORT. (default: this machine, without Ray)")
     ] = "",
 ) -> None:
     """Grade a whole class. Exit status: 0 if all were graded, whatever their points; 2 if something was not checked."""
@@ -77,7 +77,7 @@ def cohort(
     def grade() -> list[SubmissionResult]:
         from grading.cohort.cohort import grade_cohort
 
-        assignment = make_assignment()
+        assignment = make_assignment(for_scores=True)
         _preflight(assignment, submissions, output)
         staff = read_staff_file(assignment.staff, assignment.edition) if assignment.staff else {}
         return grade_cohort(submissions, assignment, output, staff, workers, address)
