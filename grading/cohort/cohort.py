@@ -7,14 +7,18 @@ all machines need this package, and the same files under the same paths.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from grading.cohort.engine import Engine
 from grading.cohort.find import find_submissions
+from grading.cohort.process_engine import process_engine
 from grading.cohort.ray_engine import ray_engine
 from grading.cohort.screen import Screen
-from grading.cohort.workers import Grades, grade_all
+from grading.cohort.worker import Grades
+from grading.cohort.workers import grade_all
 from grading.core.errors import GradingError
 from grading.core.results import SubmissionResult
 from grading.core.text import counted, printable
@@ -38,7 +42,7 @@ def grade_cohort(
     Writes to `output`: students/NAME/ with all that `Grader.grade` writes, scores.csv and index.html. Run again to
     resume: finished submissions are kept. staff: entries by submission name. workers: number of submissions graded at
     the same time; by default one for each GPU, or one. address: "auto" or HOST:PORT of a Ray cluster that this machine
-    belongs to; "" starts Ray here.
+    belongs to; "" uses processes of this machine, without Ray.
     Raises GradingError if there is nothing to grade, output is in use, Ray or a worker cannot start, or on Ctrl-C.
     """
     from grading.cohort.similar import find_alike
@@ -50,12 +54,15 @@ def grade_cohort(
     found, notes = find_submissions(submissions, output, staff or {})
     wants_gpu = assignment.gpu or assignment.device != "cpu"
     must_have_gpu = assignment.gpu or assignment.device.startswith("cuda")
+    place: Callable[..., AbstractContextManager[Engine]] = process_engine
+    if address:
+        place = functools.partial(ray_engine, address)
     try:
         with locked(output), Screen(len(found)) as screen:
             try:
                 for note in notes:
                     screen.say(note.message)
-                with ray_engine(address, workers, wants_gpu, must_have_gpu) as engine:
+                with place(workers, wants_gpu, must_have_gpu) as engine:
                     results = grade_all(found, functools.partial(_grader, assignment), engine, screen)
             except KeyboardInterrupt:
                 done = f"{screen.outcomes.total()} of {counted(screen.total, 'submission')}"
@@ -72,8 +79,8 @@ def grade_cohort(
 
 
 def _grader(assignment: Assignment) -> Grades:
-    """The grader of a worker. Its scripts see only the GPU that Ray reserved for it, because the sandbox passes on
-    the worker's CUDA_VISIBLE_DEVICES.
+    """The grader of a worker. Its scripts see only the worker's own GPU, because the sandbox passes on the worker's
+    CUDA_VISIBLE_DEVICES.
     """
     from grading.submission.grader import Grader
 
