@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from urllib.parse import quote
 
 from grading.core.results import SubmissionResult
@@ -18,9 +20,16 @@ SHOWN = 10
 
 
 def class_page(
-    results: Sequence[SubmissionResult], homework: Homework, alike: Sequence[statistics.Likeness] = ()
+    results: Sequence[SubmissionResult],
+    homework: Homework,
+    alike: Sequence[statistics.Likeness] = (),
+    places: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """The page of a class, self-contained like `submission_page`. Its links lead to students/NAME/report.html."""
+    """The page of a class, self-contained like `submission_page`.
+
+    places: the folders that its links lead to, by the name of the submission, relative to the page; by default
+    students/NAME.
+    """
     checked = [result for result in results if not result.unchecked]
     passed = {id(result): passed_lines(result) for result in results}
     return environment().get_template("class.html").render(
@@ -42,14 +51,16 @@ def class_page(
         alike=alike,
         outliers=statistics.outliers(results),
         warned=[result for result in results if result.warnings],
-        link=report_link,
+        link=functools.partial(report_link, places=places),
         last_words=lambda stage: log_tail(stage.log, 3),
         rule=statistics.OUTLIER,
         fewest=statistics.FEWEST,
     )  # fmt: skip
 
 
-def report_link(result: SubmissionResult) -> str:
-    """The relative URL of a submission's page."""
+def report_link(result: SubmissionResult, places: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The relative URL of a submission's page. places: see `class_page`."""
+    name = result.submission
+    parts = places[name].split("/") if name in places else ["students", name]
     # surrogateescape restores the bytes of a folder's name that are not UTF-8
-    return f"students/{quote(result.submission.encode(errors='surrogateescape'), safe='')}/report.html"
+    return "/".join(quote(part.encode(errors="surrogateescape"), safe="") for part in (*parts, "report.html"))
