@@ -41,7 +41,7 @@ def run_class(folder: Path, *names: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_neither_a_folder_nor_a_worker_gets_a_word_in(tmp_path):
-    for name in ("multiprocessing", "grading", "re"):
+    for name in ("json", "multiprocessing", "grading"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w')")
     ended = run_class(tmp_path, "a", "b")
