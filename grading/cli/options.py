@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from grading.cli.assignment_file import read_assignment_file
+from grading.cli.deliver import tell
 from grading.core.errors import GradingError
 from grading.core.results import Part
 from grading.submission.assignment import OPTIONS, Assignment
@@ -22,6 +23,9 @@ FileOption = Annotated[
 PublicOnlyOption = Annotated[
     bool, typer.Option("--public-only", help="Grade no private part, even if the assignment file sets private data.")
 ]
+
+DATA = Path("hw2_data")
+"""The data where none are named. The course's script gives the folder this name."""
 
 MakeAssignment = Callable[..., Assignment]
 """Makes a command's assignment from file and flags, and from defaults of the command by name.
@@ -66,9 +70,10 @@ def make_assignment(
 ) -> Assignment:
     """Make an assignment from a file, if any, and from the typed flags, which override the file.
 
-    for_scores: whether the results count, so that no points may be left out in silence. defaults: values of options
-    that neither sets. Raises GradingError if the file is invalid, no data folder is set, --public-only contradicts
-    --private, or for_scores and neither is set although the homework has private points.
+    for_scores: whether a submission is graded. Then the current folder's hw2_data are the default, which stderr says,
+    and no points may be left out in silence. defaults: values of options that neither sets. Raises GradingError if the
+    file is invalid, no data folder is set, --public-only contradicts --private, or for_scores and neither is set
+    although the homework has private points.
     """
     if public_only and "private" in flags:
         raise GradingError("--public-only and --private contradict each other; remove one of them")
@@ -76,6 +81,9 @@ def make_assignment(
     values = {**defaults, **said, **flags}
     if public_only:
         values["private"] = None
+    if for_scores and "data" not in values and DATA.is_dir():
+        tell(f"The data are those of {DATA} in this folder; --data names others.")
+        values["data"] = DATA
     if "data" not in values:
         raise GradingError('no data folder is set; add --data FOLDER, or --assignment FILE with a line data = "FOLDER"')
     source = {"file": {key: _plain(value) for key, value in said.items()}} if path else {}

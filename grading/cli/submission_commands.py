@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from grading.cli.assignment_file import commented_file
-from grading.cli.deliver import complain, deliver_submission, graded, write_text
+from grading.cli.deliver import complain, deliver_submission, graded, tell, write_text
 from grading.cli.options import MakeAssignment, takes_assignment
 from grading.cli.problem_commands import JsonOption
 from grading.cli.surroundings import Standing
@@ -25,7 +25,10 @@ from grading.reports.terminal import stdout_console
 from grading.reports.todo import staff_tasks
 from grading.submission.assignment import Assignment
 
-OutputOption = Annotated[Path, typer.Option(help="Folder for outputs, results and reports. Run again to resume.")]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder for outputs, results and reports. Run again to resume. (default: graded/NAME)"),
+]
 
 RosterOption = Annotated[
     Path | None,
@@ -37,7 +40,7 @@ RosterOption = Annotated[
 def submission(
     make_assignment: MakeAssignment,
     submission_dir: Annotated[Path, typer.Argument(help="Folder with hw2_1.sh, hw2_2.sh, hw2_3.sh.")],
-    output: OutputOption,
+    output: OutputOption = None,
     late_days: Annotated[int, typer.Option(help="Days late after the free days.", min=0)] = 0,
     staff_fixed: Annotated[bool, typer.Option("--staff-fixed", help="Staff fixed the code.")] = False,
     json: JsonOption = "",
@@ -49,6 +52,7 @@ def submission(
         from grading.submission.stages import check_fetch
 
         assignment = make_assignment(for_scores=True)
+        place = output or _default_output(submission_dir)
         check_fetch([submission_dir], assignment.sandbox)
         entry = StaffEntry()
         if assignment.staff:
@@ -59,7 +63,7 @@ def submission(
             entry = replace(entry, late_days=late, staff_fixed=fixed)
         with Console(stderr=True).status("preparing") as status, Standing() as standing:
             grader = Grader(assignment)
-            return grader.grade(submission_dir, output, entry, lambda name: status.update(standing.begin(name)))
+            return grader.grade(submission_dir, place, entry, lambda name: status.update(standing.begin(name)))
 
     def failed(check: Check) -> SubmissionResult:
         return SubmissionResult(printable(submission_dir.name), "error", 0, 0, 0, warnings=[check])
@@ -71,7 +75,7 @@ def submission(
 def cohort(
     make_assignment: MakeAssignment,
     submissions: Annotated[Path, typer.Argument(help="Folder with one folder for each submission.")],
-    output: OutputOption,
+    output: OutputOption = None,
     workers: Annotated[
         int | None, typer.Option(help="Submissions graded at the same time. (default: one for each GPU, or one)", min=1)
     ] = None,
@@ -81,17 +85,18 @@ def cohort(
     roster: RosterOption = None,
 ) -> None:
     """Grade a whole class. Exit status: 0 if all were graded, whatever their points; 2 if something was not checked."""
+    place = output or _default_output(submissions)
 
     def grade() -> list[SubmissionResult]:
         from grading.cohort.cohort import grade_cohort
 
         assignment = make_assignment(for_scores=True)
-        _preflight(assignment, submissions, output)
+        _preflight(assignment, submissions, place)
         staff = read_staff_file(assignment.staff, assignment.edition) if assignment.staff else {}
         students = read_roster(roster) if roster else []
-        return grade_cohort(submissions, assignment, output, staff, workers, address, students)
+        return grade_cohort(submissions, assignment, place, staff, workers, address, students)
 
-    _deliver_class(graded(grade), output)
+    _deliver_class(graded(grade), place)
 
 
 def class_(
@@ -127,6 +132,13 @@ def _deliver_class(results: Sequence[SubmissionResult], output: Path) -> NoRetur
         console.print(f"  {printable(reason)}", markup=False)
     console.print(printable(f"{output / 'index.html'} and {output / 'scores.csv'}"))
     raise typer.Exit(2 if counts["error"] else 0)
+
+
+def _default_output(graded_folder: Path) -> Path:
+    """The output where none is named, which stderr says."""
+    output = Path("graded", graded_folder.resolve().name)
+    tell(f"The output is {output} in this folder; --output names another.")
+    return output
 
 
 def _preflight(assignment: Assignment, submissions: Path, output: Path) -> None:
