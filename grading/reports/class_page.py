@@ -10,7 +10,7 @@ from urllib.parse import quote
 from grading.core.results import SubmissionResult
 from grading.homeworks.homework import Homework
 from grading.reports import class_statistics as statistics
-from grading.reports.conditions import as_sentence, conditions
+from grading.reports.conditions import as_sentence, banner, conditions
 from grading.reports.submission_page import environment
 from grading.reports.todo import staff_tasks
 from grading.reports.visibility import has_points, has_private, log_tail, passed_lines
@@ -38,6 +38,7 @@ def class_page(
         private=any(map(has_private, results)),
         has_points=all(map(has_points, results)),
         conditions=as_sentence(conditions(*results)),
+        banner=banner(*results),
         passed=passed_lines,
         points=statistics.points_summary(checked),
         bins=statistics.bins(checked),
