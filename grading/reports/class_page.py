@@ -34,6 +34,8 @@ def class_page(
     passed = {id(result): passed_lines(result) for result in results}
     return environment().get_template("class.html").render(
         results=sorted(results, key=lambda result: (-result.points, -passed[id(result)][0])),
+        by_name=sorted(results, key=lambda result: result.submission.casefold()),
+        line_of=lambda result, name: next((line for line in result.lines if line.name == name), None),
         homework=homework,
         private=any(map(has_private, results)),
         has_points=all(map(has_points, results)),
