@@ -100,7 +100,8 @@ def test_the_reference_submission_earns_its_points_in_the_sandbox(tmp_path, hw2_
     for folder, name in (("noise", "03.pt"), ("GT", "03.png")):
         (tmp_path / "data" / "face" / folder).mkdir(parents=True)
         shutil.copy(bundled_data / "face" / folder / name, tmp_path / "data" / "face" / folder)
-    options = ["--data", tmp_path / "data", "--unet", bundled_model, "--problems", "2", "--output", tmp_path / "out"]
+    options = ["--data", tmp_path / "data", "--unet", bundled_model, "--problems", "2", "--public-only"]
+    options += ["--output", tmp_path / "out"]
     run = hw2_grade("submission", student, *options, "--json", "-")
     assert run.returncode == 0, run.stderr
     result = json.loads(run.stdout)

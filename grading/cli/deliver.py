@@ -122,6 +122,11 @@ def complain(message: str) -> None:
     Console(stderr=True, soft_wrap=True, highlight=False).print(f"hw2-grade: {message}", style="red", markup=False)
 
 
+def tell(sentence: str) -> None:
+    """Print a sentence on stderr that is no complaint."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(printable(sentence), markup=False)
+
+
 def show_traceback(text: str) -> None:
     """Print a traceback on stderr, unchanged."""
     Console(stderr=True, soft_wrap=True, highlight=False).print(text, style="dim", markup=False)

@@ -11,7 +11,9 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from grading.cli.assignment_file import read_assignment_file
+from grading.cli.deliver import tell
 from grading.core.errors import GradingError
+from grading.core.results import Part
 from grading.submission.assignment import OPTIONS, Assignment
 
 FileOption = Annotated[
@@ -21,6 +23,9 @@ FileOption = Annotated[
 PublicOnlyOption = Annotated[
     bool, typer.Option("--public-only", help="Grade no private part, even if the assignment file sets private data.")
 ]
+
+DATA = Path("hw2_data")
+"""The data where none are named. The course's script gives the folder this name."""
 
 MakeAssignment = Callable[..., Assignment]
 """Makes a command's assignment from file and flags, and from defaults of the command by name.
@@ -61,12 +66,14 @@ def takes_assignment(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def make_assignment(
-    path: Path | None, flags: Mapping[str, Any], public_only: bool = False, **defaults: Any
+    path: Path | None, flags: Mapping[str, Any], public_only: bool = False, *, for_scores: bool = False, **defaults: Any
 ) -> Assignment:
     """Make an assignment from a file, if any, and from the typed flags, which override the file.
 
-    defaults: values of options that neither sets. Raises GradingError if the file is invalid, no data folder is set, or
-    --public-only contradicts --private.
+    for_scores: whether a submission is graded. Then the current folder's hw2_data are the default, which stderr says,
+    and no points may be left out in silence. defaults: values of options that neither sets. Raises GradingError if the
+    file is invalid, no data folder is set, --public-only contradicts --private, or for_scores and neither is set
+    although the homework has private points.
     """
     if public_only and "private" in flags:
         raise GradingError("--public-only and --private contradict each other; remove one of them")
@@ -74,11 +81,27 @@ def make_assignment(
     values = {**defaults, **said, **flags}
     if public_only:
         values["private"] = None
+    if for_scores and "data" not in values and DATA.is_dir():
+        tell(f"The data are those of {DATA} in this folder; --data names others.")
+        values["data"] = DATA
     if "data" not in values:
         raise GradingError('no data folder is set; add --data FOLDER, or --assignment FILE with a line data = "FOLDER"')
     source = {"file": {key: _plain(value) for key, value in said.items()}} if path else {}
     source["flags"] = {key: _plain(value) for key, value in flags.items()}
-    return Assignment(**values, source=source)
+    assignment = Assignment(**values, source=source)
+    if for_scores and not public_only:
+        _check_private(assignment)
+    return assignment
+
+
+def _check_private(assignment: Assignment) -> None:
+    """Raises GradingError if private points would be left out unasked. The embedded homework has no private data."""
+    private, every = assignment.edition.points_of(Part.PRIVATE), assignment.edition.points_of()
+    if private and assignment.private is None and not assignment.embedded:
+        raise GradingError(
+            f"{private:g} of {every:g} points are for private inputs, but no private data are set; add --private "
+            f"FOLDER, or --public-only to grade the other {every - private:g}"
+        )
 
 
 def _is_typed(context: typer.Context, name: str) -> bool:

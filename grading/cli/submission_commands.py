@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
 from grading.cli.assignment_file import commented_file
-from grading.cli.deliver import deliver_submission, graded, write_text
+from grading.cli.deliver import complain, deliver_submission, graded, tell, write_text
 from grading.cli.options import MakeAssignment, takes_assignment
 from grading.cli.problem_commands import JsonOption
 from grading.cli.surroundings import Standing
@@ -19,18 +20,27 @@ from grading.core.errors import GradingError
 from grading.core.results import Check, SubmissionResult
 from grading.core.text import counted, listed, printable
 from grading.points.staff import StaffEntry, plain_name, read_staff_file
+from grading.reports.roster import read_roster
 from grading.reports.terminal import stdout_console
 from grading.reports.todo import staff_tasks
 from grading.submission.assignment import Assignment
 
-OutputOption = Annotated[Path, typer.Option(help="Folder for outputs, results and reports. Run again to resume.")]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder for outputs, results and reports. Run again to resume. (default: graded/NAME)"),
+]
+
+RosterOption = Annotated[
+    Path | None,
+    typer.Option(help="CSV with a folder and a student_id for each student; also writes scores_canvas.csv for Canvas."),
+]
 
 
 @takes_assignment
 def submission(
     make_assignment: MakeAssignment,
     submission_dir: Annotated[Path, typer.Argument(help="Folder with hw2_1.sh, hw2_2.sh, hw2_3.sh.")],
-    output: OutputOption,
+    output: OutputOption = None,
     late_days: Annotated[int, typer.Option(help="Days late after the free days.", min=0)] = 0,
     staff_fixed: Annotated[bool, typer.Option("--staff-fixed", help="Staff fixed the code.")] = False,
     json: JsonOption = "",
@@ -41,7 +51,8 @@ def submission(
         from grading.submission.grader import Grader
         from grading.submission.stages import check_fetch
 
-        assignment = make_assignment()
+        assignment = make_assignment(for_scores=True)
+        place = output or _default_output(submission_dir)
         check_fetch([submission_dir], assignment.sandbox)
         entry = StaffEntry()
         if assignment.staff:
@@ -52,7 +63,7 @@ def submission(
             entry = replace(entry, late_days=late, staff_fixed=fixed)
         with Console(stderr=True).status("preparing") as status, Standing() as standing:
             grader = Grader(assignment)
-            return grader.grade(submission_dir, output, entry, lambda name: status.update(standing.begin(name)))
+            return grader.grade(submission_dir, place, entry, lambda name: status.update(standing.begin(name)))
 
     def failed(check: Check) -> SubmissionResult:
         return SubmissionResult(printable(submission_dir.name), "error", 0, 0, 0, warnings=[check])
@@ -64,33 +75,70 @@ def submission(
 def cohort(
     make_assignment: MakeAssignment,
     submissions: Annotated[Path, typer.Argument(help="Folder with one folder for each submission.")],
-    output: OutputOption,
+    output: OutputOption = None,
     workers: Annotated[
         int | None, typer.Option(help="Submissions graded at the same time. (default: one for each GPU, or one)", min=1)
     ] = None,
     address: Annotated[
-        str, typer.Option(help="Address of a Ray cluster: auto, or HOST:PORT. (default: this machine)")
+        str, typer.Option(help="Address of a Ray cluster: auto, or HOST:PORT. (default: this machine, without Ray)")
     ] = "",
+    roster: RosterOption = None,
 ) -> None:
     """Grade a whole class. Exit status: 0 if all were graded, whatever their points; 2 if something was not checked."""
+    place = output or _default_output(submissions)
 
     def grade() -> list[SubmissionResult]:
         from grading.cohort.cohort import grade_cohort
 
-        assignment = make_assignment()
-        _preflight(assignment, submissions, output)
+        assignment = make_assignment(for_scores=True)
+        _preflight(assignment, submissions, place)
         staff = read_staff_file(assignment.staff, assignment.edition) if assignment.staff else {}
-        return grade_cohort(submissions, assignment, output, staff, workers, address)
+        students = read_roster(roster) if roster else []
+        return grade_cohort(submissions, assignment, place, staff, workers, address, students)
 
-    results = graded(grade)
+    _deliver_class(graded(grade), place)
+
+
+def class_(
+    output: Annotated[Path, typer.Argument(help="Folder for the files of the class.")],
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Folders that were the --output of `submission`. (default: those in OUTPUT/students)"),
+    ] = None,
+    roster: RosterOption = None,
+) -> None:
+    """Make the page and the tables of a class from submissions that were graded one by one, as on a cluster.
+
+    Nothing is graded. A submission whose files are not as they were written counts as not checked. Exit status: as
+    `cohort`.
+    """
+    from grading.cohort.collect import collect_class
+
+    results, notes = graded(lambda: collect_class(output, folders or [], read_roster(roster) if roster else []))
+    for note in notes:
+        complain(note.message)
+    _deliver_class(results, output)
+
+
+def _deliver_class(results: Sequence[SubmissionResult], output: Path) -> NoReturn:
+    """Say how a class ended, and where its files are."""
     counts = Counter(result.status for result in results)
     unchecked = f". {counts['error']} could not be checked completely; grade again" if counts["error"] else ""
     console = stdout_console()
     console.print(f"{counted(len(results), 'submission')} graded, {counts['pass']} with full points{unchecked}.")
     for task in staff_tasks(results):
         console.print(f"  {printable(task.sentence)} ({listed(task.submissions)})", markup=False)
+    for reason in [check.message for each in results if not each.lines for check in each.warnings]:
+        console.print(f"  {printable(reason)}", markup=False)
     console.print(printable(f"{output / 'index.html'} and {output / 'scores.csv'}"))
     raise typer.Exit(2 if counts["error"] else 0)
+
+
+def _default_output(graded_folder: Path) -> Path:
+    """The output where none is named, which stderr says."""
+    output = Path("graded", graded_folder.resolve().name)
+    tell(f"The output is {output} in this folder; --output names another.")
+    return output
 
 
 def _preflight(assignment: Assignment, submissions: Path, output: Path) -> None:

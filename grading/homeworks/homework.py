@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from grading.core.errors import GradingError
+from grading.core.results import Part
 from grading.problems.problem import Problem
 
 CHANGEABLE = ("report", "late_share_per_day", "staff_fixed_share")
@@ -39,6 +40,15 @@ class Homework:
     def has_points(self) -> bool:
         """Whether the homework's points are known."""
         return any(problem.points for problem in self.problems)
+
+    def points_of(self, *parts: Part) -> float:
+        """The most that scripts can get in these parts; in all parts, if none is named."""
+        return sum(
+            points
+            for problem in self.problems
+            for key, points in problem.points.items()
+            if not parts or key in map(str, parts)
+        )
 
     def with_points(self, changes: Mapping[str, Any]) -> Homework:
         """The same homework with other points.

@@ -86,7 +86,7 @@ def _result_lines(homework: Homework, result: ProblemResult) -> list[ScoreLine]:
 
 
 def _line_title(part_title: str, outcome: Outcome, part: Part) -> str:
-    """The end of a line's title, such as "simple baseline", "public noises", "private prompt 0/1"."""
+    """The end of a line's title, such as "simple baseline", "public noises", "private prompt “A cat.”"."""
     if not outcome.key:
         return part_title.removeprefix(", ")
     return outcome.title if part is Part.WHOLE else f"{part} {outcome.title}"

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from grading.core.results import Card, Figure, Frame, Outcome, Part, ProblemResult
-from grading.core.text import counted, printable
+from grading.core.text import counted, printable, shortened
 from grading.problems.problem import Explanation, Input, Problem, Run, messages, plain
 from grading.problems.prompt_scores import ConceptsResult, ConceptsRules, PromptScore, grade_concepts
 from grading.problems.prompts import read_concepts
@@ -64,9 +64,14 @@ class Concepts(Problem):
         return explanations(self)
 
 
+LONGEST_TITLE = 60
+"""Characters of a prompt in the title of its line."""
+
+
 def _outcome(graded: ConceptsResult, key: str, score: PromptScore) -> Outcome:
     own = [check for check in graded.checks if check.name.startswith((f"{key} ", f"{key}/"))]
-    return Outcome(key, f"prompt {printable(key)}", score.passed, messages(own, "pass"), messages(own, "fail"))
+    title = f"prompt “{printable(shortened(score.prompt, LONGEST_TITLE))}”"
+    return Outcome(key, title, score.passed, messages(own, "pass"), messages(own, "fail"))
 
 
 def _figures(graded: ConceptsResult) -> Iterable[Figure]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean, median
 
 from grading.core.results import Figure, Part, StageResult, SubmissionResult
+from grading.reports.conditions import line_judges
 from grading.reports.figures import FigureTable, first_seen, headlines, of_runs, tables
 from grading.reports.visibility import is_deduction
 
@@ -32,7 +33,7 @@ class Rate:
     """The class's results on one line.
 
     points: mean over the submissions that could be checked. share: share of these that passed, None if there are none
-    or the line cannot be passed.
+    or the line cannot be passed. judges: those that are not official, see `line_judges`.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Rate:
     share: float | None
     points: float | None
     max_points: float
+    judges: str
 
 
 @dataclass(frozen=True)
@@ -107,13 +109,16 @@ def line_rates(results: Sequence[SubmissionResult]) -> list[Rate]:
     """The rate of every line that any submission has, without deductions."""
     rates = []
     for name in first_seen(line.name for result in results for line in result.lines if not is_deduction(line)):
-        lines = [line for result in results for line in result.lines if line.name == name]
+        pairs = [(result, line) for result in results for line in result.lines if line.name == name]
+        lines = [line for _, line in pairs]
+        judges = " or ".join(first_seen(filter(None, (line_judges(*pair) for pair in pairs))))
         passed, failed, unchecked = (sum(line.status == each for line in lines) for each in ("pass", "fail", "error"))
         known = [line.points for line in lines if line.points is not None]
         share = passed / (passed + failed) if passed + failed and lines[0].kind == "score" else None
         most = max(line.max_points for line in lines)
         points = fmean(known) if known else None
-        rates.append(Rate(name, lines[0].title, lines[0].private, passed, failed, unchecked, share, points, most))
+        own = (lines[0].title, lines[0].private, passed, failed, unchecked, share, points, most, judges)
+        rates.append(Rate(name, *own))
     return rates
 
 

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from grading.core.results import Judge, SubmissionResult
+from grading.core.results import Judge, ScoreLine, SubmissionResult
+
+EMBEDDED = "Embedded default: small models of this project; not the official homework."
+
+
+def banner(*results: SubmissionResult) -> str:
+    """A sentence if any submission was graded with the embedded homework; otherwise empty."""
+    return EMBEDDED if any(result.record.get("embedded") for result in results) else ""
+
+
+def line_judges(result: SubmissionResult, line: ScoreLine) -> str:
+    """The judges of a line that are not official, such as "embedded judge"; empty if all are, or nobody judged."""
+    run = result.of(line.problem, line.part) if line.problem is not None and line.kind == "score" else None
+    kinds = sorted({judge.kind for judge in run.judges if judge.kind != "official"}) if run else []
+    return f"{' and '.join(kinds)} judge" if kinds else ""
 
 
 def conditions(*results: SubmissionResult) -> str:

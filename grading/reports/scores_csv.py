@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from grading.core.results import SubmissionResult
 from grading.core.text import printable
 from grading.reports.class_statistics import script_runs
 from grading.reports.figures import headlines, run_name
+from grading.reports.roster import Student
 from grading.reports.todo import open_reasons
 from grading.reports.visibility import has_points, is_deduction
 
@@ -24,10 +26,11 @@ LAST = ("warnings", "could_not_check", "lost_points")
 Cell = str | float
 
 
-def scores_csv(results: Sequence[SubmissionResult]) -> str:
+def scores_csv(results: Sequence[SubmissionResult], students: Mapping[str, Student] = MappingProxyType({})) -> str:
     """A CSV with one row per submission.
 
-    Its columns are submission, status, points, max_points, unchecked, one per line, one per headline figure, seconds of
+    students: by the name of their submission. Their ids are the column student_id, which stands last. The other
+    columns are submission, status, points, max_points, unchecked, one per line, one per headline figure, seconds of
     scripts, warnings, could_not_check (why), lost_points (the sentence of each line that failed). The cell of a line
     that could not be checked is "not checked". It is empty for a line or figure that the submission does not have. If
     the homework's points are not known, points are "not known", and lines are "pass" or "fail". No text begins like a
@@ -38,11 +41,13 @@ def scores_csv(results: Sequence[SubmissionResult]) -> str:
     columns = sorted(dict.fromkeys(name for row in rows for name in row), key=lambda column: KINDS.index(column[0]))
     text = io.StringIO()
     writer = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-    writer.writerow([*fixed, *(_cell(_heading(*column)) for column in columns), *LAST])
-    for result, row in zip(results, rows, strict=True):
-        first = [_cell(result.submission), result.status, *_points(result)]
-        last = [len(result.warnings), _cell(_reasons(result)), _cell(_lost(result))]
-        writer.writerow([*first, *(row.get(column, "") for column in columns), *last])
+    ids = [[safe_cell(students[each.submission].id) if each.submission in students else ""] for each in results]
+    header = [*fixed, *(safe_cell(_heading(*column)) for column in columns), *LAST]
+    writer.writerow([*header, "student_id"] if students else header)
+    for result, row, id_cell in zip(results, rows, ids, strict=True):
+        first = [safe_cell(result.submission), result.status, *_points(result)]
+        last = [len(result.warnings), safe_cell(_reasons(result)), safe_cell(_lost(result))]
+        writer.writerow([*first, *(row.get(column, "") for column in columns), *last, *(id_cell if students else [])])
     return text.getvalue()
 
 
@@ -85,7 +90,7 @@ def _heading(kind: str, name: str) -> str:
     return f"seconds {name}" if kind == "seconds" else name
 
 
-def _cell(text: str) -> str:
+def safe_cell(text: str) -> str:
     """Text from a submission. An apostrophe stops spreadsheets from running it (OWASP, CSV injection)."""
     shown = printable(text)
     return f"'{shown}" if shown.lstrip()[:1] in tuple("=+-@＝＋－＠") else shown

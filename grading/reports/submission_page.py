@@ -14,7 +14,7 @@ from grading.core.results import Card, Check, Frame, ProblemResult, SubmissionRe
 from grading.core.text import counted, listed, printable
 from grading.homeworks.homework import Homework
 from grading.reports import figures
-from grading.reports.conditions import as_sentence, conditions
+from grading.reports.conditions import as_sentence, banner, conditions, line_judges
 from grading.reports.pictures import Picture, Pictures
 from grading.reports.visibility import (
     NO_POINTS,
@@ -71,6 +71,8 @@ def _page(result: SubmissionResult, pictures: Pictures, homework: Homework, publ
         passed=passed_lines(result),
         unchecked=unchecked_sentence(result),
         conditions=as_sentence(conditions(result)),
+        banner=banner(result),
+        line_judges=functools.partial(line_judges, result),
         picture=picture,
         has_pictures=bool(pictures),
         tracebacks=list(tracebacks(result)),

@@ -16,7 +16,7 @@ from rich.text import Text
 from grading.core.results import Check, Figure, ProblemResult, ScoreLine, StageResult, SubmissionResult
 from grading.core.text import printable
 from grading.reports import figures
-from grading.reports.conditions import conditions, judged_by
+from grading.reports.conditions import banner, conditions, judged_by
 from grading.reports.visibility import (
     NO_POINTS,
     OUTCOMES,
@@ -110,6 +110,7 @@ def submission_table(result: SubmissionResult) -> RenderableType:
     unexpected = [text for where, trace in tracebacks(result) for text in _traceback(where, trace)]
     unchecked = unchecked_sentence(result)
     return Group(
+        *([Text(said, "bold")] if (said := banner(result)) else []),
         _line_table(result),
         *map(_sentence, result.lines),
         *([Text("Stages that did not pass", "bold"), *failed] if failed else []),

@@ -44,8 +44,8 @@ def public_part(result: SubmissionResult) -> SubmissionResult:
     """The part that a student may see before grades are published, with totals over that part.
 
     It has no private lines, stages and results, no warnings and tracebacks, and no problems' own results. The record
-    keeps only versions and the time scale, because hashes and options are also about private inputs. Causes on the
-    grading machine are for staff.
+    keeps only versions, the time scale and whether the data were embedded, because hashes and options are also about
+    private inputs. Causes on the grading machine are for staff.
     """
     result = for_students(result)
     lines = [line for line in result.lines if not tells_private(line, result)]
@@ -60,7 +60,7 @@ def public_part(result: SubmissionResult) -> SubmissionResult:
         stages=[replace(stage, traceback="") for stage in result.stages if stage.part is not Part.PRIVATE],
         results=[_public(each) for each in result.results if each.part is not Part.PRIVATE],
         warnings=[],
-        record={key: value for key, value in result.record.items() if key in ("versions", "time_scale")},
+        record={key: value for key, value in result.record.items() if key in ("versions", "time_scale", "embedded")},
     )
 
 

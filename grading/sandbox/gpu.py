@@ -53,7 +53,7 @@ def find_devices(devices: Path = DEVICES) -> list[Path]:
     """
     if (devices / "dxg").exists():
         return [devices / "dxg"]
-    cards = sorted(path for path in devices.glob("nvidia[0-9]*") if path.name.removeprefix("nvidia").isdecimal())
+    cards = _cards(devices)
     if not cards:
         raise _missing(devices / "nvidia0", "install the NVIDIA driver, check that nvidia-smi lists the card")
     if not (devices / "nvidia-uvm").exists():
@@ -118,6 +118,19 @@ def hides_gpus(variables: Mapping[str, str]) -> bool:
     """Whether CUDA_VISIBLE_DEVICES hides every GPU. CUDA ignores all entries from the first invalid one on."""
     first = variables.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0].strip()
     return first in ("", "-1", "NoDevFiles")
+
+
+def visible_gpus(variables: Mapping[str, str], devices: Path = DEVICES) -> list[str]:
+    """The GPUs that CUDA_VISIBLE_DEVICES leaves, by their names in it; without it, the numbers of all GPUs."""
+    if hides_gpus(variables):
+        return []
+    cards = len(_cards(devices)) or int((devices / "dxg").exists())
+    named = [name.strip() for name in variables.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    return (named if any(named) else [str(number) for number in range(cards)]) if cards else []
+
+
+def _cards(devices: Path) -> list[Path]:
+    return sorted(path for path in devices.glob("nvidia[0-9]*") if path.name.removeprefix("nvidia").isdecimal())
 
 
 def _missing(device: Path, remedy: str) -> GradingError:

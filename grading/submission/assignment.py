@@ -30,6 +30,9 @@ JUDGE_OPTIONS = tuple(kind.option for kind in JUDGES.values())
 
 MAX_TIME_SCALE = 1000.0
 
+EMBEDDED_MARK = "EMBEDDED.txt"
+"""The file by which the data folder of the embedded homework is known, also where it was copied to."""
+
 
 @dataclass(frozen=True)
 class Assignment:
@@ -164,6 +167,11 @@ class Assignment:
             )
         chosen = tuple(problem for problem in edition.problems if str(problem.number) in wanted)
         return replace(edition, problems=chosen)
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the data are those of the embedded homework, not the official ones."""
+        return (self.data / EMBEDDED_MARK).is_file()
 
     @property
     def sandbox(self) -> Sandbox:

@@ -123,6 +123,7 @@ class Grader:
             },
             **self.more_facts,
             "homework": self.homework.name,
+            "embedded": asked.embedded,
             "data_sha256": self.hashes,
             "judges": self.judge_facts,
             "time_scale": asked.time_scale,

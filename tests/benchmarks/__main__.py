@@ -25,7 +25,7 @@ PROBLEMS = [Part.faces, Part.digits, Part.concepts]
 
 Parts = Annotated[list[Part] | None, typer.Argument(help="What to measure; without names, the three problems.")]
 Submissions = Annotated[int, typer.Option(min=1, help="For cohort: number of submissions in the class.")]
-Workers = Annotated[int, typer.Option(min=1, help="For cohort: number of Ray workers.")]
+Workers = Annotated[int, typer.Option(min=1, help="For cohort: number of workers.")]
 
 
 def main(parts: Parts = None, submissions: Submissions = 200, workers: Workers = 2) -> None:

@@ -22,9 +22,10 @@ from rich.console import Console
 from rich.table import Table
 
 from grading.cohort.find import find_submissions
-from grading.cohort.ray_engine import ray_engine
+from grading.cohort.process_engine import process_engine
 from grading.cohort.screen import Screen
-from grading.cohort.workers import Grades, grade_all
+from grading.cohort.worker import Grades
+from grading.cohort.workers import grade_all
 from grading.core.results import SubmissionResult
 from grading.reports.class_page import class_page
 from grading.reports.scores_csv import scores_csv
@@ -83,11 +84,11 @@ def memory(pid: int) -> int:
 
 
 def workers_memory() -> int:
-    """Bytes of memory that all Ray workers on this machine occupy together."""
+    """Bytes of memory that all workers on this machine occupy together."""
     found = 0
     for title in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if title.read_bytes().startswith(b"ray::Worker"):
+            if b"process_engine import serve" in title.read_bytes():
                 found += memory(int(title.parent.name))
         except OSError:
             continue
@@ -121,7 +122,7 @@ class Measured(Screen):
 
 
 def bench_cohort(count: int, workers: int) -> None:
-    """Grade a class of `count` submissions with Ray and print what it took."""
+    """Grade a class of `count` submissions and print what it took."""
     root = Path(tempfile.mkdtemp(prefix="bench-"))
     try:
         make_class(root / "in", count)
@@ -140,8 +141,7 @@ def bench_cohort(count: int, workers: int) -> None:
 
         submissions, _ = find_submissions(root / "in", root / "out", {})
         start = time.perf_counter()
-        with Measured(count, Console(stderr=True)) as screen, ray_engine("", workers) as engine:
-            ready = time.perf_counter()
+        with Measured(count, Console(stderr=True)) as screen, process_engine(workers) as engine:
             results = grade_all(submissions, build_grader, engine, screen)
             done = time.perf_counter()
         pages = time.perf_counter()
@@ -149,7 +149,7 @@ def bench_cohort(count: int, workers: int) -> None:
         print_outcomes(results)
         print_seconds(screen, results)
         print_memory(screen)
-        print(f"Ray up in {ready - start:.1f} s, all graded in {done - ready:.1f} s with {workers} workers,")
+        print(f"all graded in {done - start:.1f} s with {workers} workers,")
         print(f"class page and scores ({size / 2**20:.1f} MiB) in {time.perf_counter() - pages:.1f} s")
         assert [result.submission for result in results] == [submission.name for submission in submissions]
     finally:

@@ -1,4 +1,4 @@
-"""Graders that do nothing, or what their submission's name says; Ray's workers import them from here."""
+"""Graders that do nothing, or what their submission's name says; workers import them from here."""
 
 from __future__ import annotations
 
@@ -63,6 +63,33 @@ class Journalled:
                 with journal.open("a") as file:
                     file.write(f"{step}\n")
         return SubmissionResult(source.name, "pass", 1, 1, 0)
+
+
+def journalled(_assignment: object) -> Grades:
+    return Journalled()
+
+
+class HasGpu(Fake):
+    """Writes the GPU that its worker has into the submission's folder."""
+
+    def grade(self, source: Path, folder: Path, staff: StaffEntry, on_stage: Callable[[str], None]) -> SubmissionResult:
+        with (folder / "gpu").open("a") as file:
+            file.write(os.environ["CUDA_VISIBLE_DEVICES"] + "\n")
+        return super().grade(source, folder, staff, on_stage)
+
+
+class Talks(Fake):
+    """Prints, as libraries do, what would break the screen."""
+
+    def grade(self, source: Path, folder: Path, staff: StaffEntry, on_stage: Callable[[str], None]) -> SubmissionResult:
+        os.write(1, b"TALK")
+        os.write(2, b"TALK")
+        return super().grade(source, folder, staff, on_stage)
+
+
+def slow_to_make() -> Grades:
+    time.sleep(600)
+    return Fake()
 
 
 class Counted:

@@ -1,7 +1,11 @@
 """An assignment as a file: what it sets, what overrides it, and what is said about mistakes in it."""
 
 import dataclasses
+import os
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -15,6 +19,7 @@ from grading.core.errors import GradingError
 from grading.judges import JUDGES
 from grading.sandbox.run import Limits
 from grading.submission.assignment import OPTIONS
+from tests.commands import ROOT
 
 WHOLE = """
 data = "public"
@@ -116,6 +121,68 @@ def test_an_assignment_needs_data(tmp_path):
         make_assignment(tmp_path / "hw2.toml", {})
     with pytest.raises(GradingError, match="contradict each other"):
         make_assignment(None, {"data": Path("d"), "private": Path("p")}, public_only=True)
+
+
+def test_scores_leave_no_private_points_out_unasked(tmp_path):
+    official = {"data": tmp_path}
+    with pytest.raises(GradingError) as error:
+        make_assignment(None, official, for_scores=True)
+    assert str(error.value) == (
+        "20 of 55 points are for private inputs, but no private data are set; add --private FOLDER, or --public-only "
+        "to grade the other 35"
+    )
+    with pytest.raises(GradingError, match="10 of 20 points are for private inputs"):
+        make_assignment(None, official | {"problems": "2"}, for_scores=True)
+    assert make_assignment(None, official, public_only=True, for_scores=True).private is None
+    assert make_assignment(None, official | {"private": tmp_path}, for_scores=True).private == tmp_path
+
+
+@pytest.mark.parametrize("flags", [{"problems": "1"}, {"homework": "fall2025"}])
+def test_where_no_private_points_are_known_nobody_is_asked(tmp_path, flags):
+    assert make_assignment(None, {"data": tmp_path, **flags}, for_scores=True).private is None
+
+
+def test_the_embedded_homework_has_no_private_part_to_ask_for(tmp_path, bundled_data):
+    shutil.copytree(bundled_data, tmp_path / "copy")
+    for data in (bundled_data, tmp_path / "copy"):
+        assert make_assignment(None, {"data": data}, for_scores=True).embedded
+
+
+def test_data_in_the_current_folder_are_the_default_of_a_grading_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(GradingError, match="no data folder is set"):
+        make_assignment(None, {}, public_only=True, for_scores=True)
+    (tmp_path / "hw2_data").mkdir()
+    assert make_assignment(None, {}, public_only=True, for_scores=True).data == Path("hw2_data")
+    assert capsys.readouterr().err == "The data are those of hw2_data in this folder; --data names others.\n"
+    assert make_assignment(None, {"data": Path("d")}, public_only=True, for_scores=True).data == Path("d")
+    assert capsys.readouterr().err == ""
+    with pytest.raises(GradingError, match="no data folder is set"):
+        make_assignment(None, {})
+
+
+@pytest.mark.parametrize("command", ["submission", "cohort"])
+def test_the_output_has_the_name_of_what_is_graded(tmp_path, bundled_data, command):
+    (tmp_path / "in" / "b01").mkdir(parents=True)
+    (tmp_path / "hw2_data").symlink_to(bundled_data)
+    model = ROOT / "hw2" / "models" / "face_unet.safetensors"
+    arguments = [command, "in", "--problems", "2", "--trust", "--unet", str(model), "--device", "cpu"]
+    run = subprocess.run(
+        [sys.executable, "-m", "grading", *arguments], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert "The output is graded/in in this folder; --output names another." in run.stderr
+    found = "graded/in/students/b01/grade.json" if command == "cohort" else "graded/in/grade.json"
+    assert (tmp_path / found).exists(), run.stderr
+
+
+@pytest.mark.parametrize("command", ["submission", "cohort"])
+def test_both_commands_ask_before_anything_is_written(tmp_path, hw2_grade, command):
+    (tmp_path / "in" / "b01").mkdir(parents=True)
+    run = hw2_grade(command, tmp_path / "in", "--data", tmp_path, "--output", tmp_path / "out")
+    assert run.returncode == 2
+    assert run.stderr.startswith("hw2-grade: 20 of 55 points are for private inputs")
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_commented_file_has_every_key_and_is_valid_with_and_without_its_comments(tmp_path):

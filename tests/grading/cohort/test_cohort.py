@@ -1,6 +1,5 @@
-"""A class graded by Ray's workers: all of it, once, whatever dies meanwhile."""
+"""A class graded by workers in processes: all of it, once, whatever dies meanwhile."""
 
-import builtins
 import csv
 import io
 import os
@@ -11,8 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-import types
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,13 +18,14 @@ from PIL import Image
 from rich.console import Console
 
 import grading.cohort.cohort
-import grading.cohort.workers
+import grading.cohort.worker
 import grading.submission.grader
 from grading.cohort.cohort import _grader, grade_cohort
 from grading.cohort.find import Submission, find_submissions
-from grading.cohort.ray_engine import Engine, ray_engine
+from grading.cohort.process_engine import ProcessEngine, process_engine
 from grading.cohort.screen import Running, Screen
-from grading.cohort.workers import MAX_TRIES, Worker, grade_all
+from grading.cohort.worker import Worker
+from grading.cohort.workers import MAX_TRIES
 from grading.core.errors import GradingError
 from grading.core.results import SubmissionResult
 from grading.files.storage import locked, write_whole
@@ -36,44 +34,17 @@ from grading.points.staff import StaffEntry, read_staff_file
 from grading.sandbox.bubblewrap import _environment
 from grading.submission.assignment import Assignment
 from tests.commands import ROOT
-from tests.grading.graders import Counted, Fake, stillborn, unfit
+from tests.grading.cohort.classes import graded, tries
+from tests.grading.graders import Counted, Fake, HasGpu, stillborn, unfit
 
 SURROGATE = os.fsdecode(b"\xff\xfe")
 HOSTILE = ["-rf", "a b\n[red]c", "\x1b[2J", SURROGATE, "é" * 127, "$(reboot)", "=1+1", ".hidden"]
 
 
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    """A Ray of our own with two workers; starting it takes longer than most tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(ROOT))  # where workers find tests.grading.graders
-        with ray_engine("", 2) as started:
-            yield started
-
-
 @pytest.fixture
-def handed_in(tmp_path):
-    """Make a class of these names."""
-
-    def make(*names: str) -> list[Submission]:
-        for name in names:
-            (tmp_path / "in" / name).mkdir(parents=True)
-        return find_submissions(tmp_path / "in", tmp_path / "out", {})[0]
-
-    return make
-
-
-def quiet(total: int) -> Screen:
-    return Screen(total, Console(file=io.StringIO()))
-
-
-def graded(submissions: list[Submission], engine: Engine, make_grader=Fake, screen: Screen | None = None):
-    with screen or quiet(len(submissions)) as shown:
-        return grade_all(submissions, make_grader, engine, shown)
-
-
-def tries(submission: Submission) -> list[str]:
-    return (submission.folder / "tries").read_text().splitlines()
+def engine() -> ProcessEngine:
+    """Two workers, each a process of Python's own."""
+    return ProcessEngine(2)
 
 
 # --- what is graded
@@ -176,27 +147,9 @@ def test_a_second_cohort_in_the_same_output_is_refused(tmp_path, handed_in):
         grade_cohort(tmp_path / "in", Assignment(tmp_path), tmp_path / "out")
 
 
-def test_without_ray_one_sentence_says_how_to_get_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with (
-        pytest.raises(GradingError, match=r"not installed; run pip install 'dlcv-hw2\[cohort\]'$"),
-        ray_engine("127.0.0.1:1"),
-    ):
-        pass
-
-
 def test_no_worker_at_all_is_refused():
-    with pytest.raises(GradingError, match="the number of workers is 0; expected 1 or more"), ray_engine("", 0):
+    with pytest.raises(GradingError, match="the number of workers is 0; expected 1 or more"), process_engine(0):
         pass
-
-
-def test_ray_leaves_print_as_it_was(engine, monkeypatch):
-    from ray.experimental import tqdm_ray
-
-    monkeypatch.setattr(builtins, "print", print)  # for other tests, should this one fail
-    monkeypatch.setattr(tqdm_ray, "_manager", None)
-    tqdm_ray.instance()  # as Ray does before it shows a line
-    assert isinstance(print, types.BuiltinFunctionType), "what pickles print would find another function"
 
 
 # --- all of it, once
@@ -238,7 +191,7 @@ def test_a_worker_makes_its_grader_once(tmp_path, handed_in, engine):
     assert len(list(tmp_path.glob("made-*"))) == engine.workers
 
 
-def test_more_workers_than_ray_has_room_for_change_nothing(handed_in, engine):
+def test_more_workers_than_submissions_change_nothing(handed_in, engine):
     submissions = handed_in("a", "b", "die-1-x", "c", "d")
     assert [result.status for result in graded(submissions, replace(engine, workers=5))] == ["pass"] * 5
 
@@ -253,6 +206,15 @@ def test_a_worker_that_cannot_grade_stops_the_class(handed_in, engine):
 def test_workers_that_die_before_they_begin_stop_the_class(handed_in, engine):
     with pytest.raises(GradingError, match="3 workers in a row died before they were ready"):
         graded(handed_in("a", "b"), engine, stillborn)
+
+
+def test_each_worker_has_a_gpu_of_its_own_and_its_successor_gets_it(handed_in):
+    submissions = handed_in("slow-1", "die-1-x", "slow-2", "b")
+    graded(submissions, ProcessEngine(2, ["GPU-a", "1"]), HasGpu)
+    seen = {submission.name: (submission.folder / "gpu").read_text().splitlines() for submission in submissions}
+    assert {gpu for gpus in seen.values() for gpu in gpus} == {"GPU-a", "1"}
+    assert len(seen["die-1-x"]) == 2
+    assert seen["slow-1"] != seen["slow-2"]
 
 
 def test_memory_stays_flat(handed_in, engine):
@@ -298,7 +260,7 @@ def test_a_folder_that_is_still_in_use_is_waited_for(handed_in, engine):
 
 
 def test_a_folder_that_stays_in_use_is_an_error_of_ours(tmp_path, monkeypatch):
-    monkeypatch.setattr(grading.cohort.workers, "LOCK_WAIT", 0.3)
+    monkeypatch.setattr(grading.cohort.worker, "LOCK_WAIT", 0.3)
     worker = Worker(Fake)
     assert worker.prepare() == ""
     with locked(tmp_path / "out"):
@@ -306,71 +268,6 @@ def test_a_folder_that_stays_in_use_is_an_error_of_ours(tmp_path, monkeypatch):
     assert result.status == "error"
     assert "another grading run uses" in result.warnings[0].message
     assert not (tmp_path / "out" / "tries").exists()
-
-
-# --- our own Ray
-
-
-def listening(root: int) -> set[str]:
-    """Addresses in hexadecimal, as /proc has them, on which this process and those that it started listen."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-    family = {root}
-    while more := {pid for pid, parent in parents.items() if parent in family} - family:
-        family |= more
-    sockets = set()
-    for pid in family:
-        for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
-            try:
-                sockets.add(str(descriptor.readlink()))
-            except OSError:
-                continue
-    rows = [line.split() for kind in ("tcp", "tcp6") for line in Path(f"/proc/net/{kind}").read_text().splitlines()[1:]]
-    return {row[1].rpartition(":")[0] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in sockets}
-
-
-def test_our_own_ray_listens_on_the_loopback_only(engine):
-    found = listening(os.getpid())
-    assert found
-    assert found <= {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
-
-
-@pytest.mark.slow
-def test_our_own_ray_serves_nobody_without_its_secret(engine):
-    import ray
-
-    address = ray.get_runtime_context().gcs_address
-    join = f"import ray; ray.init(address='{address}', log_to_driver=False); print('in')"
-    assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
-    for change, said in (({}, "in\n"), ({"RAY_AUTH_MODE": "disabled"}, "")):
-        ended = subprocess.run(
-            [sys.executable, "-c", join], env={**os.environ, **change}, capture_output=True, text=True, timeout=120
-        )
-        assert ended.stdout == said, change
-
-
-def test_workers_do_not_import_from_the_callers_folder(engine, handed_in):
-    import ray
-
-    where = ray.remote(lambda: (os.getcwd(), sys.path))
-    folder, path = ray.get(where.remote())
-    assert Path(folder).name.startswith("hw2-ray-")
-    assert os.getcwd() not in (path[0], folder)
-
-
-def test_our_own_ray_keeps_its_sockets_in_a_folder_that_is_closed_to_other_users(engine):
-    import ray
-
-    sockets = Path(ray._private.worker._global_node.raylet_socket_name)
-    private = Path("/", *sockets.parts[:3])
-    assert sockets.is_socket()
-    assert private.name.startswith(f"hw2-ray-{os.getpid()}-")
-    assert private.stat().st_mode & 0o777 == 0o700
-    assert private.stat().st_uid == os.geteuid()
 
 
 # --- the whole command's work
@@ -381,9 +278,9 @@ from pathlib import Path
 import grading.cohort.cohort
 from grading.core.errors import GradingError
 from grading.submission.assignment import Assignment
-from tests.grading.graders import Journalled
+from tests.grading.graders import journalled
 
-grading.cohort.cohort._grader = lambda assignment: Journalled()
+grading.cohort.cohort._grader = journalled
 try:
     results = grading.cohort.cohort.grade_cohort(Path("in"), Assignment(Path("data")), Path("out"), workers=2)
     print(*(f"{result.submission} {result.status}" for result in results), sep="\\n")
@@ -436,47 +333,6 @@ def test_killed_or_interrupted_it_goes_on_and_no_step_is_lost_or_done_twice(tmp_
     rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "scores.csv").read_text())))
     assert [row["submission"] for row in rows] == names
     assert "s29" in (tmp_path / "out" / "index.html").read_text()
-
-
-@pytest.mark.slow
-def test_a_lost_machine_costs_nothing(tmp_path, handed_in, monkeypatch):
-    """Three nodes of Ray on one machine: the head, which grades nothing, and two for a worker each; one dies."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    script = """
-import io, sys, threading, time
-from pathlib import Path
-from ray.cluster_utils import Cluster
-from rich.console import Console
-from grading.cohort.cohort import find_submissions, grade_all, ray_engine
-from grading.cohort.screen import Screen
-from tests.grading.graders import Fake
-
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
-submissions, _ = find_submissions(Path("in"), Path("out"), {})
-
-def kill_a_node():
-    both = set()
-    while len(both) < 2:
-        time.sleep(0.1)
-        both = {path.read_text().split()[0] for path in Path("out").glob("students/*/tries") if path.stat().st_size}
-    cluster.remove_node(nodes[0], allow_graceful=False)
-
-with ray_engine(cluster.address, 2) as engine, Screen(len(submissions)) as screen:
-    threading.Thread(target=kill_a_node).start()
-    for result in grade_all(submissions, Fake, engine, screen):
-        print(result.submission, result.status, file=sys.__stdout__)
-cluster.shutdown()
-"""
-    submissions = handed_in(*(f"slow-{i:02d}" for i in range(20)))
-    ended = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=240,
-        env={**os.environ, "RAY_AUTH_MODE": "disabled"},
-    )  # fmt: skip
-    assert ended.stdout.splitlines() == [f"{submission.name} pass" for submission in submissions], ended.stderr
-    assert "its worker died" in ended.stderr
-    counts = [len(tries(submission)) for submission in submissions]
-    assert sorted(counts) == [1] * 19 + [2]
 
 
 @pytest.fixture

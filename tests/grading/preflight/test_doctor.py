@@ -288,7 +288,7 @@ def test_a_class_without_its_data_is_not_started(data, tmp_path):
     (data / "face" / "UNet.pt").unlink()
     submissions, output = tmp_path / "submissions", tmp_path / "out"
     (submissions / "b12").mkdir(parents=True)
-    arguments = [submissions, "--data", data, "--problems", "2", "--trust", "--output", output]
+    arguments = [submissions, "--data", data, "--problems", "2", "--trust", "--public-only", "--output", output]
     ended = run_command("grading", "cohort", *arguments, env={**os.environ, "COLUMNS": "400"})
     assert ended.returncode == 2
     assert "no submission could be checked: data: missing or empty" in ended.stderr
@@ -314,7 +314,7 @@ def test_a_download_that_can_have_no_network_is_refused_before_anything_starts(d
     submission, output = tmp_path / "class" / "b12", tmp_path / "out"
     submission.mkdir(parents=True)
     (submission / "hw2_download_ckpt.sh").write_text("true\n")
-    common = ["--data", data, "--problems", "2", "--output", output]
+    common = ["--data", data, "--problems", "2", "--public-only", "--output", output]
     said = (
         "slirp4netns is not installed, and downloads get no network without it; install it (apt-get install "
         "slirp4netns), or allow downloads the host's network, with all that this machine can reach "
@@ -330,7 +330,7 @@ def test_a_download_that_can_have_no_network_is_refused_before_anything_starts(d
 @needs_sandbox
 def test_a_submission_without_a_download_needs_no_network(data, tmp_path, without_program):
     (tmp_path / "b12").mkdir()
-    arguments = [tmp_path / "b12", "--data", data, "--problems", "2", "--judges", "embedded"]
+    arguments = [tmp_path / "b12", "--data", data, "--problems", "2", "--judges", "embedded", "--public-only"]
     ended = run_command("grading", "submission", *arguments, "--output", tmp_path / "out", env=without_program)
     assert "slirp4netns" not in ended.stderr
     assert "hw2_2.sh is missing" in (tmp_path / "out" / "grade.json").read_text()

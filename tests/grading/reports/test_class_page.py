@@ -283,7 +283,35 @@ def test_only_scripts_of_problems_have_times():
     assert [column for column in row if column.startswith("seconds ")] == [
         f"seconds hw2_{name}" for name in ("1.sh", "2.sh public", "2.sh private", "3.sh public", "3.sh private")
     ]
-    slowest = class_page([result], FALL2024).split("<h2>Slowest runs</h2>")[1].split("<h2>")[0]
+    slowest = class_page([result], FALL2024).split(">Slowest runs</h2>")[1].split("<h2")[0]
     assert "hw2_1.sh</bdi>" in slowest
     assert "twice" not in slowest
     assert "fetch" not in slowest
+
+
+def table_of(page, first):
+    """The cells of a table of submissions, without markup."""
+    part = re.search(rf'<th scope="col">{first}</th>.*?</table>', page, re.DOTALL)[0]
+    rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in part.split("<tr>")]
+    return [[" ".join(re.sub(r"<[^>]+>", " ", cell).split()) for cell in row] for row in rows]
+
+
+def test_the_class_has_a_column_for_each_line_by_points_and_by_name():
+    low, high = rescored("a"), rescored("B", **{"1 strong": 5.0})
+    page = class_page([low, high], FALL2024)
+    header, *rows = table_of(page, "Submission, most points first")
+    assert header[1:4] == ["Points", "1, simple baseline", "1, strong baseline"]
+    assert "3, public prompt “A corgi on a bench.”" in header
+    assert [row[0] for row in rows] == [
+        "? could not check B 1 warning 10 not checked", "? could not check a 1 warning 10 not checked",
+    ]  # fmt: skip
+    assert [row[2:4] for row in rows] == [["10", "5"], ["10", "0"]]
+    assert rows[0][header.index("3, private prompts")] == "? could not check"
+    assert [row[0].split()[4] for row in table_of(page, "Submission, by name")[1:]] == ["a", "B"]
+
+
+def test_pass_rates_stand_above_the_submissions():
+    page = class_page([submission_result()], FALL2024)
+    assert page.index('id="rates"') < page.index('id="submissions"')
+    assert "By name" not in page  # of one submission
+    assert "embedded judge" in page[page.index('id="rates"') : page.index('id="submissions"')]

@@ -22,8 +22,8 @@ from tests.grading.reported import (
 
 TAGS = {
     "a", "b", "bdi", "body", "dd", "details", "div", "dl", "dt", "figcaption", "figure", "footer", "h1", "h2", "h3",
-    "head", "header", "html", "i", "img", "li", "line", "meta", "p", "pre", "rect", "section", "span", "strong",
-    "style", "summary", "svg", "table", "tbody", "td", "text", "th", "thead", "title", "tr", "ul",
+    "head", "header", "html", "i", "img", "li", "line", "main", "meta", "nav", "p", "pre", "rect", "section", "span",
+    "strong", "style", "summary", "svg", "table", "tbody", "td", "text", "th", "thead", "title", "tr", "ul",
 }  # fmt: skip
 
 
@@ -67,11 +67,13 @@ def test_whatever_strangers_wrote_is_text(seen):
 
 @needs_browser
 def test_titles_are_those_of_the_pages(seen):
-    assert seen[0]["staff"].title == "r12345678 – DLCV Fall 2024, homework 2"
+    assert seen[0]["staff"].title == "r12345678: could not check – DLCV Fall 2024, homework 2"
+    assert seen[0]["public"].title == "r12345678: fail – DLCV Fall 2024, homework 2"
     assert seen[0]["hostile"].title.startswith("=<script>document.title")
     assert seen[0]["hostile"].title.endswith("– DLCV Fall 2024, homework 2")
-    assert seen[0]["class"].title == "Class – DLCV Fall 2024, homework 2"
-    assert seen[0]["no points"].title == "r12345678 – Homework without points"
+    assert seen[0]["class"].title == "Class of 8, 8 not fully checked – DLCV Fall 2024, homework 2"
+    assert seen[0]["no class"].title == "Class – DLCV Fall 2024, homework 2"
+    assert seen[0]["no points"].title == "r12345678: could not check – Homework without points"
 
 
 @needs_browser
@@ -102,11 +104,14 @@ def test_every_picture_is_there_and_told_in_words(seen):
 
 
 @needs_browser
-def test_links_of_the_class_page_lead_to_submissions_and_nowhere_else(seen):
+def test_links_of_the_class_page_lead_to_submissions_and_its_own_sections(seen, pages):
     links = seen[0]["class"].links
     assert "students/r12345678/report.html" in links
     assert any(link.startswith("students/%3D%3Cscript%3E") and "%FF" in link for link in links)
-    assert all(re.fullmatch(r"students/[A-Za-z0-9%._~-]+/report\.html", link) for link in links)
+    within = {link for link in links if link.startswith("#")}
+    assert all(re.fullmatch(r"students/[A-Za-z0-9%._~-]+/report\.html", link) for link in links if link not in within)
+    assert {"#submissions", "#rates", "#unchecked", "#warnings"} <= within
+    assert all(f'id="{link[1:]}"' in pages["class"] for link in within)
     assert all(not page.links for name, page in seen[0].items() if "class" not in name)
 
 
@@ -119,7 +124,7 @@ def test_the_security_policy_stops_what_would_slip_through(pages, tmp_path):
     page = pages["bare"].replace("</body>", f"{slipped}</body>")
     found, asked = look_at(tmp_path, {"guarded": page, "open": re.sub(r"<meta http-equiv=[^>]+>", "", page)})
     assert found["open"].title == "stolen"  # so this test can fail
-    assert found["guarded"].title == "r12345678 – DLCV Fall 2024, homework 2"
+    assert found["guarded"].title == "r12345678: could not check – DLCV Fall 2024, homework 2"
     assert asked.count("/stolen.png") == asked.count("/stolen.css") == asked.count("/stolen.html") == 1
 
 

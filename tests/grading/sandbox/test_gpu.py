@@ -13,6 +13,7 @@ from grading.sandbox.gpu import (
     find_devices,
     gpu_environment,
     hides_gpus,
+    visible_gpus,
 )
 from grading.sandbox.run import Sandbox
 from tests.grading.sandboxed import needs_sandbox, run
@@ -49,6 +50,22 @@ def modprobe(tmp_path, monkeypatch):
 
     monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
     return place
+
+
+@pytest.mark.parametrize(
+    ("variables", "cards", "expected"),
+    [
+        ({}, ("nvidia3", "nvidia7"), ["0", "1"]),  # CUDA numbers those of a container anew
+        ({}, ("dxg",), ["0"]),
+        ({}, ("nvidiactl", "nvidia-uvm"), []),
+        ({"CUDA_VISIBLE_DEVICES": "5, GPU-8932f937"}, ("nvidia0",), ["5", "GPU-8932f937"]),
+        ({"CUDA_VISIBLE_DEVICES": "0"}, (), []),
+        ({"CUDA_VISIBLE_DEVICES": ""}, ("nvidia0",), []),
+        ({"CUDA_VISIBLE_DEVICES": "-1,0"}, ("nvidia0",), []),
+    ],
+)
+def test_the_gpus_to_share_out_are_those_that_the_grader_may_use(dev, variables, cards, expected):
+    assert visible_gpus(variables, dev(*cards)) == expected
 
 
 def test_all_devices_of_the_driver_are_passed_and_nothing_else(dev):

@@ -345,7 +345,7 @@ def test_pictures_that_take_long_cost_their_own_problem_with_a_reason_and_are_no
 
 def test_the_command_grades_and_exits_with_the_verdict(tmp_path, hw2_grade, student, course):
     options = ["--data", course / "public", "--judges", "embedded", "--clip", course / "clip"]
-    options += ["--output", tmp_path / "out", "--trust"]
+    options += ["--output", tmp_path / "out", "--trust", "--public-only"]
     run = hw2_grade("submission", student, *options, "--problems", "2", "--json", "-")
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout)["points"] == 10
@@ -388,7 +388,7 @@ def test_the_command_grades_a_class(tmp_path, hw2_grade, student, course):
         shutil.copytree(student, tmp_path / "class" / name)
     (tmp_path / "class" / "b02" / "hw2_2.sh").unlink()
     (tmp_path / "staff.csv").write_text("submission,report_1\nb02,7\n")
-    options = ["--data", course / "public", "--problems", "2", "--trust", "--output", tmp_path / "out"]
+    options = ["--data", course / "public", "--problems", "2", "--trust", "--output", tmp_path / "out", "--public-only"]
     run = hw2_grade("cohort", tmp_path / "class", *options, "--staff", tmp_path / "staff.csv")
     assert run.returncode == 0, run.stderr
     assert "2 submissions graded, 1 with full points" in run.stdout
