@@ -19,7 +19,7 @@ try:
     from hw2.doctor.commands import doctor
     from hw2.faces.commands import app as faces
     from hw2.options import expanded
-    from hw2.surroundings import restore_help, run
+    from hw2.surroundings import fit_help, restore_help, run
 except KeyboardInterrupt:  # loading PyTorch takes seconds
     sys.exit(130)
 except ImportError as missing:
@@ -55,7 +55,12 @@ def main() -> None:
     """Entry point of the `hw2` command."""
     warnings.filterwarnings("ignore", "CUDA initialization")  # `hw2.devices` says it in one sentence
     restore_help(app, Path(__file__))
-    sys.exit(run(app, complain, _defect))
+    sys.exit(run(_program, complain, _defect))
+
+
+def _program() -> None:
+    fit_help(app)
+    app()
 
 
 def _defect(error: Exception) -> str:

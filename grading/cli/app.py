@@ -11,7 +11,7 @@ import typer
 
 from grading.cli import environment_commands, problem_commands, student_commands, submission_commands
 from grading.cli.deliver import DEBUG, complain
-from grading.cli.surroundings import Commands, restore_help, run
+from grading.cli.surroundings import Commands, fit_help, restore_help, run
 from grading.cli.version import print_version
 from grading.core.errors import failure_sentence
 
@@ -50,4 +50,9 @@ def main() -> None:
     """Entry point of the `hw2-grade` command."""
     warnings.filterwarnings("ignore", "CUDA initialization")  # the judges' device says it in one sentence
     restore_help(app, Path(__file__))
-    sys.exit(run(app, complain, failure_sentence))
+    sys.exit(run(_program, complain, failure_sentence))
+
+
+def _program() -> None:
+    fit_help(app)
+    app()

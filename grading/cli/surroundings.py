@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import errno
 import inspect
 import io
 import os
+import shutil
 import signal
 import sys
 import textwrap
@@ -16,14 +18,19 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import typer
 from typer.core import TyperGroup
 
+from grading.cli.deliver import complain
 from grading.core.text import counted, listed, printable
 
 LEAST_COLUMNS, MOST_COLUMNS = 20, 10_000
 """Widths that a table can be printed in. Other programs leave COLUMNS=0, which would print nothing."""
 
 AGAIN = "run the same command again"
+
+NARROW = 100
+"""Columns that Typer's help needs."""
 
 SIZES = ("COLUMNS", "LINES", "TERMINAL_WIDTH")
 
@@ -105,6 +112,15 @@ def _status(program: Callable[[], object], complain: Callable[[str], None], expl
 
 class Commands(TyperGroup):
     """Lets `run` see what stopped a command. Typer itself would exit with status 1."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As `TyperGroup.resolve_command`; answers an unknown command with those that may be meant."""
+        if args[0] in self.commands or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        near = difflib.get_close_matches(args[0], self.commands, n=3) or list(self.commands)
+        typed = ", ".join(f"{ctx.command_path} {name}" for name in near)
+        complain(f"there is no command {printable(args[0])!s:.80}; there {'is' if len(near) == 1 else 'are'}: {typed}.")
+        raise typer.Exit(FAILED)
 
     def invoke(self, ctx: Any) -> Any:
         """As `TyperGroup.invoke`; raises Ended for KeyboardInterrupt and OSError."""
@@ -193,6 +209,12 @@ def _repair_sizes() -> None:
             usable = False
         if not usable:
             del os.environ[name]
+
+
+def fit_help(app: Any) -> None:
+    """On a narrow terminal, help is plain text: Typer's columns would break the names of options."""
+    if shutil.get_terminal_size().columns < NARROW:
+        app.rich_markup_mode = None
 
 
 def restore_help(app: Any, module: Path) -> None:
