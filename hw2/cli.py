@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 import hw2
+from hw2 import log
 from hw2.errors import InputError
-from hw2.progress import say
+from hw2.log import say
 from hw2.surroundings import stopped_status
 
 
 def complain(sentence: str) -> None:
     """Print a sentence on stderr."""
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"hw2: {sentence}", style="red", markup=False)
+    log.complain(sentence)
 
 
 EXTRAS = {

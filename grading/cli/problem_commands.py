@@ -9,8 +9,9 @@ from typing import Annotated, Literal, TypeVar
 
 import typer
 
-from grading.cli.deliver import complain, deliver, graded, saver
+from grading.cli.deliver import deliver, graded, saver
 from grading.core.errors import GradingError
+from grading.core.log import complain
 from grading.core.results import Part
 from grading.core.text import printable
 from grading.files.layout import has_files

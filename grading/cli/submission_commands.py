@@ -14,8 +14,9 @@ from grading.cli.assignment_file import commented_file
 from grading.cli.deliver import deliver_submission, graded, write_text
 from grading.cli.options import MakeAssignment, takes_assignment
 from grading.cli.problem_commands import JsonOption
-from grading.cli.surroundings import Standing
+from grading.cli.surroundings import Standing, planned, waiting
 from grading.core.errors import GradingError
+from grading.core.log import is_quiet
 from grading.core.results import Check, SubmissionResult
 from grading.core.text import counted, listed, printable
 from grading.points.staff import StaffEntry, plain_name, read_staff_file
@@ -50,9 +51,10 @@ def submission(
         if late_days or staff_fixed:
             late, fixed = late_days or entry.late_days, staff_fixed or entry.staff_fixed
             entry = replace(entry, late_days=late, staff_fixed=fixed)
-        with Console(stderr=True).status("preparing") as status, Standing() as standing:
+        with waiting("preparing") as status:
             grader = Grader(assignment)
-            return grader.grade(submission_dir, output, entry, lambda name: status.update(standing.begin(name)))
+            with Standing(planned(grader)) as standing:
+                return grader.grade(submission_dir, output, entry, lambda name: status.update(standing.begin(name)))
 
     def failed(check: Check) -> SubmissionResult:
         return SubmissionResult(printable(submission_dir.name), "error", 0, 0, 0, warnings=[check])
@@ -100,7 +102,7 @@ def _preflight(assignment: Assignment, submissions: Path, output: Path) -> None:
 
     found = examine(assignment.absolute(), output.absolute())
     if found.unready:
-        Console(stderr=True, highlight=False).print(preflight_table(found.unready))
+        Console(stderr=True, highlight=False, quiet=is_quiet()).print(preflight_table(found.unready))
     refuse_if_blocked(found)
     if submissions.is_dir():
         check_fetch(submissions.iterdir(), assignment.sandbox)

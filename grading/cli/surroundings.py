@@ -13,16 +13,23 @@ import signal
 import sys
 import textwrap
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+from rich.console import Console
+from rich.status import Status
 from typer.core import TyperGroup
 
-from grading.cli.deliver import complain
+from grading.core.log import advance, complain, is_quiet
 from grading.core.text import counted, listed, printable
+from grading.reports.visibility import shown_seconds
+
+if TYPE_CHECKING:
+    from grading.submission.grader import Grader
 
 LEAST_COLUMNS, MOST_COLUMNS = 20, 10_000
 """Widths that a table can be printed in. Other programs leave COLUMNS=0, which would print nothing."""
@@ -138,24 +145,50 @@ class Ended(Exception):  # noqa: N818 - a carrier
 
 
 class Standing:
-    """Around the grading of one submission: after a signal, tell the user which stages are finished, and to resume."""
+    """Around the grading of one submission: tells when each stage ends, and after a signal, how to resume.
 
-    def __init__(self) -> None:
+    plan: the names of all stages, in their order.
+    """
+
+    def __init__(self, plan: Sequence[str] = ()) -> None:
+        self.plan = plan
         self.begun: list[str] = []
 
     def begin(self, stage: str) -> str:
-        """Note that a stage begins. Returns its name."""
+        """Note that a stage begins, and so that the one before has ended. Returns its name."""
+        self._tell_end()
         self.begun.append(stage)
+        self.since = time.monotonic()
         return stage
 
     def __enter__(self) -> Standing:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_others: object) -> None:
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
+        if kind is None:
+            self._tell_end()
+        elif issubclass(kind, KeyboardInterrupt):
             *done, last = self.begun or ["preparing"]
             kept = f" after {counted(len(done), 'finished stage')} ({listed(done)})" if done else ""
             raise KeyboardInterrupt(f"in {printable(last)}{kept}; {AGAIN} to resume") from None
+
+    def _tell_end(self) -> None:
+        if self.begun and (name := self.begun[-1]) in self.plan:
+            took = shown_seconds(time.monotonic() - self.since)
+            advance(f"stage {self.plan.index(name) + 1} of {len(self.plan)}: {printable(name)} ran in {took}")
+
+
+def planned(grader: Grader) -> list[str]:
+    """The names of all stages of a grading."""
+    from grading.submission.stages import stage_names
+
+    asked = grader.assignment
+    return stage_names([run.name for run in grader.runs], fix=asked.fix, twice=asked.twice)
+
+
+def waiting(what: str) -> Status:
+    """A spinner on stderr, which needs a terminal, with what is being done."""
+    return Console(stderr=True, quiet=is_quiet()).status(what)
 
 
 def stopped_status() -> int:

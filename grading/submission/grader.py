@@ -16,6 +16,7 @@ from grading.causes.downloads import download_failed
 from grading.causes.rule import Scene
 from grading.causes.table import blamed, find_cause
 from grading.core.errors import GradingError
+from grading.core.log import detail
 from grading.core.results import CAUSE, Check, Part, ProblemResult, StageResult, SubmissionResult
 from grading.core.text import printable
 from grading.environment.probes import Probes
@@ -251,6 +252,7 @@ class _Grading:
                 self.on_stage(stage.name)
                 journal.add(replace(stage.work(), stage=stage.name))
             done = journal.done[stage.name]
+            detail(f"{stage.name}: {done.status}; {printable(done.message)}")
             yield done
             if stage.begins_anew and done.status == "error":
                 later = planned[planned.index(stage) + 1 :]

@@ -54,6 +54,13 @@ class Stage:
         )
 
 
+def stage_names(runs: Sequence[str], *, fix: bool = False, twice: bool = False) -> list[str]:
+    """The names that `Grader.grade` calls `on_stage` with, in their order. runs: names of the planned runs."""
+    names = ["copy", *(["fix"] if fix else []), "fetch", "freeze"]
+    names += [f"{run}{again}" for run in runs for again in (["", " twice"] if twice else [""])]
+    return [*names, *(f"score {run}" for run in runs), "report"]
+
+
 @dataclass(frozen=True)
 class Workplace:
     """The grader's folder for one submission; the student's own folder is only read.
