@@ -44,7 +44,7 @@ class Checked:
 @takes_assignment
 def check(
     make_assignment: MakeAssignment,
-    folder: Annotated[Path, typer.Argument(help="Your folder with hw2_1.sh, hw2_2.sh, hw2_3.sh.")] = Path(),
+    folder: Annotated[Path, typer.Argument(help="Your folder with hw2_1.sh, hw2_2.sh, hw2_3.sh, or its zip.")] = Path(),
     run: Annotated[bool, typer.Option("--run", help="Also run the scripts and score them, public part only.")] = False,
     online: Annotated[bool, typer.Option("--online", help="Also ask the links of hw2_download_ckpt.sh.")] = False,
     json: JsonOption = "",

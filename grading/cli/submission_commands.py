@@ -19,6 +19,7 @@ from grading.core.errors import GradingError
 from grading.core.log import is_quiet
 from grading.core.results import Check, SubmissionResult
 from grading.core.text import counted, listed, printable
+from grading.files.unpack import submission_name
 from grading.points.staff import StaffEntry, plain_name, read_staff_file
 from grading.reports.terminal import stdout_console
 from grading.reports.todo import staff_tasks
@@ -30,7 +31,9 @@ OutputOption = Annotated[Path, typer.Option(help="Folder for outputs, results an
 @takes_assignment
 def submission(
     make_assignment: MakeAssignment,
-    submission_dir: Annotated[Path, typer.Argument(help="Folder with hw2_1.sh, hw2_2.sh, hw2_3.sh.")],
+    submission_dir: Annotated[
+        Path, typer.Argument(help="Folder with hw2_1.sh, hw2_2.sh, hw2_3.sh, or a zip file of it.")
+    ],
     output: OutputOption,
     late_days: Annotated[int, typer.Option(help="Days late after the free days.", min=0)] = 0,
     staff_fixed: Annotated[bool, typer.Option("--staff-fixed", help="Staff fixed the code.")] = False,
@@ -47,7 +50,7 @@ def submission(
         entry = StaffEntry()
         if assignment.staff:
             staff = read_staff_file(assignment.staff, assignment.edition)
-            entry = staff.get(plain_name(submission_dir.resolve().name), entry)
+            entry = staff.get(plain_name(submission_name(submission_dir.resolve())), entry)
         if late_days or staff_fixed:
             late, fixed = late_days or entry.late_days, staff_fixed or entry.staff_fixed
             entry = replace(entry, late_days=late, staff_fixed=fixed)
@@ -57,7 +60,7 @@ def submission(
                 return grader.grade(submission_dir, output, entry, lambda name: status.update(standing.begin(name)))
 
     def failed(check: Check) -> SubmissionResult:
-        return SubmissionResult(printable(submission_dir.name), "error", 0, 0, 0, warnings=[check])
+        return SubmissionResult(printable(submission_name(submission_dir)), "error", 0, 0, 0, warnings=[check])
 
     deliver_submission(graded(grade, json, failed), json)
 

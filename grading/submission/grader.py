@@ -22,6 +22,7 @@ from grading.core.text import printable
 from grading.environment.probes import Probes
 from grading.environment.python import check_gpu, check_python
 from grading.files.storage import check_apart, locked
+from grading.files.unpack import is_zip, submission_name
 from grading.points.lines import SETTLED, score_lines, settled_warnings, total, verdict
 from grading.points.staff import StaffEntry
 from grading.problems.problem import Run
@@ -98,7 +99,7 @@ class Grader:
         failed because of the grader are repeated. on_stage: called with the name of each stage when it begins.
         Raises GradingError if source is not a folder, or if folder is in source or around it, in use, or read-only.
         """
-        if source.is_symlink() or not source.is_dir():
+        if source.is_symlink() or not (source.is_dir() or is_zip(source)):
             raise GradingError(f"{printable(str(source))} is not a folder; expected a submission")
         check_apart(source, folder, "submission")
         try:
@@ -222,7 +223,7 @@ class _Grading:
             # after an error the copy is kept, so that the scripts need not run again
             self.workplace.discard()
         self.record["times"] = {"started": started, "finished": time.time()}
-        name, edition = printable(self.source.name), self.homework.name
+        name, edition = printable(submission_name(self.source)), self.homework.name
         return SubmissionResult(
             name, "error", 0, 0, 0, edition, [], list(stages.values()), results, warnings, self.record
         )
