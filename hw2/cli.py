@@ -72,6 +72,8 @@ class Commands(Group):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except typer.Exit:  # a RuntimeError, e.g. after --help, which must not load PyTorch
+            raise
         except InputError as error:
             complain(_with_flags(error))
             raise typer.Exit(2) from None

@@ -68,7 +68,7 @@ def start_processes(name: str) -> PartialState:
     processes = PartialState(cpu=device.type == "cpu")
     if device.index is not None or device.type == "cpu":  # it would say "cuda", and "cpu:1" for the second process
         processes.device = device
-    detail(f"the device is {processes.device}, process {processes.process_index + 1} of {processes.num_processes}")
+    detail(f"the device is {processes.device}")
     return processes
 
 
