@@ -18,8 +18,9 @@ try:
     from hw2.digits.commands import app as digits
     from hw2.doctor.commands import doctor
     from hw2.faces.commands import app as faces
+    from hw2.log import program_options_first, set_up
     from hw2.options import expanded
-    from hw2.surroundings import restore_help, run
+    from hw2.surroundings import fit_help, restore_help, run
 except KeyboardInterrupt:  # loading PyTorch takes seconds
     sys.exit(130)
 except ImportError as missing:
@@ -33,6 +34,11 @@ app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=F
 
 @app.callback()
 def _options(
+    log: Annotated[
+        Path | None, typer.Option(help="File to append everything to, with times, shown here or not.")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show each step, and warnings of libraries.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show only errors and results.")] = False,
     _version: Annotated[
         bool,
         typer.Option(
@@ -40,7 +46,7 @@ def _options(
         ),
     ] = False,
 ) -> None:
-    pass
+    set_up(log, verbose=verbose, quiet=quiet)
 
 
 for name, problem in {"digits": digits, "faces": faces, "concepts": concepts}.items():
@@ -55,7 +61,12 @@ def main() -> None:
     """Entry point of the `hw2` command."""
     warnings.filterwarnings("ignore", "CUDA initialization")  # `hw2.devices` says it in one sentence
     restore_help(app, Path(__file__))
-    sys.exit(run(app, complain, _defect))
+    sys.exit(run(_program, complain, _defect))
+
+
+def _program() -> None:
+    fit_help(app)
+    app(program_options_first(sys.argv[1:]))
 
 
 def _defect(error: Exception) -> str:

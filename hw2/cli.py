@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import math
 import os
@@ -13,18 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 import hw2
+from hw2 import log
 from hw2.errors import InputError
-from hw2.progress import say
+from hw2.log import say
 from hw2.surroundings import stopped_status
 
 
 def complain(sentence: str) -> None:
     """Print a sentence on stderr."""
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"hw2: {sentence}", style="red", markup=False)
+    log.complain(sentence)
 
 
 EXTRAS = {
@@ -37,12 +38,42 @@ EXTRAS = {
 """Extra -> the modules that it installs."""
 
 
-class Commands(TyperGroup):
+class Group(TyperGroup):
+    """Answers an unknown command with those that may be meant."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] in self.commands or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        root = ctx.find_root()
+        raise InputError(unknown_command(args[0], list(_paths(root.command, root.info_name)), ctx.command_path))
+
+
+def _paths(command: Any, path: str) -> Iterator[str]:
+    """What is typed for each command of a group and of the groups in it, such as "hw2 digits sample"."""
+    for name, each in getattr(command, "commands", {}).items():
+        yield from _paths(each, f"{path} {name}")
+    if not hasattr(command, "commands"):
+        yield path
+
+
+def unknown_command(name: str, known: list[str], group: str) -> str:
+    """The sentence about a name that is no command: the commands of that name elsewhere, else near ones, else all."""
+    last = {path.rpartition(" ")[2] for path in known}
+    near = difflib.get_close_matches(name, last, n=3)
+    found = [path for path in known if path.endswith(f" {name}")]
+    found = found or [path for path in known if path.rpartition(" ")[2] in near]
+    found = found or [path for path in known if path.startswith(f"{group} ")]
+    return f"there is no command {name}; there {'is' if len(found) == 1 else 'are'}: {', '.join(found)}"
+
+
+class Commands(Group):
     """Turns an error that the user can correct into one sentence and exit status 2."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except typer.Exit:  # a RuntimeError, e.g. after --help, which must not load PyTorch
+            raise
         except InputError as error:
             complain(_with_flags(error))
             raise typer.Exit(2) from None

@@ -7,6 +7,7 @@ import errno
 import inspect
 import io
 import os
+import shutil
 import signal
 import sys
 import textwrap
@@ -18,6 +19,9 @@ from typing import Any
 
 LEAST_COLUMNS, MOST_COLUMNS = 20, 10_000
 """Widths that a table can be printed in. Other programs leave COLUMNS=0, which would print nothing."""
+
+NARROW = 100
+"""Columns that Typer's help needs."""
 
 SIZES = ("COLUMNS", "LINES", "TERMINAL_WIDTH")
 
@@ -148,6 +152,12 @@ def _repair_sizes() -> None:
             usable = False
         if not usable:
             del os.environ[name]
+
+
+def fit_help(app: Any) -> None:
+    """On a narrow terminal, help is plain text: Typer's columns would break the names of options."""
+    if shutil.get_terminal_size().columns < NARROW:
+        app.rich_markup_mode = None
 
 
 def restore_help(app: Any, module: Path) -> None:

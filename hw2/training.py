@@ -23,7 +23,8 @@ from hw2.devices.arithmetic import compiled, has_bfloat16, training_arithmetic
 from hw2.devices.memory import tell_need
 from hw2.errors import InputError
 from hw2.files.training_run import TrainingRun
-from hw2.progress import progress_bar, say
+from hw2.log import say
+from hw2.progress import progress_bar
 
 Net = TypeVar("Net", bound=nn.Module)
 Precision = Literal["no", "bf16", "fp16"]

@@ -10,16 +10,22 @@ from typing import Annotated
 import typer
 
 from grading.cli import environment_commands, problem_commands, student_commands, submission_commands
-from grading.cli.deliver import DEBUG, complain
-from grading.cli.surroundings import Commands, restore_help, run
+from grading.cli.deliver import DEBUG, graded
+from grading.cli.surroundings import Commands, fit_help, restore_help, run
 from grading.cli.version import print_version
 from grading.core.errors import failure_sentence
+from grading.core.log import complain, program_options_first, set_up
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
 
 @app.callback()
 def _commands(
+    log: Annotated[
+        Path | None, typer.Option(help="File to append everything to, with times, shown here or not.")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show each step, and warnings of libraries.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show only errors and results.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error at once.")] = False,
     _version: Annotated[
         bool,
@@ -29,6 +35,7 @@ def _commands(
     ] = False,
 ) -> None:
     DEBUG["on"] = debug
+    graded(lambda: set_up(log, verbose=verbose, quiet=quiet))
 
 
 app.command("faces")(problem_commands.faces)
@@ -51,4 +58,9 @@ def main() -> None:
     """Entry point of the `hw2-grade` command."""
     warnings.filterwarnings("ignore", "CUDA initialization")  # the judges' device says it in one sentence
     restore_help(app, Path(__file__))
-    sys.exit(run(app, complain, failure_sentence))
+    sys.exit(run(_program, complain, failure_sentence))
+
+
+def _program() -> None:
+    fit_help(app)
+    app(program_options_first(sys.argv[1:]))

@@ -13,6 +13,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from grading.core.errors import GradingError, record_failure
+from grading.core.log import complain, detail
 from grading.core.results import Check, ProblemResult, SubmissionResult
 from grading.core.text import printable
 from grading.files.storage import write_whole
@@ -43,6 +44,8 @@ def graded(grade: Callable[[], Result], json: str = "", failed: Callable[[Check]
         said = failure.sentence
         if DEBUG["on"] and failure.traceback:
             show_traceback(failure.traceback)
+        elif failure.traceback:
+            detail(failure.traceback)
     complain(said)
     if failed and json:
         write_json(json, failed(Check("call", "error", said)))
@@ -115,16 +118,6 @@ def write(path: Path, content: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     write(path.resolve(), text.encode())
-
-
-def complain(message: str) -> None:
-    """Print a sentence on stderr."""
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"hw2-grade: {message}", style="red", markup=False)
-
-
-def tell(sentence: str) -> None:
-    """Print a sentence on stderr that is no complaint."""
-    Console(stderr=True, soft_wrap=True, highlight=False).print(printable(sentence), markup=False)
 
 
 def show_traceback(text: str) -> None:

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from grading.cli.deliver import graded, write_json
 from grading.cli.options import MakeAssignment, takes_assignment
 from grading.cli.problem_commands import JsonOption
+from grading.cli.surroundings import waiting
+from grading.core.log import say
 from grading.core.text import counted, listed, printable
 from grading.environment.build import Lacking, build_environment, lacking
 from grading.environment.hub_models import HUB_MODELS, fetch_models
@@ -50,7 +51,7 @@ def environment(
         stdout_console().print(printable(f"{output} is {'installed' if made else 'kept as it was'}."))
         if submissions is None:
             return []
-        with Console(stderr=True).status("reading") as status:
+        with waiting("reading") as status:
             return lacking(output.absolute(), submissions, lambda name: status.update(printable(name)))
 
     found = graded(make)
@@ -78,10 +79,7 @@ def hub_cache(
 ) -> None:
     """Fetch the models that scripts load by name from the Hugging Face Hub. Runs need no network then."""
     models = [model for model in HUB_MODELS if judges or not model.judge]
-    console = Console(stderr=True, highlight=False)
-    commits = graded(
-        lambda: fetch_models(output.absolute(), models, say=lambda name: console.print(f"fetching {name}"))
-    )
+    commits = graded(lambda: fetch_models(output.absolute(), models, say=lambda name: say(f"fetching {name}")))
     for model in models:
         stdout_console().print(printable(f"{model.repository} {commits[model.repository]}"))
 

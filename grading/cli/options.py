@@ -11,8 +11,8 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from grading.cli.assignment_file import read_assignment_file
-from grading.cli.deliver import tell
 from grading.core.errors import GradingError
+from grading.core.log import say
 from grading.core.results import Part
 from grading.submission.assignment import OPTIONS, Assignment
 
@@ -82,7 +82,7 @@ def make_assignment(
     if public_only:
         values["private"] = None
     if for_scores and "data" not in values and DATA.is_dir():
-        tell(f"The data are those of {DATA} in this folder; --data names others.")
+        say(f"The data are those of {DATA} in this folder; --data names others.")
         values["data"] = DATA
     if "data" not in values:
         raise GradingError('no data folder is set; add --data FOLDER, or --assignment FILE with a line data = "FOLDER"')

@@ -9,9 +9,12 @@ from typing import Annotated, Literal, TypeVar
 
 import typer
 
-from grading.cli.deliver import complain, deliver, graded, saver
+from grading.cli.deliver import deliver, graded, saver
 from grading.core.errors import GradingError
+from grading.core.log import complain
 from grading.core.results import Part
+from grading.core.text import printable
+from grading.files.layout import has_files
 from grading.homeworks import DEFAULT, chosen_homework
 from grading.judges import Judges
 from grading.judges.sources import Choice
@@ -39,6 +42,13 @@ def problem_of(homework: str, kind: type[P]) -> P:
     raise GradingError(f"{edition.name} has no problem {kind.name}; choose another homework", option="homework")
 
 
+def check_some(output: Path, expected: str) -> None:
+    """Raises GradingError if there is nothing to score."""
+    if not has_files(output):
+        what = "has no files in it" if output.is_dir() else "does not exist"
+        raise GradingError(f"{printable(str(output))} {what}; expected {expected}")
+
+
 def faces(
     output_dir: Annotated[Path, typer.Argument(help="Folder of faces, 00.png, 01.png, ..")],
     gt_dir: Annotated[Path, typer.Argument(help="Folder of ground truth images of the same names.")],
@@ -57,8 +67,13 @@ def faces(
     problem = graded(lambda: problem_of(homework, Faces))
     limit = problem.threshold if threshold is None else threshold
     shown = limit if limit is not None and math.isfinite(limit) else problem.threshold
+
+    def grade() -> FacesResult:
+        check_some(output_dir, "the folder of faces, 00.png, 01.png, ..")
+        return grade_faces(output_dir, gt_dir, limit)
+
     result = graded(
-        lambda: grade_faces(output_dir, gt_dir, limit),
+        grade,
         json,
         lambda check: FacesResult("error", shown, checks=[check]),
     )
@@ -91,6 +106,7 @@ def digits(
     def grade() -> DigitsResult:
         if neighbours and not real:
             raise GradingError("--neighbours needs real images to compare with; add --real FOLDER")
+        check_some(output_dir, "the folder with 500 images 0_001.png .. in each of mnistm/, svhn/")
         choices = {"mnistm": mnistm_classifier or judges, "svhn": svhn_classifier or judges}
         chosen = Judges(choices, device, hub_cache=hub_cache)
         loaded = {name: chosen[name] for name in chosen.sources(choices)}
@@ -125,6 +141,7 @@ def concepts(
     problem = graded(lambda: problem_of(homework, Concepts))
 
     def grade() -> ConceptsResult:
+        check_some(output_dir, "the folder with 0/0/, 0/1/, .., each with 25 images")
         asked = read_concepts(prompts)
         judge = replace(Judges({"clip": clip or judges}, device, hub_cache=hub_cache)["clip"], batch_size=batch_size)
         return grade_concepts(output_dir, asked, references, judge, problem.rules)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from grading.cli.deliver import EXIT_STATUS, graded, write_json
 from grading.cli.options import MakeAssignment, takes_assignment
 from grading.cli.problem_commands import JsonOption
+from grading.cli.surroundings import Standing, planned, waiting
 from grading.core.errors import GradingError
 from grading.core.results import SubmissionResult
 from grading.environment.probes import Probes
@@ -44,7 +44,7 @@ class Checked:
 @takes_assignment
 def check(
     make_assignment: MakeAssignment,
-    folder: Annotated[Path, typer.Argument(help="Your folder with hw2_1.sh, hw2_2.sh, hw2_3.sh.")] = Path(),
+    folder: Annotated[Path, typer.Argument(help="Your folder with hw2_1.sh, hw2_2.sh, hw2_3.sh, or its zip.")] = Path(),
     run: Annotated[bool, typer.Option("--run", help="Also run the scripts and score them, public part only.")] = False,
     online: Annotated[bool, typer.Option("--online", help="Also ask the links of hw2_download_ckpt.sh.")] = False,
     json: JsonOption = "",
@@ -54,7 +54,7 @@ def check(
     --run needs --data, --unet and --stable-diffusion; a checkout of this project has a small homework in their place.
     Judges are the embedded ones unless you choose others. Exit status: 0 nothing to fix, 1 something, 2 not checked.
     """
-    with Console(stderr=True).status("reading"):
+    with waiting("reading"):
         assignment, report = graded(lambda: _examined(make_assignment, folder, online))
     if json != "-":
         stdout_console().print(handin_lines(report))
@@ -89,9 +89,8 @@ def _run(assignment: Assignment, folder: Path) -> SubmissionResult:
 
     if not assignment.data.is_dir():
         raise GradingError("there are no data to run your scripts on; name the folder hw2_data", option="data")
-    with (
-        temporary_folder("check") as output,
-        Console(stderr=True).status("preparing") as status,
-    ):
-        public = replace(assignment.absolute(), private=None)
-        return Grader(public).grade(folder.resolve(), output / "graded", None, status.update)
+    with temporary_folder("check") as output, waiting("preparing") as status:
+        grader = Grader(replace(assignment.absolute(), private=None))
+        with Standing(planned(grader)) as standing:
+            shown = output / "graded"
+            return grader.grade(folder.resolve(), shown, None, lambda name: status.update(standing.begin(name)))

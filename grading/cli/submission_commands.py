@@ -12,13 +12,15 @@ import typer
 from rich.console import Console
 
 from grading.cli.assignment_file import commented_file
-from grading.cli.deliver import complain, deliver_submission, graded, tell, write_text
+from grading.cli.deliver import deliver_submission, graded, write_text
 from grading.cli.options import MakeAssignment, takes_assignment
 from grading.cli.problem_commands import JsonOption
-from grading.cli.surroundings import Standing
+from grading.cli.surroundings import Standing, planned, waiting
 from grading.core.errors import GradingError
+from grading.core.log import complain, is_quiet, say
 from grading.core.results import Check, SubmissionResult
 from grading.core.text import counted, listed, printable
+from grading.files.unpack import submission_name
 from grading.points.staff import StaffEntry, plain_name, read_staff_file
 from grading.reports.roster import read_roster
 from grading.reports.terminal import stdout_console
@@ -39,7 +41,9 @@ RosterOption = Annotated[
 @takes_assignment
 def submission(
     make_assignment: MakeAssignment,
-    submission_dir: Annotated[Path, typer.Argument(help="Folder with hw2_1.sh, hw2_2.sh, hw2_3.sh.")],
+    submission_dir: Annotated[
+        Path, typer.Argument(help="Folder with hw2_1.sh, hw2_2.sh, hw2_3.sh, or a zip file of it.")
+    ],
     output: OutputOption = None,
     late_days: Annotated[int, typer.Option(help="Days late after the free days.", min=0)] = 0,
     staff_fixed: Annotated[bool, typer.Option("--staff-fixed", help="Staff fixed the code.")] = False,
@@ -57,16 +61,17 @@ def submission(
         entry = StaffEntry()
         if assignment.staff:
             staff = read_staff_file(assignment.staff, assignment.edition)
-            entry = staff.get(plain_name(submission_dir.resolve().name), entry)
+            entry = staff.get(plain_name(submission_name(submission_dir.resolve())), entry)
         if late_days or staff_fixed:
             late, fixed = late_days or entry.late_days, staff_fixed or entry.staff_fixed
             entry = replace(entry, late_days=late, staff_fixed=fixed)
-        with Console(stderr=True).status("preparing") as status, Standing() as standing:
+        with waiting("preparing") as status:
             grader = Grader(assignment)
-            return grader.grade(submission_dir, place, entry, lambda name: status.update(standing.begin(name)))
+            with Standing(planned(grader)) as standing:
+                return grader.grade(submission_dir, place, entry, lambda name: status.update(standing.begin(name)))
 
     def failed(check: Check) -> SubmissionResult:
-        return SubmissionResult(printable(submission_dir.name), "error", 0, 0, 0, warnings=[check])
+        return SubmissionResult(printable(submission_name(submission_dir)), "error", 0, 0, 0, warnings=[check])
 
     deliver_submission(graded(grade, json, failed), json)
 
@@ -136,8 +141,8 @@ def _deliver_class(results: Sequence[SubmissionResult], output: Path) -> NoRetur
 
 def _default_output(graded_folder: Path) -> Path:
     """The output where none is named, which stderr says."""
-    output = Path("graded", graded_folder.resolve().name)
-    tell(f"The output is {output} in this folder; --output names another.")
+    output = Path("graded", submission_name(graded_folder.resolve()))
+    say(printable(f"The output is {output} in this folder; --output names another."))
     return output
 
 
@@ -148,7 +153,7 @@ def _preflight(assignment: Assignment, submissions: Path, output: Path) -> None:
 
     found = examine(assignment.absolute(), output.absolute())
     if found.unready:
-        Console(stderr=True, highlight=False).print(preflight_table(found.unready))
+        Console(stderr=True, highlight=False, quiet=is_quiet()).print(preflight_table(found.unready))
     refuse_if_blocked(found)
     if submissions.is_dir():
         check_fetch(submissions.iterdir(), assignment.sandbox)

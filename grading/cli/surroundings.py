@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import errno
 import inspect
 import io
 import os
+import shutil
 import signal
 import sys
 import textwrap
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import typer
+from rich.console import Console
+from rich.status import Status
 from typer.core import TyperGroup
 
+from grading.core.log import advance, complain, is_quiet
 from grading.core.text import counted, listed, printable
+from grading.reports.visibility import shown_seconds
+
+if TYPE_CHECKING:
+    from grading.submission.grader import Grader
 
 LEAST_COLUMNS, MOST_COLUMNS = 20, 10_000
 """Widths that a table can be printed in. Other programs leave COLUMNS=0, which would print nothing."""
 
 AGAIN = "run the same command again"
+
+NARROW = 100
+"""Columns that Typer's help needs."""
 
 SIZES = ("COLUMNS", "LINES", "TERMINAL_WIDTH")
 
@@ -106,6 +120,15 @@ def _status(program: Callable[[], object], complain: Callable[[str], None], expl
 class Commands(TyperGroup):
     """Lets `run` see what stopped a command. Typer itself would exit with status 1."""
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As `TyperGroup.resolve_command`; answers an unknown command with those that may be meant."""
+        if args[0] in self.commands or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        near = difflib.get_close_matches(args[0], self.commands, n=3) or list(self.commands)
+        typed = ", ".join(f"{ctx.command_path} {name}" for name in near)
+        complain(f"there is no command {printable(args[0])!s:.80}; there {'is' if len(near) == 1 else 'are'}: {typed}.")
+        raise typer.Exit(FAILED)
+
     def invoke(self, ctx: Any) -> Any:
         """As `TyperGroup.invoke`; raises Ended for KeyboardInterrupt and OSError."""
         try:
@@ -122,24 +145,50 @@ class Ended(Exception):  # noqa: N818 - a carrier
 
 
 class Standing:
-    """Around the grading of one submission: after a signal, tell the user which stages are finished, and to resume."""
+    """Around the grading of one submission: tells when each stage ends, and after a signal, how to resume.
 
-    def __init__(self) -> None:
+    plan: the names of all stages, in their order.
+    """
+
+    def __init__(self, plan: Sequence[str] = ()) -> None:
+        self.plan = plan
         self.begun: list[str] = []
 
     def begin(self, stage: str) -> str:
-        """Note that a stage begins. Returns its name."""
+        """Note that a stage begins, and so that the one before has ended. Returns its name."""
+        self._tell_end()
         self.begun.append(stage)
+        self.since = time.monotonic()
         return stage
 
     def __enter__(self) -> Standing:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_others: object) -> None:
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
+        if kind is None:
+            self._tell_end()
+        elif issubclass(kind, KeyboardInterrupt):
             *done, last = self.begun or ["preparing"]
             kept = f" after {counted(len(done), 'finished stage')} ({listed(done)})" if done else ""
             raise KeyboardInterrupt(f"in {printable(last)}{kept}; {AGAIN} to resume") from None
+
+    def _tell_end(self) -> None:
+        if self.begun and (name := self.begun[-1]) in self.plan:
+            took = shown_seconds(time.monotonic() - self.since)
+            advance(f"stage {self.plan.index(name) + 1} of {len(self.plan)}: {printable(name)} ran in {took}")
+
+
+def planned(grader: Grader) -> list[str]:
+    """The names of all stages of a grading."""
+    from grading.submission.stages import stage_names
+
+    asked = grader.assignment
+    return stage_names([run.name for run in grader.runs], fix=asked.fix, twice=asked.twice)
+
+
+def waiting(what: str) -> Status:
+    """A spinner on stderr, which needs a terminal, with what is being done."""
+    return Console(stderr=True, quiet=is_quiet()).status(what)
 
 
 def stopped_status() -> int:
@@ -193,6 +242,12 @@ def _repair_sizes() -> None:
             usable = False
         if not usable:
             del os.environ[name]
+
+
+def fit_help(app: Any) -> None:
+    """On a narrow terminal, help is plain text: Typer's columns would break the names of options."""
+    if shutil.get_terminal_size().columns < NARROW:
+        app.rich_markup_mode = None
 
 
 def restore_help(app: Any, module: Path) -> None:

@@ -51,6 +51,16 @@ def files_below(folder: Path, depth: int = 4, most: int = 20_000) -> list[str]:
         return []
 
 
+def has_files(folder: Path) -> bool:
+    """Whether anything but folders is below a folder, links among it. True if it cannot be listed."""
+    try:
+        return any(each.files for each in walk(folder.resolve(), 20_000))
+    except FileNotFoundError:
+        return False
+    except (OSError, RuntimeError):
+        return True
+
+
 def png_names(folder: Path) -> list[str]:
     """Sorted names of the `*.png` entries of a folder, without hidden ones. Raises OSError if it cannot be listed."""
     with os.scandir(folder) as entries:

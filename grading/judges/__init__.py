@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from grading.core.log import detail
+from grading.core.text import printable
 from grading.judges.protocols import CLIP_MODEL, SAM_MODEL, SVHN_MODEL
 from grading.judges.sources import WEIGHTS, HubModel, JudgeFiles, JudgeSource, find_judge
 
@@ -110,6 +112,7 @@ class Judges(Mapping[str, Any]):
             source = self.source(name)
             from grading.judges.device import chosen_device
 
+            detail(f"loading the judge {name} from {printable(str(source.path))}")
             self.loaded[name] = JUDGES[name].load(source, chosen_device(self.device))
         return self.loaded[name]
 

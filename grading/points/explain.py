@@ -21,12 +21,16 @@ def explanations(homework: Homework) -> list[Explanation]:
 
 
 def explain(name: str, homework: Homework) -> str:
-    """The explanation of a line, figure, stage or check. Raises GradingError if nothing has that name."""
+    """The explanation of a line, figure, stage or check, or of all whose names begin with `name`.
+
+    Raises GradingError if there is none.
+    """
     wanted = " ".join(name.lower().split())
     known = explanations(homework)
-    for explanation in known:
-        if re.fullmatch(explanation.pattern, wanted):
-            return f"{explanation.name}: {explanation.text}\nSource: {explanation.source}"
+    found = [each for each in known if re.fullmatch(each.pattern, wanted)][:1]
+    found = found or [each for each in known if wanted and each.name.startswith(wanted)]
+    if found:
+        return "\n\n".join(f"{each.name}: {each.text}\nSource: {each.source}" for each in found)
     names = [explanation.name for explanation in known]
     close = difflib.get_close_matches(wanted, names, n=3)
     hint = f" (perhaps you mean {' or '.join(close)})" if close else ""

@@ -23,9 +23,11 @@ from grading.core.errors import GradingError
 from grading.core.text import counted, printable
 from grading.environment.probes import Page
 from grading.files.texts import read_start
+from grading.files.unpack import is_zip, unpack_zip
 from grading.homeworks.homework import Homework
 from grading.preflight import code_checks, link_checks
 from grading.preflight.own_code import DOWNLOAD, HandIn
+from grading.sandbox.temporary import temporary_folder
 from grading.submission.near_misses import near_misses, no_commands, read_script
 
 Status = Literal["fail", "warning", "pass"]
@@ -83,11 +85,16 @@ class Check:
 
 
 def examine_handin(folder: Path, homework: Homework, ask: Ask | None = None) -> HandInReport:
-    """Check a folder for the problems of a homework.
+    """Check a folder, or a zip file of it, for the problems of a homework.
 
     ask: fetches the links of the download script; without it they are only read. Raises GradingError if there is no
     such folder, or the links could not be asked.
     """
+    if is_zip(folder):
+        with temporary_folder("check") as place:
+            if refused := unpack_zip(folder, place / "submission").refused:
+                return HandInReport((Finding("zip", "fail", refused[0]),))
+            return examine_handin(place / "submission", homework, ask)
     if not folder.is_dir():
         raise GradingError(f"{printable(str(folder))} is not a folder; expected the one with your scripts")
     handin = HandIn(folder, homework)

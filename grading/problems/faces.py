@@ -80,7 +80,10 @@ def grade_faces(
         checks.append(Check("unexpected", "warning", ignored(layout.unexpected)))
 
     score = fmean(errors.values()) if errors else None
-    checks.append(_score_check(score, threshold, len(errors), len(layout.expected)))
+    if len(errors) < len(layout.expected):
+        checks.insert(0, _incomplete(score, len(errors), len(layout.missing), len(layout.expected)))
+    elif score is not None:
+        checks.append(_score_check(score, threshold, len(layout.expected)))
     known_psnrs = [value for value in psnrs.values() if value is not None]
     known_ssims = [value for value in ssims.values() if value is not None]
     return FacesResult(
@@ -117,18 +120,25 @@ def _read_faces(
     return faces
 
 
-def _score_check(score: float | None, threshold: float | None, scored: int, expected: int) -> Check:
-    if score is None:
-        return Check("mse", "fail", "No image could be scored.")
-    over = (
-        f"over {scored} of {counted(expected, 'image')}" if scored < expected else f"over {counted(expected, 'image')}"
-    )
-    found = f"The mean squared error {over} is {score:.4f}"
+def _score_check(score: float, threshold: float | None, expected: int) -> Check:
+    """The check of a complete folder."""
+    found = f"The mean squared error over {counted(expected, 'image')} is {score:.4f}"
     if threshold is None:
         return Check("mse", "pass", f"{found}.")
     if score < threshold:
         return Check("mse", "pass", f"{found}, below {threshold:g}.")
     return Check("mse", "fail", f"{found}; expected less than {threshold:g}.")
+
+
+def _incomplete(score: float | None, scored: int, missing: int, expected: int) -> Check:
+    """The check of a folder in which faces are missing or cannot be read."""
+    absent = expected - scored
+    lacks = f"{'is' if absent == 1 else 'are'} missing" if missing else ""
+    unread = "cannot be scored" if absent > missing else ""
+    said = f"{absent} of {counted(expected, 'face')} {' or '.join(filter(None, (lacks, unread)))}: no points."
+    if score is not None:
+        said += f" The mean squared error over the {'other' if scored == 1 else f'other {scored}'} is {score:.4f}."
+    return Check("mse", "fail", said)
 
 
 def _read_ground_truth(folder: Path) -> dict[str, ImageU8]:
@@ -181,15 +191,16 @@ class Faces(Problem):
         outcome = Outcome(
             "", "", graded.status == "pass", messages(graded.checks, "pass"), messages(graded.checks, "fail")
         )
-        summary = ""
+        summary, complete = "", len(graded.mse_per_image) == len(graded.expected)
         if graded.mse is not None:
             limit = f"; expected less than {graded.threshold:g}" if graded.threshold is not None else ""
-            summary = f"The mean squared error of 0–255 values is {graded.mse:.4f}{limit}."
+            of = f" of {len(graded.mse_per_image)} of {len(graded.expected)} faces" if not complete else ""
+            summary = f"The mean squared error of 0–255 values{of} is {graded.mse:.4f}{limit}."
         return ProblemResult(
             self.number, part, self.name, self.title(part), graded.status, summary=summary,
             figures=list(_figures(graded)), outcomes=[outcome],
             cards=[_card(graded, name) for name in graded.expected], checks=graded.checks, details=plain(graded),
-            complete=len(graded.mse_per_image) == len(graded.expected),
+            complete=complete,
         )  # fmt: skip
 
     def explanations(self) -> Iterable[Explanation]:

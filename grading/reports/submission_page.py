@@ -15,6 +15,7 @@ from grading.core.text import counted, listed, printable
 from grading.homeworks.homework import Homework
 from grading.reports import figures
 from grading.reports.conditions import as_sentence, banner, conditions, line_judges
+from grading.reports.first_step import first_step, shown_logs
 from grading.reports.pictures import Picture, Pictures
 from grading.reports.visibility import (
     NO_POINTS,
@@ -62,8 +63,12 @@ def _page(result: SubmissionResult, pictures: Pictures, homework: Homework, publ
     def picture(run: ProblemResult, frame: Frame) -> Picture | None:
         return pictures.get((run.folder, frame))
 
+    logs = shown_logs(result) if public_only else {}
     return environment().get_template("submission.html").render(
         result=result,
+        first=first_step(result) if public_only else None,
+        logs=logs,
+        logged={stage.stage for stages in logs.values() for stage in stages},
         homework=homework,
         public_only=public_only,
         private=has_private(result),

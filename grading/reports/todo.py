@@ -77,7 +77,7 @@ def for_students(result: SubmissionResult) -> SubmissionResult:
     return replace(
         result,
         lines=[replace(line, message=of(line)) for line in result.lines],
-        stages=[replace(stage, message=public(stage.message), cause=None) for stage in result.stages],
+        stages=[replace(stage, message=public(stage.message), cause=_own_cause(stage)) for stage in result.stages],
         results=[
             replace(each, checks=[replace(check, message=public(check.message)) for check in each.checks])
             for each in result.results
@@ -101,6 +101,11 @@ def _result_reasons(result: SubmissionResult) -> Iterator[Reason]:
         if each.status == "error" and any(line.points is None for line in own):
             errors = (check for check in each.checks if check.status == "error")
             yield from (Reason(check.message) for check in errors if check.name != CAUSE)
+
+
+def _own_cause(stage: StageResult) -> Cause | None:
+    """A cause that is the submission's own doing, without what staff do about it."""
+    return replace(stage.cause, remedy="") if stage.cause and not _machine(stage) else None
 
 
 def _machine(stage: StageResult) -> bool:

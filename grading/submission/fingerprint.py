@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from grading.environment.hub import hub_folders
+from grading.files.unpack import is_zip
 from grading.judges.sources import JudgeSource
 from grading.submission.provenance import data_hashes, listing_hash
 
@@ -27,7 +28,8 @@ def fingerprint(record: Mapping[str, Any], source: Path) -> str:
     """The hash of everything that a result depends on, except the machine. source: the submission."""
     content = {name: value for name, value in record.items() if name not in NOT_IN_FINGERPRINT}
     content["python_version"] = record["python"]["version"]
-    return hashlib.sha256(json.dumps([content, listing_hash(source)], sort_keys=True).encode()).hexdigest()
+    handed_in = data_hashes({"zip": source})["zip"] if is_zip(source) else listing_hash(source)
+    return hashlib.sha256(json.dumps([content, handed_in], sort_keys=True).encode()).hexdigest()
 
 
 def scripts_use(record: Mapping[str, Any]) -> list[str]:

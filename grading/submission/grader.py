@@ -16,11 +16,13 @@ from grading.causes.downloads import download_failed
 from grading.causes.rule import Scene
 from grading.causes.table import blamed, find_cause
 from grading.core.errors import GradingError
+from grading.core.log import detail
 from grading.core.results import CAUSE, Check, Part, ProblemResult, StageResult, SubmissionResult
 from grading.core.text import printable
 from grading.environment.probes import Probes
 from grading.environment.python import check_gpu, check_python
 from grading.files.storage import check_apart, locked
+from grading.files.unpack import is_zip, submission_name
 from grading.points.lines import SETTLED, score_lines, settled_warnings, total, verdict
 from grading.points.staff import StaffEntry
 from grading.problems.problem import Run
@@ -97,7 +99,7 @@ class Grader:
         failed because of the grader are repeated. on_stage: called with the name of each stage when it begins.
         Raises GradingError if source is not a folder, or if folder is in source or around it, in use, or read-only.
         """
-        if source.is_symlink() or not source.is_dir():
+        if source.is_symlink() or not (source.is_dir() or is_zip(source)):
             raise GradingError(f"{printable(str(source))} is not a folder; expected a submission")
         check_apart(source, folder, "submission")
         try:
@@ -222,7 +224,7 @@ class _Grading:
             # after an error the copy is kept, so that the scripts need not run again
             self.workplace.discard()
         self.record["times"] = {"started": started, "finished": time.time()}
-        name, edition = printable(self.source.name), self.homework.name
+        name, edition = printable(submission_name(self.source)), self.homework.name
         return SubmissionResult(
             name, "error", 0, 0, 0, edition, [], list(stages.values()), results, warnings, self.record
         )
@@ -252,6 +254,7 @@ class _Grading:
                 self.on_stage(stage.name)
                 journal.add(replace(stage.work(), stage=stage.name))
             done = journal.done[stage.name]
+            detail(f"{stage.name}: {done.status}; {printable(done.message)}")
             yield done
             if stage.begins_anew and done.status == "error":
                 later = planned[planned.index(stage) + 1 :]

@@ -17,6 +17,7 @@ from grading.core.text import counted, listed, printable
 from grading.environment.hub import hub_environment, hub_folders, with_models
 from grading.files.sweep import sweep
 from grading.files.take import SUBMISSION_CAPS, Collected, collect_folder
+from grading.files.unpack import is_zip, names_in_zip, unpack_zip
 from grading.problems.problem import DATA, Problem
 from grading.sandbox.folders import remove
 from grading.sandbox.network import check_network
@@ -52,6 +53,13 @@ class Stage:
         return StageResult(
             self.name, "error", message, kind=self.kind, problem=self.problem, part=self.part, cause=because.cause
         )
+
+
+def stage_names(runs: Sequence[str], *, fix: bool = False, twice: bool = False) -> list[str]:
+    """The names that `Grader.grade` calls `on_stage` with, in their order. runs: names of the planned runs."""
+    names = ["copy", *(["fix"] if fix else []), "fetch", "freeze"]
+    names += [f"{run}{again}" for run in runs for again in (["", " twice"] if twice else [""])]
+    return [*names, *(f"score {run}" for run in runs), "report"]
 
 
 @dataclass(frozen=True)
@@ -90,16 +98,19 @@ class Workplace:
 
 
 def copy_submission(source: Path, workplace: Workplace) -> StageResult:
-    """Copy a submission unchanged, without pipes, sockets and devices. Replaces an earlier copy."""
+    """Copy a submission unchanged, without pipes, sockets and devices, or unpack it. Replaces an earlier copy."""
 
     def copy() -> StageResult:
-        if not source.is_dir():
+        if not source.is_dir() and not is_zip(source):
             raise GradingError(f"{printable(str(source))} is not a folder; expected a submission")
         workplace.close()
         for folder in (workplace.submission, workplace.home):
             if os.path.lexists(folder):
                 remove(folder)
-        taken = collect_folder(source, workplace.submission, SUBMISSION_CAPS)
+        if is_zip(source):
+            taken = unpack_zip(source, workplace.submission)
+        else:
+            taken = collect_folder(source, workplace.submission, SUBMISSION_CAPS)
         workplace.home.mkdir()
         _sweep(workplace)
         return _told("copy", taken, "The submission was copied.")
@@ -149,7 +160,7 @@ def fetch(workplace: Workplace, sandbox: Sandbox | None = None, limits: Limits =
 
 def check_fetch(submissions: Iterable[Path], sandbox: Sandbox) -> None:
     """Raises GradingError if one of the submissions has a download, and downloads can have no network here."""
-    if any(os.path.lexists(submission / FETCH) for submission in submissions):
+    if any(FETCH in names_in_zip(each) if is_zip(each) else os.path.lexists(each / FETCH) for each in submissions):
         check_network(sandbox)
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from hw2.errors import InputError
-from hw2.progress import say
+from hw2.log import say
 
 Net = TypeVar("Net", bound=nn.Module)
 

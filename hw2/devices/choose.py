@@ -13,7 +13,7 @@ from accelerate import Accelerator, PartialState
 
 from hw2.devices.launcher import forget_other_launchers
 from hw2.errors import InputError
-from hw2.progress import say
+from hw2.log import detail, say
 from hw2.wording import counted
 
 LEAST_DRIVER = {13: "580", 12: "525.60.13", 11: "450.80.02"}
@@ -68,6 +68,7 @@ def start_processes(name: str) -> PartialState:
     processes = PartialState(cpu=device.type == "cpu")
     if device.index is not None or device.type == "cpu":  # it would say "cuda", and "cpu:1" for the second process
         processes.device = device
+    detail(f"the device is {processes.device}")
     return processes
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hw2.devices.arithmetic import exact
-from hw2.progress import say
+from hw2.log import say
 
 LONG = 60.0
 """Seconds from which on work is announced."""

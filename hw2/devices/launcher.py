@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from os import environ
 
-from hw2.progress import say
+from hw2.log import say
 
 LAUNCHED = ("TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """What torchrun sets, and `accelerate launch` through it, for each process that it starts."""

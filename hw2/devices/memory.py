@@ -11,7 +11,8 @@ from typing import TypeVar
 import torch
 
 from hw2.errors import InputError
-from hw2.progress import OnStep, say
+from hw2.log import say
+from hw2.progress import OnStep
 from hw2.wording import counted
 
 Result = TypeVar("Result")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from hw2.cli import (
+    Group,
     check_at_least,
     check_guidance_scale,
     check_picture_name,
@@ -40,7 +41,9 @@ if TYPE_CHECKING:
 else:
     SamplerName = Literal[tuple(pixel_steps())]
 
-app = typer.Typer(no_args_is_help=True, help="Problem 1: MNIST-M and SVHN digits by one conditional diffusion model.")
+app = typer.Typer(
+    cls=Group, no_args_is_help=True, help="Problem 1: MNIST-M and SVHN digits by one conditional diffusion model."
+)
 
 CheckpointOption = Annotated[
     Path | None, typer.Option(help="A model.safetensors of `hw2 digits train`. Default: the bundled model.")

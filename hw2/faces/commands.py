@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from hw2.cli import (
+    Group,
     check_at_least,
     check_picture_name,
     checking_steps,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from hw2.figures import ImageU8
     from hw2.progress import OnStep
 
-app = typer.Typer(no_args_is_help=True, help="Problem 2: faces from given noise by DDIM.")
+app = typer.Typer(cls=Group, no_args_is_help=True, help="Problem 2: faces from given noise by DDIM.")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +25,7 @@ from grading.environment.python import linked_folders
 from grading.files.code import plain_code, read_code
 from grading.files.images import STAFF, ImageRefused, read_image, read_png
 from grading.files.storage import to_json
+from grading.files.unpack import unpack_zip
 from grading.homeworks.fall2024 import FALL2024
 from grading.judges.classifiers import MnistmClassifier, load_digit_judge
 from grading.judges.clip import load_clip
@@ -227,6 +230,22 @@ def _model_file(judge: str, name: str, load: Any, save: Any, inputs: int) -> Tar
     return Target(f"{judge}/{name}", f"{judge}/{name}", read, None, kinds, (GradingError,), prepare, inputs)
 
 
+def _zips() -> list[bytes]:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("hw2/", f"hw2/{SCRIPT}", "hw2/a/b.py", "hw2/é.pt"):
+            archive.writestr(name, "" if name.endswith("/") else SHELL)
+    return [content.getvalue(), *shared("*/*.zip")]
+
+
+def _zip(folder: Path) -> str:
+    taken = unpack_zip(folder / "hw2.zip", folder / "new" / "into")
+    below = {str(path.relative_to(folder / "new" / "into")) for path in (folder / "new").rglob("*") if path.is_file()}
+    assert below == set(taken.files)
+    assert len(taken.refused) == (not taken.files)
+    return " ".join(taken.refused)
+
+
 def _hub(folder: Path) -> None:
     cached_models(folder)
     HUB_MODELS[0].snapshot(folder)
@@ -303,6 +322,7 @@ TARGETS = (
     Target("handin-script", f"s/{SCRIPT}", _handin, lambda: [SHELL], TEXT, (), _submission, inputs=5),
     Target("handin-python", "s/draw.py", _handin, lambda: [PYTHON], TEXT, (), _submission, inputs=5),
     Target("handin-ignored", "s/.gitignore", _handin, lambda: [b"*.pt\n!a/[b-c]\n"], TEXT, (), _submission, inputs=5),
+    Target("zip", "hw2.zip", _zip, _zips, (change_zip, change_text), (GradingError,)),
     Target("code", "x.py", _code, lambda: [PYTHON, SHELL], TEXT, ()),
     Target(
         "revisions", "revisions.json", lambda f: fetch_models(f, ()), lambda: as_json({"a/b": "0" * 40}), JSON,

@@ -41,7 +41,7 @@ def test_only_missing_files_are_drawn_and_counted(folder, tmp_path, capsys):
     run(folder, draw(drawn))
     assert drawn == ["a", "c"]
     assert "letters" in (said := capsys.readouterr().err)
-    assert "4/4" in said
+    assert "letters: 4 of 4" in said
     folder.finish()
     for name, kept in (("a", "a"), ("b", "z"), ("c", "c")):
         assert (tmp_path / "out" / f"x {name}.png").read_bytes() == png_bytes(picture(kept))

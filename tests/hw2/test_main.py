@@ -268,6 +268,19 @@ def test_interpolation_between_noises_that_are_not_there_or_opposite(tmp_path, h
     assert not list((tmp_path / "p").iterdir())
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("sample", "there is no command sample; there are: hw2 digits sample, hw2 faces sample\n"),
+        ("zeroshot", "there is no command zeroshot; there is: hw2 concepts zero-shot\n"),
+        ("faces lern", "there is no command lern; there is: hw2 concepts learn\n"),
+        ("faces xyz", "there is no command xyz; there are: hw2 faces sample, hw2 faces eta-grid, "),
+    ],
+)
+def test_an_unknown_command_is_answered_with_those_that_may_be_meant(hw2, typed, said):
+    refused(hw2(*typed.split(), "--output", "x"), said)
+
+
 def test_help_names_every_command(hw2):
     assert "faces" in hw2("--help").stdout
     commands = hw2("faces", "--help").stdout

@@ -6,13 +6,16 @@ from collections.abc import Callable
 
 import typer
 
+from hw2.cli import Group
 from hw2.concepts.commands.compose import compose
 from hw2.concepts.commands.generate import generate
 from hw2.concepts.commands.inspect import inspect
 from hw2.concepts.commands.learn import learn
 from hw2.concepts.commands.zero_shot import zero_shot
 
-app = typer.Typer(no_args_is_help=True, help="Problem 3: new words for Stable Diffusion, and CLIP's zero-shot guesses.")
+app = typer.Typer(
+    cls=Group, no_args_is_help=True, help="Problem 3: new words for Stable Diffusion, and CLIP's zero-shot guesses."
+)
 VERBS: dict[str, Callable[..., None]] = {
     "learn": learn,
     "generate": generate,

@@ -10,8 +10,8 @@ import typer
 from hw2.cli import check_at_least
 from hw2.errors import InputError
 from hw2.files.bundled import SMALL_CLIP
+from hw2.log import say
 from hw2.options import BatchOption, DeviceOption
-from hw2.progress import say
 from hw2.wording import counted, shortened
 
 if TYPE_CHECKING:

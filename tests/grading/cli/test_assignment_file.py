@@ -154,7 +154,7 @@ def test_data_in_the_current_folder_are_the_default_of_a_grading_alone(tmp_path,
         make_assignment(None, {}, public_only=True, for_scores=True)
     (tmp_path / "hw2_data").mkdir()
     assert make_assignment(None, {}, public_only=True, for_scores=True).data == Path("hw2_data")
-    assert capsys.readouterr().err == "The data are those of hw2_data in this folder; --data names others.\n"
+    assert capsys.readouterr().err == "hw2-grade: The data are those of hw2_data in this folder; --data names others.\n"
     assert make_assignment(None, {"data": Path("d")}, public_only=True, for_scores=True).data == Path("d")
     assert capsys.readouterr().err == ""
     with pytest.raises(GradingError, match="no data folder is set"):

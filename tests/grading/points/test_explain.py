@@ -75,6 +75,14 @@ def test_each_name_leads_to_its_own_explanation_alone(name):
     assert explain(name, FALL2024).startswith(f"{name}: ")
 
 
+def test_a_beginning_explains_all_that_begins_with_it_and_a_name_itself_alone():
+    third = [each.name for each in EXPLANATIONS if each.name.startswith("3")]
+    assert len(third) > 1
+    assert explain("3", FALL2024) == "\n\n".join(explain(name, FALL2024) for name in third)
+    assert explain(" CLIP", FALL2024).count("\nSource: ") == sum(e.name.startswith("clip") for e in EXPLANATIONS)
+    assert explain("2 public", FALL2024).count("\nSource: ") == 1
+
+
 def test_letters_and_spaces_may_be_any():
     assert explain("  MSE ", FALL2024) == explain("mse", FALL2024)
     assert explain("Staff  Fixed", FALL2024) == explain("staff fixed", FALL2024)

@@ -65,7 +65,23 @@ def test_a_refused_image_fails_and_the_others_are_scored(folders):
     assert result.status == "fail"
     assert result.mse_per_image == {"00.png": 0.0, "02.png": 16.0}
     assert result.missing == []
-    assert messages(result) == ["01.png is 8x4 pixels; expected 8x8."]
+    assert messages(result) == [
+        "1 of 3 faces cannot be scored: no points. The mean squared error over the other 2 is 8.0000.",
+        "01.png is 8x4 pixels; expected 8x8.",
+    ]
+
+
+def test_where_faces_are_missing_no_check_passes_and_the_first_says_what_it_costs(folders):
+    (folders[0] / "00.png").unlink()
+    (folders[0] / "01.png").unlink()
+    result = grade_faces(*folders, 20.0)
+    assert {check.status for check in result.checks} == {"fail"}
+    said = "2 of 3 faces are missing: no points. The mean squared error over the other is 16.0000."
+    assert messages(result)[0] == said
+    save(folders[0], "00.png", np.zeros((4, 8, 3)))
+    assert messages(grade_faces(*folders, 20.0))[0].startswith(
+        "2 of 3 faces are missing or cannot be scored: no points"
+    )
 
 
 def test_a_converted_image_is_scored_with_a_warning(folders):

@@ -19,6 +19,7 @@ from PIL import Image
 import grading.environment.python
 import grading.submission.evidence
 import grading.submission.grader
+from grading.cli.surroundings import planned
 from grading.core.errors import GradingError
 from grading.core.results import Part
 from grading.environment.python import PythonFacts
@@ -155,6 +156,28 @@ def test_private_data_make_private_lines(tmp_path, assignment, student, course):
 def test_each_problem_can_be_graded_alone(tmp_path, assignment, student, problem):
     result = Grader(replace(assignment, problems=str(problem))).grade(student, tmp_path / "out")
     assert {line.problem for line in result.lines} == {problem}
+
+
+@pytest.mark.parametrize("options", [{}, {"fix": True, "twice": True}])
+def test_the_planned_stages_are_those_that_are_told(tmp_path, assignment, student, options):
+    grader, told = Grader(replace(assignment, problems="2", **options)), []
+    grader.grade(student, tmp_path / "out", on_stage=told.append)
+    assert told == planned(grader)
+
+
+def test_a_zip_file_earns_what_its_folder_earns_and_is_kept_until_it_changes(tmp_path, assignment, student):
+    shutil.make_archive(str(tmp_path / "b02"), "zip", tmp_path, "b01")
+    grader, told = Grader(replace(assignment, problems="2")), []
+    folder = grader.grade(student, tmp_path / "one")
+    zipped = grader.grade(tmp_path / "b02.zip", tmp_path / "two", on_stage=told.append)
+    assert (zipped.submission, zipped.lines) == ("b02", folder.lines)
+    assert zipped.points == 10
+    told.clear()
+    grader.grade(tmp_path / "b02.zip", tmp_path / "two", on_stage=told.append)
+    assert told == ["report"]
+    (student / "hw2_2.sh").write_text("exit 1")
+    shutil.make_archive(str(tmp_path / "b02"), "zip", tmp_path, "b01")
+    assert grader.grade(tmp_path / "b02.zip", tmp_path / "two").points == 0
 
 
 def test_a_missing_or_failing_script_costs_its_own_points_only(tmp_path, assignment, student):

@@ -1,0 +1,106 @@
+"""What the program says on stderr, at three levels, and a log file with all of it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from grading.core.errors import GradingError
+from grading.core.text import printable
+
+PROGRAM = "hw2-grade"
+
+FLAGS, WITH_VALUE = ("--verbose", "--quiet"), "--log"
+"""Options of the whole program, which may stand before or after a command."""
+
+LINE = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+
+
+class _Stderr(logging.Handler):
+    """Prints each sentence on stderr, above a progress bar if there is one. An error is red."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        style = "red" if record.levelno >= logging.ERROR else ""
+        console = Console(stderr=True, soft_wrap=True, highlight=False)
+        console.print(f"{PROGRAM}: {record.getMessage()}", style=style, markup=False)
+
+
+_logger = logging.getLogger(PROGRAM)
+_logger.setLevel(logging.DEBUG)
+_logger.propagate = False
+_stderr = _Stderr(logging.INFO)
+_logger.addHandler(_stderr)
+
+
+def complain(sentence: str) -> None:
+    """An error. It is always shown."""
+    _logger.error("%s", sentence)
+
+
+def say(sentence: str) -> None:
+    """Something to know, which --quiet hides."""
+    _logger.info("%s", sentence)
+
+
+def detail(sentence: str) -> None:
+    """A step of the work, which --verbose shows."""
+    _logger.debug("%s", sentence)
+
+
+def advance(sentence: str) -> None:
+    """A line about work that goes on. A terminal shows a bar instead, so there it is a detail."""
+    (detail if sys.stderr.isatty() else say)(sentence)
+
+
+def is_quiet() -> bool:
+    """Whether only errors and results are shown."""
+    return _stderr.level > logging.INFO
+
+
+def set_up(file: Path | None = None, *, verbose: bool = False, quiet: bool = False) -> None:
+    """Choose what is shown, and the file to which everything is appended, with times.
+
+    Warnings of libraries are details. Raises GradingError if the file cannot be written, or for verbose with quiet.
+    """
+    if verbose and quiet:
+        raise GradingError("--verbose and --quiet contradict each other; remove one of them")
+    _stderr.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
+    shown: list[logging.Handler] = [_stderr] if verbose else [logging.NullHandler()]
+    handlers: list[logging.Handler] = [] if file is None else [_file(file)]
+    _logger.handlers[:] = [_stderr, *handlers]
+    logging.captureWarnings(True)
+    python_warnings = logging.getLogger("py.warnings")
+    python_warnings.propagate = False
+    python_warnings.handlers[:] = [*shown, *handlers]
+    for handler in handlers:
+        logging.getLogger().addHandler(handler)  # what libraries log
+
+
+def _file(path: Path) -> logging.Handler:
+    try:
+        handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise GradingError(
+            f"{printable(str(path))} cannot be written ({error.strerror}); choose another file", option="log"
+        ) from None
+    handler.setFormatter(LINE)
+    return handler
+
+
+def program_options_first(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the options of the whole program before the command. What follows "--" stays."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    first: list[str] = []
+    others: list[str] = []
+    left = iter(arguments[:end])
+    for word in left:
+        value = next(left, None) if word == WITH_VALUE else None
+        if word in FLAGS or word.startswith(f"{WITH_VALUE}=") or value is not None:
+            first += [word] if value is None else [word, value]
+        else:
+            others.append(word)
+    return [*first, *others, *arguments[end:]]
