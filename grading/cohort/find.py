@@ -1,4 +1,4 @@
-"""Finds the submissions of a class, one for each folder, and warns about other entries."""
+"""Finds the submissions of a class, one for each folder or zip file, and warns about other entries."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from grading.core.errors import GradingError
 from grading.core.results import Check
 from grading.core.text import listed, printable
 from grading.files.storage import check_apart
+from grading.files.unpack import is_zip, submission_name
 from grading.points.staff import StaffEntry, plain_name
 
 SHOWN = 10
@@ -21,7 +22,7 @@ SHOWN = 10
 
 @dataclass(frozen=True)
 class Submission:
-    """One submission of the class. source: the folder handed in. folder: the grader's folder for its results."""
+    """One submission of the class. source: what was handed in. folder: the grader's folder for its results."""
 
     source: Path
     folder: Path
@@ -36,9 +37,9 @@ class Submission:
 def find_submissions(
     submissions: Path, output: Path, staff: Mapping[str, StaffEntry]
 ) -> tuple[list[Submission], list[Check]]:
-    """The sub-folders in the order of their names, and warnings about other entries. staff: by `plain_name`.
+    """The sub-folders and zip files in the order of their names, and warnings about other entries.
 
-    Raises GradingError if there is no sub-folder, if one of output and submissions contains the other, if two folders
+    staff: by `plain_name`. Raises GradingError if there is none, if one of output and submissions contains the other, if two folders
     have the same plain name, or if an entry of staff has no folder.
     """
     shown = printable(str(submissions))
@@ -50,17 +51,18 @@ def find_submissions(
     except OSError as error:
         raise GradingError(f"{shown} cannot be read ({error.strerror}); expected a folder of submissions") from None
     for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            folder = students / _folder_name(entry.name)
-            found.append(Submission(Path(entry.path), folder, staff.get(plain_name(entry.name), StaffEntry())))
+        path = Path(entry.path)
+        if entry.is_dir(follow_symlinks=False) or is_zip(path):
+            name = submission_name(path)
+            found.append(Submission(path, students / _folder_name(name), staff.get(plain_name(name), StaffEntry())))
         else:
-            what = "a symbolic link" if entry.is_symlink() else "not a folder"
+            what = "a symbolic link" if entry.is_symlink() else "neither a folder nor a zip file"
             notes.append(Check("entry", "warning", f"{printable(entry.name)} was not graded: it is {what}."))
     if not found:
-        raise GradingError(f"{shown} has no sub-folders; expected one for each submission")
+        raise GradingError(f"{shown} has no sub-folders or zip files; expected one for each submission")
     if len({submission.name for submission in found}) < len(found):
         raise GradingError(f"two submissions of {shown} would share one folder of the output; rename one of them")
-    _check_names([submission.source.name for submission in found], staff)
+    _check_names([submission_name(submission.source) for submission in found], staff)
     return found, notes
 
 

@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from grading.core.log import is_quiet, to_file
 from grading.core.results import SubmissionResult
 from grading.core.text import counted, printable
 from grading.reports.terminal import STYLES
@@ -53,7 +54,9 @@ class Screen:
 
     def say(self, sentence: str, style: str = "yellow") -> None:
         """Print a note for staff, above the live screen."""
-        self.console.print(sentence, style=style, markup=False)
+        if not is_quiet():
+            self.console.print(sentence, style=style, markup=False)
+        to_file(sentence)
 
     def finished(self, result: SubmissionResult, seconds: float) -> None:
         """Count a result. seconds: time since its grading began."""
@@ -61,10 +64,8 @@ class Screen:
         if not self.console.is_terminal:
             done = f"[{self.outcomes.total():>{len(str(self.total))}}/{self.total}]"
             points = f"{result.points:g} of {result.max_points:g}"
-            self.console.print(
-                f"{done} {result.status:<5}  {points:<12}  {_clock(seconds)}  {printable(result.submission)}",
-                markup=False,
-            )
+            line = f"{done} {result.status:<5}  {points:<12}  {_clock(seconds)}  {printable(result.submission)}"
+            self.say(line, style="")
 
     def counts(self) -> dict[str, int]:
         """Numbers of submissions by their state."""

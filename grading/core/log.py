@@ -56,6 +56,14 @@ def advance(sentence: str) -> None:
     (detail if sys.stderr.isatty() else say)(sentence)
 
 
+def to_file(sentence: str) -> None:
+    """Something that another screen shows; it is written to the log file alone."""
+    record = _logger.makeRecord(PROGRAM, logging.INFO, "", 0, sentence, (), None)
+    for handler in _logger.handlers:
+        if handler is not _stderr:
+            handler.emit(record)
+
+
 def is_quiet() -> bool:
     """Whether only errors and results are shown."""
     return _stderr.level > logging.INFO

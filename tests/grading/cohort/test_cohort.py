@@ -57,16 +57,17 @@ def test_submissions_are_the_sub_folders_by_name_and_all_else_is_named(tmp_path)
     elsewhere.mkdir()
     (tmp_path / "in" / "link").symlink_to(elsewhere)
     (tmp_path / "in" / "c03.zip").write_bytes(b"PK")
+    (tmp_path / "in" / "notes.txt").touch()
     os.mkfifo(tmp_path / "in" / "pi\npe")
     staff = {"a01": StaffEntry(late_days=2)}
     found, notes = find_submissions(tmp_path / "in", tmp_path / "out", staff)
-    assert [submission.name for submission in found] == [".hidden", "a01", "b02"]
-    assert [submission.staff.late_days for submission in found] == [0, 2, 0]
+    assert [submission.name for submission in found] == [".hidden", "a01", "b02", "c03"]
+    assert [submission.staff.late_days for submission in found] == [0, 2, 0, 0]
     assert found[1].folder == tmp_path / "out" / "students" / "a01"
     assert [note.message for note in notes] == [
-        "c03.zip was not graded: it is not a folder.",
         "link was not graded: it is a symbolic link.",
-        "pi\\npe was not graded: it is not a folder.",
+        "notes.txt was not graded: it is neither a folder nor a zip file.",
+        "pi\\npe was not graded: it is neither a folder nor a zip file.",
     ]
 
 
