@@ -238,7 +238,7 @@ def change_safetensors(rng: Random, content: bytes) -> bytes:
         )
     elif kind == 2 and '"config"' in (text := header.decode()):  # JSON inside JSON
         items = json.loads(text)
-        inner = change_json(rng, items["__metadata__"]["config"].encode())
+        inner = change_json(rng, str(items["__metadata__"]["config"]).encode())
         items["__metadata__"]["config"] = inner.decode("utf-8", "replace")
         header = json.dumps(items).encode()
     else:
