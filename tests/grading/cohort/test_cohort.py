@@ -353,7 +353,7 @@ def test_a_class_is_graded_and_its_page_and_table_are_written(tmp_path, course, 
     right, _ = handed_in("right", "wrong")
     shutil.copy(course.data / "face" / "GT" / "00.png", right.source)
     (right.source / "hw2_2.sh").write_text('mkdir -p "$2"; cp 00.png "$2"\n')
-    (tmp_path / "in" / "stray.zip").touch()
+    (tmp_path / "in" / "stray.txt").touch()
     driver = (
         "from pathlib import Path; from grading.cohort.cohort import grade_cohort;"
         "from grading.points.staff import StaffEntry;"
@@ -363,7 +363,7 @@ def test_a_class_is_graded_and_its_page_and_table_are_written(tmp_path, course, 
     )
     ended = subprocess.run([sys.executable, "-c", driver], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stderr
-    assert "stray.zip was not graded: it is not a folder." in ended.stderr
+    assert "stray.txt was not graded: it is neither a folder nor a zip file." in ended.stderr
     assert ended.stdout == ""
     rows = {
         row["submission"]: row for row in csv.DictReader(io.StringIO((tmp_path / "out" / "scores.csv").read_text()))
