@@ -5,7 +5,7 @@ ZERO_SHOT := --images fixtures/hw2_data/clip_zeroshot/val --labels fixtures/hw2_
 FACE   := --noise fixtures/hw2_data/face/noise --checkpoint hw2/models/face_unet.safetensors
 
 .DEFAULT_GOAL := help
-.PHONY: help setup grade test lint format gpu-test wheel-test fixtures bench docs clean
+.PHONY: help setup grade report test lint format gpu-test wheel-test fixtures bench docs clean
 
 # Most tests wait for other processes, so that one more than there are cores are run at a time; each takes about 1 GB.
 WORKERS ?= $(shell cores=$$(nproc); echo $$((cores < 8 ? cores + 1 : 8)))
@@ -36,6 +36,9 @@ grade: .venv/.ready ## run the reference submission on the embedded default, gra
 	+@$(BIN)/hw2-grade submission fixtures/submissions/reference --data fixtures/hw2_data --judges embedded --trust \
 	  --unet hw2/models/face_unet.safetensors --stable-diffusion hw2/models/small_sd \
 	  --output $(GRADE)/reference
+
+report: .venv/.ready ## draw and explain every figure of the homework's report: build/report/report.html
+	@$(BIN)/hw2 report --output build/report
 
 # Idle threads sleep. The tests run several processes at a time, and spinning threads would take cores from each other.
 test gpu-test: export OMP_WAIT_POLICY = PASSIVE

@@ -19,6 +19,7 @@ try:
     from hw2.doctor.commands import doctor
     from hw2.faces.commands import app as faces
     from hw2.options import expanded
+    from hw2.report.commands import report
     from hw2.surroundings import restore_help, run
 except KeyboardInterrupt:  # loading PyTorch takes seconds
     sys.exit(130)
@@ -49,6 +50,7 @@ for name, problem in {"digits": digits, "faces": faces, "concepts": concepts}.it
         command.callback = reading_text(expanded(command.callback))
     app.add_typer(problem, name=name)
 app.command("doctor")(reading_text(doctor))
+app.command("report")(reading_text(report))
 
 
 def main() -> None:
