@@ -210,12 +210,16 @@ def detail(face: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Variants:
-    """Recipes that differ from the homework's in one choice. mse: name -> mean error over the noises, rising."""
+    """Recipes that differ from the homework's in one choice. mse: name -> mean error over the noises, rising.
+
+    threshold: the homework's limit; threshold_passed: how many recipes are below it.
+    """
 
     noises: int
     homework: float
     worst: float
     worst_name: str
+    threshold: float
     threshold_passed: int
     count: int
     mse: dict[str, float]
@@ -303,7 +307,7 @@ def variants(inputs: Inputs, on_step: OnStep) -> Variants:
     found = dict(sorted(found.items(), key=lambda item: item[1]))
     worst = list(found)[-1]
     passed = sum(value < THRESHOLD for value in found.values())
-    return Variants(len(truth), found["homework"], found[worst], worst, passed, len(found), found)
+    return Variants(len(truth), found["homework"], found[worst], worst, THRESHOLD, passed, len(found), found)
 
 
 def _walked(

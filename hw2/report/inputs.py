@@ -161,6 +161,22 @@ class Inputs:
         return found
 
     @cached_property
+    def ordinary(self) -> dict[str, str]:
+        """Token of a prompt -> the ordinary word that its sentences have in the token's place."""
+        found = {}
+        for concept, entry in self.prompts.items():
+            before, _, after = entry.prompts[0].partition(entry.token_name)
+            sentence = self.sentences[concept][0]
+            word = sentence.removeprefix(before).removesuffix(after)
+            if before + word + after != sentence:
+                raise InputError(
+                    f"the prompt {entry.prompts[0]!r} and its sentence {sentence!r} differ in more than one word; "
+                    "write both alike in input.json"
+                )
+            found[entry.token_name] = word
+        return found
+
+    @cached_property
     def concept_images(self) -> dict[str, Tensor]:
         """Concept -> its few images, (N, 3, S, S) in [-1, 1]."""
         from hw2.files.pictures import read_images
@@ -207,7 +223,7 @@ class Inputs:
 CHECKED = {
     1: ("digit_model",),
     2: ("noises", "ground_truth", "faces"),
-    3: ("clip_model", "class_names", "classified", "prompts", "sentences", "tokens", "concept_images"),
+    3: ("clip_model", "class_names", "classified", "prompts", "sentences", "ordinary", "tokens", "concept_images"),
 }
 """Problem -> the inputs to load before its work begins; loading checks them."""
 

@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+import torch
+
+from hw2.diffusion.interpolate import angle_between
+from hw2.digits.network import DigitUNetConfig
+from hw2.report.digits import _counted
+from hw2.report.faces import contrast, detail, mean_squared_error, saturation, shell, turned, walks
+
+
+def test_the_shell_is_the_norm_of_gaussian_noise():
+    norms = torch.randn(4000, 300, generator=torch.Generator().manual_seed(0)).norm(dim=1)
+    mean, deviation = shell(300)
+    assert mean == pytest.approx(float(norms.mean()), abs=0.04)
+    assert deviation == pytest.approx(float(norms.std()), abs=0.03)
+    assert shell(1)[0] == pytest.approx((2 / np.pi) ** 0.5)
+
+
+def test_a_turned_noise_has_the_angle_and_the_norm_that_were_asked_for():
+    a, b = torch.randn(2, 1, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    found = turned(a, b, 150.0)
+    assert angle_between(a, found) * 180 / torch.pi == pytest.approx(150, abs=1e-3)
+    assert float(found.norm()) == pytest.approx(float(b.norm()), rel=1e-6)
+
+
+def test_detail_is_the_share_of_fast_changes():
+    place = torch.arange(16)
+    checkers = ((place[:, None] + place[None]) % 2 * 2.0 - 1).expand(3, 16, 16)
+    slow = torch.cos(place * 2 * torch.pi / 16).expand(3, 16, 16)
+    assert detail(checkers) == pytest.approx(1)
+    assert detail(slow) == pytest.approx(0, abs=1e-9)
+    assert detail(slow + checkers) == pytest.approx(2 / 3)
+    assert detail(torch.zeros(3, 16, 16)) == 0
+
+
+def test_saturation_and_contrast_are_none_in_a_grey_face():
+    grey = torch.full((3, 4, 4), 0.3)
+    assert (saturation(grey), contrast(grey)) == (0, pytest.approx(0, abs=1e-7))
+    red = grey.clone()
+    red[0] += 0.5
+    assert saturation(red) == pytest.approx(0.5)
+
+
+def test_the_error_does_not_wrap_around_in_8_bits():
+    black, white = np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 3), 255, np.uint8)
+    assert mean_squared_error(black, white) == mean_squared_error(white, black) == 255**2
+
+
+def test_every_recipe_differs_from_the_homework_s():
+    sample = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    ends = {}
+    for name, (pairs, step, schedule) in walks().items():
+        one, x = step(), sample
+        for t, s in pairs:
+            x = one(schedule, 0.9 * x + t / 1000, t, s, x).sample
+        ends[name] = tuple(x.flatten().tolist())
+    assert len(set(ends.values())) == len(ends)
+
+
+def test_the_parts_of_the_network_add_up():
+    config = DigitUNetConfig(channels=(16, 32), head_dim=16)
+    rows, _, total = _counted(config)
+    assert sum(row[4] for row in rows) == pytest.approx(total / 1e6, rel=1e-3)
+    from hw2.digits.info import cost
+
+    assert sum(row[3] for row in rows) == cost(config).parameters
+    assert {row[0]: row[2] for row in rows}["middle"] == "32 × 7 × 7"
