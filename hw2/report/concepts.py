@@ -36,8 +36,8 @@ BATCH = 100
 PICTURES = 3
 """Pictures of each prompt."""
 STEPS = 15
-ORDERS, BLENDED, ALONE = 8, 4, 4
-"""Pictures of each order of two words, pictures that are blended, and pictures of each word alone."""
+ORDERS, ALONE = 8, 4
+"""Pictures of two words in each order, as many that are blended, and pictures of each word alone."""
 
 
 # --- CLIP as a classifier
@@ -237,8 +237,9 @@ class Pair:
     """Two learned words in one prompt, in both orders.
 
     first_wins: how many of `each` pictures of an order are nearer, by CLIP, to pictures of the word that stands first
-    alone than to those of the second. overlap: cosine of both words' attention maps, mean over the pictures shown.
-    images: (2, n, H, W, 3), naive and blended pictures; maps: (2, n, h, w), attention to each word in the naive ones.
+    alone than to those of the second; blended_first_wins: the same of `each` blended ones, in the first order.
+    overlap: correlation of both words' attention maps, mean over the pictures. images: (2, each, H, W, 3), naive and
+    blended; maps: (2, each, h, w), attention to each word in the naive ones.
     """
 
     first: str
@@ -248,6 +249,7 @@ class Pair:
     first_wins: list[int]
     first_wins_all: int
     all: int
+    blended_first_wins: int
     interval: list[float]
     overlap: float
     images: Pixels
@@ -262,14 +264,15 @@ def pair(inputs: Inputs, on_step: OnStep) -> Pair:
         raise InputError("one learned word is given; give two to combine them", "embeddings")
     prompt = f"a {first} and a {second} on the grass"
     swapped = f"a {second} and a {first} on the grass"
+    names = [f"pair {i}" for i in range(ORDERS)]
     alone = {
         word: _mean_features(
             inputs, pictures(sampler, {f"{word} {i}": f"a {word} on the grass" for i in range(ALONE)}, on_step)
         )
         for word in (first, second)
     }
-    naive, maps = _with_maps(sampler, prompt, (first, second), [f"pair {i}" for i in range(ORDERS)], on_step)
-    other = pictures(sampler, {f"pair {i}": swapped for i in range(ORDERS)}, on_step)
+    naive, maps = _with_maps(sampler, prompt, (first, second), names, on_step)
+    other = pictures(sampler, dict.fromkeys(names, swapped), on_step)
     wins = [
         _nearer(inputs, naive, alone[first], alone[second]),
         _nearer(inputs, other, alone[second], alone[first]),
@@ -277,20 +280,21 @@ def pair(inputs: Inputs, on_step: OnStep) -> Pair:
     ordinary = {word: inputs.ordinary.get(word, next(iter(inputs.ordinary.values()))) for word in (first, second)}
     composition = Composition(prompt, ordinary, hold=0.0)
     blended = [image_to_u8(image) for _, image in draw_blended(
-        sampler, composition, [f"pair {i}" for i in range(BLENDED)], on_step
+        sampler, composition, names, on_step
     )]  # fmt: skip
-    shown = maps[:BLENDED]
-    overlap = float(F.cosine_similarity(shown[:, 0].flatten(1), shown[:, 1].flatten(1)).mean())
+    centred = (maps - maps.mean((2, 3), keepdim=True)).flatten(2)  # (B, 2, h w)
+    overlap = float(F.cosine_similarity(centred[:, 0], centred[:, 1]).mean())
     return Pair(
-        first, second, prompt, ORDERS, wins, sum(wins), 2 * ORDERS, list(wilson_interval(sum(wins), 2 * ORDERS)),
+        first, second, prompt, ORDERS, wins, sum(wins), 2 * ORDERS,
+        _nearer(inputs, blended, alone[first], alone[second]), list(wilson_interval(sum(wins), 2 * ORDERS)),
         overlap,
-        np.stack([np.stack(naive[:BLENDED]), np.stack(blended)]), shown.transpose(0, 1).numpy(),
+        np.stack([np.stack(naive), np.stack(blended)]), maps.transpose(0, 1).numpy(),
     )  # fmt: skip
 
 
 def pair_steps(inputs: Inputs) -> int:  # noqa: ARG001
     """Steps of all its images together."""
-    return (2 * ALONE + 2 * ORDERS + 2 * BLENDED) * STEPS
+    return (2 * ALONE + 4 * ORDERS) * STEPS
 
 
 def _with_maps(

@@ -37,12 +37,13 @@ SCALE, NUM_STEPS = 5.0, 15
 class Network:
     """parameters and operations (multiplications and additions of one image, forward) of the whole network.
 
-    deepest: side of the smallest feature map. parts: the rows of the table, each name, modules, output shape,
-    parameters and millions of operations.
+    patch: side of the squares that are folded. deepest: side of the smallest feature map. parts: the rows of the table,
+    each name, modules, output shape, parameters and millions of operations.
     """
 
     parameters: int
     operations: float
+    patch: int
     deepest: int
     deepest_share: float
     prediction_type: str
@@ -58,6 +59,7 @@ def network(inputs: Inputs, on_step: OnStep) -> Network:
     return Network(
         parameters=sum(p.numel() for p in model.network.parameters()),
         operations=total / 1e6,
+        patch=model.network.config.patch_size,
         deepest=deepest,
         deepest_share=sum(float(row[4]) for row in parts if sides.get(str(row[0])) == deepest) * 1e6 / total,
         prediction_type=model.prediction_type,

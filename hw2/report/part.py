@@ -70,6 +70,7 @@ def make(part: Part, inputs: Inputs, folder: Path, on_step: OnStep) -> Made:
     stamp = fingerprint(part, inputs)
     kept = _read(part, folder, stamp)
     if kept is not None:
+        on_step("read", part.steps(inputs))
         return kept
     begin = time.perf_counter()
     data = part.compute(inputs, on_step)

@@ -15,7 +15,14 @@ ROWS = {
     "digits_network": {"parts": [["stem", "Conv2d", "4 × 4", 123, 4.5]]},
     "digits_recipes": {"choices": [["num_steps", "1", "2"]]},
     "faces_variants": {"worst_name": "no_clamp", "mse": {"homework": 0.25, "no_clamp": 812.75}},
-    "clip_templates": {"best": "mean", "worst": "openai80"},
+    "clip_templates": {
+        "best": "mean",
+        "worst": "openai80",
+        "names": ["mean", "{object}"],
+        "accuracy": [0.3, 0.7],
+        "interval": [[0.2, 0.4], [0.6, 0.8]],
+    },
+    "words": {"prompts": ["a <new1>"], "image_scores": [[60.5, 70.25]], "text_scores": [[21.5, 22.75]]},
 }
 
 
