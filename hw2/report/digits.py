@@ -81,7 +81,7 @@ def _counted(config: DigitUNetConfig) -> tuple[list[list[str | int | float]], di
         modules = dict(_parts(unet))
         for name, module in modules.items():
             group = _group(name)
-            module.register_forward_hook(lambda m, given, output, group=group: note(group, m, output))  # type: ignore[misc]
+            module.register_forward_hook(lambda m, given, output, group=group: note(group, m, output))
         labels = torch.zeros(1, dtype=torch.int64)
         sample = torch.empty(1, IMAGE_CHANNELS, IMAGE_SIZE, IMAGE_SIZE).expand(2, -1, -1, -1)
         with FlopCounterMode(display=False) as counter:

@@ -34,7 +34,7 @@ def draw_grids(data: Grids) -> dict[str, Figure]:
 
 def draw_reverse(data: Reverse) -> dict[str, Figure]:
     """Both strips, each with its predictions below."""
-    labels = [f"{title}\n{what}" for title in TITLES.values() for what in ("x_t", "predicted x_0")]
+    labels = [f"{title}\n{what}" for title in TITLES.values() for what in ("x_t", "prediction")]
     grid = image_grid(
         list(data.images), row_labels=labels, column_labels=[f"t = {t}" for t in data.steps],
         title="From noise (t = 0) to image (t = 1000)",

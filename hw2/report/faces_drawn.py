@@ -20,7 +20,7 @@ def draw_eta(data: EtaGrid) -> dict[str, Figure]:
     axes.axhline(THRESHOLD, color=ORANGE, linestyle="--", label="the homework's limit")
     axes.legend(fontsize=9)
     axes.set_ylim(bottom=0)
-    labels = [*(f"eta {eta:g}" for eta in data.etas), "ground truth"]
+    labels = [*(f"eta {eta:g}" for eta in data.etas), "truth"]
     grid = image_grid(
         list(data.images), row_labels=labels, column_labels=[f"noise {name}" for name in data.noises], title=""
     )

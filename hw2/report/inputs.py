@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hw2.concepts.prompts import ConceptPrompts
     from hw2.concepts.stable_diffusion import StableDiffusion
     from hw2.digits.checkpoint import DigitModel
+    from hw2.faces.network import FaceUNet
     from hw2.faces.sample import FaceSampler
     from hw2.figures import ImageU8
 
@@ -79,20 +80,25 @@ class Inputs:
     # --- Problem 2
 
     @cached_property
+    def face_network(self) -> FaceUNet:
+        """The network that draws faces."""
+        from hw2.faces.checkpoint import load_face_unet
+
+        return load_face_unet(self.unet, device=self.device)
+
+    @cached_property
     def faces(self) -> FaceSampler:
         """DDIM by the homework's recipe."""
-        from hw2.faces.checkpoint import load_face_unet
         from hw2.faces.sample import FaceSampler, batch_invariant
 
-        network = load_face_unet(self.unet, device=self.device)
-        return FaceSampler(batch_invariant(network), seed=SEED, device=self.device)
+        return FaceSampler(batch_invariant(self.face_network), seed=SEED, device=self.device)
 
     @cached_property
     def noises(self) -> dict[str, Tensor]:
         """The homework's noises by name, each (1, 3, H, W)."""
         from hw2.faces.sample import load_noises
 
-        found = load_noises(self.data / "face" / "noise")
+        found = load_noises(self.data / "face" / "noise", self.face_network.config.downsampling)
         if len(found) < 2:
             raise InputError(f"{self.data / 'face' / 'noise'} has one noise; expected two or more to interpolate")
         return found
@@ -222,7 +228,7 @@ class Inputs:
 
 CHECKED = {
     1: ("digit_model",),
-    2: ("noises", "ground_truth", "faces"),
+    2: ("face_network", "noises", "ground_truth"),
     3: ("clip_model", "class_names", "classified", "prompts", "sentences", "ordinary", "tokens", "concept_images"),
 }
 """Problem -> the inputs to load before its work begins; loading checks them."""

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler
 
 from hw2.diffusion.interpolate import angle_between
 from hw2.diffusion.schedule import homework_schedule
@@ -68,3 +69,17 @@ def test_the_parts_of_the_network_add_up():
 
     assert sum(row[3] for row in rows) == cost(config).parameters
     assert {row[0]: row[2] for row in rows}["middle"] == "32 × 7 × 7"
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("homework", {}), ("noise_recomputed", {"use_clipped_model_output": True})]
+)
+def test_a_recipe_of_the_table_is_that_of_diffusers(name, options):
+    pairs, step, schedule = walks()[name]
+    theirs = DDIMScheduler(set_alpha_to_one=False, steps_offset=1, beta_schedule="linear")
+    theirs.set_timesteps(50)
+    g = torch.Generator().manual_seed(0)
+    sample, noise = torch.randn(2, 1, 3, 8, 8, generator=g)
+    for t, s in (pairs[0], pairs[25]):
+        expected = theirs.step(noise, t, sample, **options).prev_sample
+        torch.testing.assert_close(step()(schedule, noise, t, s, sample).sample, expected, rtol=1e-4, atol=1e-4)
