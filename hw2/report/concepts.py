@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from hw2.concepts.attention import MapStore
 from hw2.concepts.clip import clip_scores, openai_templates
 from hw2.concepts.compose import Composition, draw_blended, pieces
-from hw2.concepts.figures import chosen_cases
+from hw2.concepts.figures import shown_cases
 from hw2.concepts.generate import ConceptSampler, image_to_u8
 from hw2.concepts.zero_shot import Prediction, class_features, classify, read_pixels, wilson_interval
 from hw2.errors import InputError
@@ -122,7 +122,7 @@ def predictions(inputs: Inputs, sentences: Sequence[str]) -> list[Prediction]:
 
 @dataclass(frozen=True)
 class Cases:
-    """Five right and five wrong cases: file, class, guesses and probabilities. images: (cases, H, W, 3).
+    """Five right and five wrong cases: file, class, guesses and probabilities. images: (cases, H, W, 3), of one size.
 
     taken, taken_for, times: the class that is most often taken for another, for which, and how often.
     """
@@ -133,7 +133,7 @@ class Cases:
     taken: str
     taken_for: str
     times: int
-    rows: list[str]
+    right: list[bool]
     files: list[str]
     labels: list[str]
     guesses: list[list[str]]
@@ -146,16 +146,15 @@ def cases(inputs: Inputs, on_step: OnStep) -> Cases:
     found, names = predictions(inputs, [TEMPLATE]), inputs.class_names
     wrong = Counter((p.label, p.guesses[0]) for p in found if not p.correct)
     (taken, taken_for), times = wrong.most_common(1)[0] if wrong else ((found[0].label, found[0].label), 0)
-    shown = [("right", p) for p in chosen_cases(found, True)] + [("wrong", p) for p in chosen_cases(found, False)]
+    shown = shown_cases(found, names)
     correct = sum(p.correct for p in found)
-    pictures = [Image.fromarray(read_pixels(p.path)) for _, p in shown]
-    side = pictures[0].size
+    size = shown[0].image.shape[1::-1]
     on_step("", 1)
     return Cases(
         correct / len(found), correct, len(found), names[taken], names[taken_for], times,
-        [row for row, _ in shown], [p.path.name for _, p in shown], [names[p.label] for _, p in shown],
-        [[names[i] for i in p.guesses] for _, p in shown], [p.probabilities for _, p in shown],
-        np.stack([np.asarray(picture.resize(side)) for picture in pictures]),
+        [case.right for case in shown], [case.file for case in shown], [case.label for case in shown],
+        [list(case.guesses) for case in shown], [list(case.probabilities) for case in shown],
+        np.stack([np.asarray(Image.fromarray(case.image).resize(size)) for case in shown]),
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from hw2.concepts.figures import ShownCase, cases_figure
 from hw2.figures import DPI, image_grid
 from hw2.report.concepts import Case, Cases, Pair, Templates, Words
 from hw2.report.draw import BLUE, bars, charts
@@ -41,23 +42,9 @@ def draw_templates(data: Templates) -> dict[str, Figure]:
 
 def draw_cases(data: Cases) -> dict[str, Figure]:
     """Right cases above wrong ones, the best three guesses below each."""
-    columns = max(data.rows.count("right"), data.rows.count("wrong"))
-    figure = Figure(figsize=(2 * columns, 5.6), dpi=DPI, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
-    places = figure.subplots(2, columns, squeeze=False)
-    for axes in places.flat:
-        axes.set_axis_off()
-    for row, name in enumerate(("right", "wrong")):
-        chosen = [i for i, of in enumerate(data.rows) if of == name]
-        for axes, i in zip(places[row], chosen, strict=False):
-            axes.imshow(data.images[i], interpolation="nearest")
-            axes.set_title(f"{name}: {data.labels[i]}\n{data.files[i]}", fontsize=9, parse_math=False)
-            guesses = [f"{g}  {p:.1%}" for g, p in zip(data.guesses[i], data.probabilities[i], strict=True)]
-            axes.text(
-                0.5, -0.04, "\n".join(guesses), fontsize=9, ha="center", va="top", transform=axes.transAxes,
-                parse_math=False,
-            )  # fmt: skip
-    return {"chart": figure}
+    columns = zip(data.right, data.labels, data.files, data.guesses, data.probabilities, data.images, strict=True)
+    title = f"{data.correct} of {data.total} images are right"
+    return {"chart": cases_figure([ShownCase(*case) for case in columns], title)}
 
 
 def draw_words(data: Words) -> dict[str, Figure]:

@@ -37,6 +37,8 @@ def made(part, seed=0):
             return rng.uniform(0.01, 0.99) * 10 ** rng.randint(0, 3)
         if kind is int:
             return rng.randint(2, 10**5)
+        if kind is bool:
+            return True
         if kind is str:
             return f"name {next(names)}"
         return np.zeros(1)
