@@ -33,6 +33,8 @@ def test_detail_is_the_share_of_fast_changes():
     assert detail(slow) == pytest.approx(0, abs=1e-9)
     assert detail(slow + checkers) == pytest.approx(2 / 3)
     assert detail(torch.zeros(3, 16, 16)) == 0
+    for waves, share in ((3, 0), (5, 1)):  # of 16 pixels, a quarter of a cycle a pixel is 4
+        assert detail(torch.cos(place * 2 * torch.pi * waves / 16).expand(3, 16, 16)) == pytest.approx(share, abs=1e-9)
 
 
 def test_saturation_and_contrast_are_none_in_a_grey_face():
