@@ -5,7 +5,7 @@ ZERO_SHOT := --images fixtures/hw2_data/clip_zeroshot/val --labels fixtures/hw2_
 FACE   := --noise fixtures/hw2_data/face/noise --checkpoint hw2/models/face_unet.safetensors
 
 .DEFAULT_GOAL := help
-.PHONY: help setup grade test quick lint format gpu-test wheel-test fixtures bench docs pins clean
+.PHONY: help setup grade report test quick lint format gpu-test wheel-test fixtures bench docs pins clean
 
 # The versions that were tested. `make setup LATEST=1` takes the newest instead. TORCH_INDEX is where PyTorch comes from,
 # such as https://download.pytorch.org/whl/cpu for machines without a GPU.
@@ -44,6 +44,9 @@ grade: .venv/.ready ## run the reference submission on the embedded default, gra
 	+@$(BIN)/hw2-grade submission fixtures/submissions/reference --data fixtures/hw2_data --judges embedded --trust \
 	  --unet hw2/models/face_unet.safetensors --stable-diffusion hw2/models/small_sd \
 	  --output $(GRADE)/reference
+
+report: .venv/.ready ## draw and explain every figure of the homework's report: build/report/report.html
+	@$(BIN)/hw2 report --output build/report
 
 # Idle threads sleep. The tests run several processes at a time, and spinning threads would take cores from each other.
 test quick gpu-test: export OMP_WAIT_POLICY = PASSIVE

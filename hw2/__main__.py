@@ -20,6 +20,7 @@ try:
     from hw2.faces.commands import app as faces
     from hw2.log import program_options_first, set_up
     from hw2.options import expanded
+    from hw2.report.commands import report
     from hw2.surroundings import fit_help, restore_help, run
 except KeyboardInterrupt:  # loading PyTorch takes seconds
     sys.exit(130)
@@ -55,6 +56,7 @@ for name, problem in {"digits": digits, "faces": faces, "concepts": concepts}.it
         command.callback = reading_text(expanded(command.callback))
     app.add_typer(problem, name=name)
 app.command("doctor")(reading_text(doctor))
+app.command("report")(reading_text(report))
 
 
 def main() -> None:

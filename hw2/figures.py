@@ -41,7 +41,26 @@ def image_grid_png(
     title: str,
     panels: Sequence[Panel] = (),
 ) -> bytes:
-    """A PNG of images (H, W, 3), all of one size, in labelled rows and columns, with panels side by side below.
+    """As `image_grid`, the bytes of a PNG file."""
+    return figure_png(image_grid(rows, row_labels=row_labels, column_labels=column_labels, title=title, panels=panels))
+
+
+def figure_png(figure: Figure) -> bytes:
+    """A figure as the bytes of a PNG file, in its own resolution."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=figure.dpi, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def image_grid(
+    rows: Sequence[Sequence[ImageU8]],
+    *,
+    row_labels: Sequence[str],
+    column_labels: Sequence[str],
+    title: str,
+    panels: Sequence[Panel] = (),
+) -> Figure:
+    """Images (H, W, 3), all of one size, in labelled rows and columns, with panels side by side below.
 
     Every image keeps its pixels, or shows each as a square of a whole number of pixels. Raises ValueError if the rows
     are not of one length, or labels and images do not match.
@@ -77,9 +96,7 @@ def image_grid_png(
             bottom = total_height - top - height * scale
             figure.figimage(pixels, xo=LABEL_WIDTH + column * cell_width, yo=bottom, origin="upper")
     _draw_panels(figure, panels, grid_width, total_height)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    return buffer.getvalue()
+    return figure
 
 
 def _draw_panels(figure: Figure, panels: Sequence[Panel], grid_width: int, total_height: int) -> None:

@@ -39,8 +39,8 @@ def find_submissions(
 ) -> tuple[list[Submission], list[Check]]:
     """The sub-folders and zip files in the order of their names, and warnings about other entries.
 
-    staff: by `plain_name`. Raises GradingError if there is none, if one of output and submissions contains the other, if two folders
-    have the same plain name, or if an entry of staff has no folder.
+    staff: by `plain_name`. Raises GradingError if there is none, if one of output and submissions contains the other,
+    if two have the same plain name, or if an entry of staff has none.
     """
     shown = printable(str(submissions))
     students = output / "students"

@@ -21,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from hw2.devices.arithmetic import exact
 from hw2.errors import InputError
+from hw2.figures import ImageU8
 from hw2.files.leftovers import leftover, leftovers_in, switches_off
 from hw2.files.model_folder import check_layers
 from hw2.wording import shortened
@@ -106,6 +107,19 @@ def load_clip(name: str, device: str = "cpu") -> Clip:
     if HUB_NAME.fullmatch(name):
         return _transformers_clip(name, device, local_files_only=False)
     raise InputError(f"{name!r} is not a CLIP model; {EXPECTED}", "clip")
+
+
+def clip_scores(
+    clip: Clip, drawn_u8: Sequence[ImageU8], images_u8: Sequence[ImageU8], sentences: Sequence[str]
+) -> tuple[float, float]:
+    """Mean of 100 * cosine between every drawn and every concept image, and of logit_scale * cosine to its sentence."""
+
+    def features(pictures: Sequence[ImageU8]) -> Tensor:
+        return clip.image_features(torch.stack([clip.preprocess(Image.fromarray(picture)) for picture in pictures]))
+
+    drawn = features(drawn_u8)
+    text = clip.text_features(sentences)
+    return float(100 * (drawn @ features(images_u8).T).mean()), float(clip.logit_scale * (drawn * text).sum(1).mean())
 
 
 def openai_templates() -> list[str]:

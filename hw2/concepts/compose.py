@@ -208,7 +208,7 @@ def check_boxes(sampler: ConceptSampler, composition: Composition) -> None:
             )
 
 
-def _pieces(sampler: ConceptSampler, text: str) -> list[int]:
+def pieces(sampler: ConceptSampler, text: str) -> list[int]:
     """Token ids of a text, without start and end."""
     return list(sampler.model.tokenizer(sampler.model._expanded(text), add_special_tokens=False).input_ids)
 
@@ -218,8 +218,8 @@ def _word_places(sampler: ConceptSampler, composition: Composition, token: str) 
     before = composition.prompt.split(token)[0]
     for other, word in composition.words.items():
         before = before.replace(other, word)
-    first = 1 + len(_pieces(sampler, before))
-    return list(range(first, first + len(_pieces(sampler, composition.words[token]))))
+    first = 1 + len(pieces(sampler, before))
+    return list(range(first, first + len(pieces(sampler, composition.words[token]))))
 
 
 def _held_maps(sampler: ConceptSampler, composition: Composition, token: str) -> Callable[[Tensor, Tensor], Tensor]:
@@ -228,7 +228,7 @@ def _held_maps(sampler: ConceptSampler, composition: Composition, token: str) ->
     The layout is preserved: the attention of the layout's words goes to the token in their places. It is divided among
     the token's vectors in the same proportions as in its own map.
     """
-    vectors, length = len(_pieces(sampler, token)), sampler.model.tokenizer.model_max_length
+    vectors, length = len(pieces(sampler, token)), sampler.model.tokenizer.model_max_length
     order: list[int] = []  # for each place of the own prompt, the layout's
     pairs: list[tuple[slice, slice]] = []
     end = 0

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from hw2.concepts import templates
-from hw2.concepts.clip import Clip
+from hw2.concepts.clip import Clip, clip_scores
 from hw2.concepts.embeddings import nearest_words
 from hw2.concepts.generate import ConceptSampler, image_to_u8
 from hw2.concepts.recipe import InversionConfig
 from hw2.concepts.stable_diffusion import StableDiffusion
 from hw2.concepts.training import Progress
-from hw2.figures import ImageU8
 
 SHOWN = 4
 """Number of pictures of the word, each of another sentence, from the same noises every time."""
@@ -72,16 +69,3 @@ class Watcher:
                 self._writer.add_scalar("CLIP image score", image_score, progress.step)
                 self._writer.add_scalar("CLIP text score", text_score, progress.step)
         self._writer.flush()
-
-
-def clip_scores(
-    clip: Clip, drawn_u8: Sequence[ImageU8], images_u8: Sequence[ImageU8], sentences: Sequence[str]
-) -> tuple[float, float]:
-    """Mean of 100 * cosine between every drawn and every concept image, and of logit_scale * cosine to its sentence."""
-
-    def features(pictures: Sequence[ImageU8]) -> Tensor:
-        return clip.image_features(torch.stack([clip.preprocess(Image.fromarray(picture)) for picture in pictures]))
-
-    drawn = features(drawn_u8)
-    text = clip.text_features(sentences)
-    return float(100 * (drawn @ features(images_u8).T).mean()), float(clip.logit_scale * (drawn * text).sum(1).mean())

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
 
 from hw2.digits.network import DATASETS, NUM_DIGITS
 from hw2.digits.sample import DigitSampler, digit_to_u8, official_names
-from hw2.figures import ImageU8, image_grid_png
-from hw2.progress import progress_bar
+from hw2.figures import ImageU8, figure_png, image_grid, image_grid_png
+from hw2.progress import OnStep, progress_bar, silent
 
 TITLES = {"mnistm": "MNIST-M", "svhn": "SVHN"}
 REVERSE_STEPS = (0, 200, 400, 600, 800, 1000)
@@ -19,13 +24,19 @@ def digit_grid_png(sampler: DigitSampler) -> bytes:
     names = official_names(10)
     with progress_bar("digits", sampler.num_inference_steps * len(names)) as advance:
         drawn = dict(sampler.pixels(names, advance))
+    return figure_png(digit_grid(drawn))
+
+
+def digit_grid(drawn: Mapping[str, ImageU8]) -> Figure:
+    """The grid of `digit_grid_png`, of the images called `official_names(10)`."""
+    names = official_names(10)
     gap = np.full_like(drawn[names[0]], 255)
     rows = []
     for digit in range(NUM_DIGITS):
         left, right = ([drawn[name] for name in names if name.startswith(f"{d}/{digit}_")] for d in DATASETS)
         rows.append([*left, gap, *right])
     numbers = [str(i) for i in range(1, 11)]
-    return image_grid_png(
+    return image_grid(
         rows,
         row_labels=[f"digit {digit}" for digit in range(NUM_DIGITS)],
         column_labels=[*numbers, "", *numbers],
@@ -38,19 +49,30 @@ def reverse_png(sampler: DigitSampler) -> bytes:
 
     The picture shows the noisy sample itself, clamped to [-1, 1].
     """
-    if sampler.num_inference_steps != REVERSE_STEPS[-1]:
-        raise ValueError(f"expected a sampler of {REVERSE_STEPS[-1]} steps, got {sampler.num_inference_steps}")
-    names = [f"{dataset}/0_001.png" for dataset in DATASETS]
-    rows: list[list[ImageU8]] = [[digit_to_u8(noise)] for noise in sampler.noise(names)]
     with progress_bar("reverse process", sampler.num_inference_steps) as advance:
-        for done, state in enumerate(sampler.states(names), start=1):
-            if done in REVERSE_STEPS:
-                for row, sample in zip(rows, state.sample.cpu(), strict=True):
-                    row.append(digit_to_u8(sample))
-            advance("")
+        samples, _ = reverse_states(sampler, lambda note, count: advance(note))
     return image_grid_png(
-        rows,
+        [[digit_to_u8(state) for state in of_dataset] for of_dataset in samples.unbind(1)],
         row_labels=[TITLES[dataset] for dataset in DATASETS],
         column_labels=[f"t = {t}" for t in REVERSE_STEPS],
         title='The first "0", from noise (t = 0) to image (t = 1000)',
     )
+
+
+def reverse_states(sampler: DigitSampler, on_step: OnStep = silent) -> tuple[Tensor, Tensor]:
+    """The first "0" of each data set after the steps REVERSE_STEPS, and the clean image predicted from each.
+
+    Both are (6, 2, 3, 28, 28) on the CPU, unclamped. The prediction from the image at the end is the image itself.
+    Raises ValueError for a sampler of another number of steps than the last of REVERSE_STEPS.
+    """
+    if sampler.num_inference_steps != REVERSE_STEPS[-1]:
+        raise ValueError(f"expected a sampler of {REVERSE_STEPS[-1]} steps, got {sampler.num_inference_steps}")
+    names = [f"{dataset}/0_001.png" for dataset in DATASETS]
+    samples, predictions = [sampler.noise(names)], []
+    for done, state in enumerate(sampler.states(names), start=1):
+        if done - 1 in REVERSE_STEPS:  # a step predicts from the sample before it
+            predictions.append(state.pred_original_sample.cpu())
+        if done in REVERSE_STEPS:
+            samples.append(state.sample.cpu())
+        on_step("", len(names))
+    return torch.stack(samples), torch.stack([*predictions, samples[-1]])

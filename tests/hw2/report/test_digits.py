@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+import torch
+
+from hw2.diffusion.samplers import StepOutput
+from hw2.digits.figures import REVERSE_STEPS, reverse_states
+from hw2.errors import InputError
+from hw2.report.judge import judged
+
+
+class CountingSampler:
+    """A walk whose sample after n steps is n, and whose step n predicts -n from the sample before it."""
+
+    num_inference_steps = 1000
+
+    def noise(self, names):
+        return torch.zeros(len(names), 3, 28, 28)
+
+    def states(self, names):
+        for n in range(1, 1001):
+            yield StepOutput(-1, torch.full((len(names), 3, 28, 28), float(n)), torch.full((2, 3, 28, 28), -float(n)))
+
+
+def test_each_frame_of_the_way_has_the_image_that_is_predicted_from_it():
+    samples, predictions = reverse_states(CountingSampler())
+    assert samples.shape == predictions.shape == (6, 2, 3, 28, 28)
+    assert samples[:, 0, 0, 0, 0].tolist() == list(REVERSE_STEPS)
+    assert predictions[:, 1, 0, 0, 0].tolist() == [-1, -201, -401, -601, -801, 1000]
+
+
+def test_the_judges_of_the_grader_count_every_image_and_name_their_interval():
+    images = {f"{d}/{i}_001.png": np.full((28, 28, 3), 25 * i, np.uint8) for d in ("mnistm", "svhn") for i in range(10)}
+    verdict = judged(images)
+    for share, (low, high), counts in zip(verdict.accuracy, verdict.interval, verdict.confusion, strict=True):
+        assert [sum(row) for row in counts] == [1] * 10
+        assert share == sum(counts[i][i] for i in range(10)) / 10
+        assert low <= share <= high
+
+
+def test_digits_that_the_judges_cannot_judge_are_told_in_one_sentence():
+    with pytest.raises(InputError, match="hw2-grade digits could not judge the digits") as found:
+        judged({"mnistm/0_001.png": np.zeros((28, 28, 3), np.uint8)})
+    assert "\n" not in str(found.value)

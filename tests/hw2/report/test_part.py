@@ -1,0 +1,133 @@
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+
+from hw2.errors import InputError
+from hw2.figures import image_grid
+from hw2.progress import silent
+from hw2.report.commands import _problems
+from hw2.report.inputs import FIXTURES, chosen_inputs
+from hw2.report.part import Part, make
+from tests.commands import run_command
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    error: float
+    names: list[str]
+    image: np.ndarray
+
+
+def counting_part():
+    calls = []
+
+    def compute(inputs, on_step):
+        calls.append("computed")
+        return Data(len(calls) + 0.1, ["a"], np.full((4, 4, 3), len(calls), np.uint8))
+
+    def draw(data):
+        calls.append("drawn")
+        return {"grid": image_grid([[data.image]], row_labels=["r"], column_labels=["c"], title="t")}
+
+    return Part("part", 2, Data, compute, draw=draw), calls
+
+
+@pytest.fixture
+def data(tmp_path):
+    shutil.copytree(FIXTURES / "hw2_data", tmp_path / "data")
+    return tmp_path / "data"
+
+
+def inputs_of(data=None, **changes):
+    words = sorted((FIXTURES / "submissions" / "reference" / "learned").glob("*.safetensors"))
+    given = {"unet": FIXTURES.parent / "hw2/models/face_unet.safetensors", "digits": None, "stable_diffusion": None}
+    return chosen_inputs(data, **{**given, "clip": None, "embeddings": words, "device": "cpu", **changes})
+
+
+def test_a_second_run_reads_what_the_first_one_kept(tmp_path, data):
+    part, calls = counting_part()
+    first = make(part, inputs_of(data), tmp_path / "out", silent)
+    again = make(part, inputs_of(data), tmp_path / "out", silent)
+    assert calls == ["computed", "drawn"]
+    assert again.numbers == first.numbers == {"error": 1.1, "names": ["a"]}
+    np.testing.assert_array_equal(again.data.image, first.data.image)
+    assert again.seconds == first.seconds
+
+
+@pytest.mark.parametrize("change", ["input", "picture", "numbers"])
+def test_a_change_of_an_input_or_of_what_was_kept_is_noticed(tmp_path, data, change):
+    part, calls = counting_part()
+    make(part, inputs_of(data), tmp_path / "out", silent)
+    if change == "input":
+        (data / "face" / "GT" / "03.png").write_bytes(b"another")
+    elif change == "picture":
+        (tmp_path / "out" / "part_grid.svg").unlink()
+    else:
+        (tmp_path / "out" / "part.json").write_text("{")
+    assert make(part, inputs_of(data), tmp_path / "out", silent).numbers["error"] > 1.1
+    assert calls.count("computed") == 2
+
+
+def test_an_input_of_another_problem_changes_nothing(tmp_path, data):
+    part, calls = counting_part()
+    make(part, inputs_of(data), tmp_path / "out", silent)
+    (data / "clip_zeroshot" / "id2label.json").write_text("{}")
+    make(part, inputs_of(data), tmp_path / "out", silent)
+    assert calls.count("computed") == 1
+
+
+MISSING = {
+    1: ["digits"],
+    2: ["face/noise", "face/GT", "face/GT/07.png", "unet"],
+    3: [
+        "clip_zeroshot/val",
+        "clip_zeroshot/id2label.json",
+        "textual_inversion/input.json",
+        "textual_inversion/0",
+        "stable_diffusion",
+        "clip",
+        "embeddings",
+    ],
+}
+
+
+@pytest.mark.parametrize(("problem", "name"), [(p, name) for p, names in MISSING.items() for name in names])
+def test_a_missing_input_is_named_before_the_work_begins(data, tmp_path, problem, name):
+    nowhere = tmp_path / "nowhere"
+    changes = {}
+    if name in ("digits", "unet", "stable_diffusion"):
+        changes = {name: nowhere}
+    elif name == "clip":
+        changes = {"clip": str(nowhere)}
+    elif name == "embeddings":
+        changes = {"embeddings": [nowhere]}
+    elif (data / name).is_dir():
+        shutil.rmtree(data / name)
+    else:
+        (data / name).unlink()
+    with pytest.raises(InputError) as found:
+        inputs_of(data, **changes).check([problem])
+    assert (str(nowhere) if changes else name.rpartition("/")[2]) in str(found.value)
+
+
+def test_the_embedded_inputs_are_complete():
+    inputs_of().check([1, 2, 3])
+
+
+def test_the_command_refuses_a_missing_file_in_one_sentence_and_writes_no_page(tmp_path, data):
+    (data / "face" / "GT" / "00.png").unlink()
+    done = run_command("hw2", "report", "--data", data, "--output", tmp_path / "out", "--problems", "2", "--unet",
+                       FIXTURES.parent / "hw2/models/face_unet.safetensors")  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.count("hw2:") == 1
+    assert "00.png is not a file; expected the ground truth of noise 00" in done.stderr.replace("\n", "")
+    assert not (tmp_path / "out").exists()
+
+
+def test_problems_are_some_of_three_each_once():
+    assert _problems("3, 1") == (1, 3)
+    for wrong in ("", "4", "1,1", "1;2"):
+        with pytest.raises(InputError, match="expected some of 1,2,3"):
+            _problems(wrong)
