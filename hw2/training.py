@@ -19,7 +19,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from hw2.devices.arithmetic import compiled, has_bfloat16, training_arithmetic
+from hw2.devices.arithmetic import compiled, device_name, has_bfloat16, training_arithmetic
 from hw2.devices.memory import tell_need
 from hw2.errors import InputError
 from hw2.files.training_run import TrainingRun
@@ -73,11 +73,16 @@ Config = TypeVar("Config", bound=Recipe)
 
 
 def supported(config: Config, device: torch.device) -> Config:
-    """The recipe for this device: fp16 instead of bf16 on a GPU that has no bfloat16, and a sentence that says so."""
+    """The recipe for this device, and a sentence if it is another one.
+
+    A device without bfloat16 computes in float16 with a gradient scaler if it is a GPU, and in float32 if it is a CPU.
+    """
     if config.mixed_precision != "bf16" or has_bfloat16(device):
         return config
-    say(f"{torch.cuda.get_device_name(device)} has no bfloat16; float16 with a gradient scaler is used")
-    return dataclasses.replace(config, mixed_precision="fp16")
+    on_cpu = device.type == "cpu"
+    used = "float32" if on_cpu else "float16 with a gradient scaler"
+    say(f"{device_name(device)} has no bfloat16; {used} is used")
+    return dataclasses.replace(config, mixed_precision="no" if on_cpu else "fp16")
 
 
 def autocast(config: Recipe, device: torch.device | str) -> torch.autocast:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -69,14 +70,34 @@ def chosen_dtype(name: str, device: torch.device | str) -> torch.dtype:
     if name not in dtypes:
         raise InputError(f"the number format is {name!r}; expected auto or one of {', '.join(dtypes)}", "dtype")
     if name == "bfloat16" and not has_bfloat16(device):
-        say(f"{torch.cuda.get_device_name(device)} emulates bfloat16, which is slow; float32 or float16 is faster")
+        faster = "float32" if torch.device(device).type == "cpu" else "float32 or float16"
+        say(f"{device_name(device)} emulates bfloat16, which is slow; {faster} is faster")
     return dtypes[name]
 
 
 def has_bfloat16(device: torch.device | str) -> bool:
-    """Whether the device computes in bfloat16 itself. GPUs before Ampere (compute capability 8.0) emulate it."""
+    """Whether the device computes in bfloat16 itself.
+
+    GPUs before Ampere (compute capability 8.0) emulate it. So do most CPUs: a training then takes ten times as long.
+    """
     device = torch.device(device)
+    if device.type == "cpu":
+        return cpu_has_bfloat16()
     return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def cpu_has_bfloat16(cpus: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the CPU has instructions for bfloat16, by the kernel's list of its features."""
+    try:
+        features = cpus.read_text().split()
+    except OSError:
+        return False
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(features)
+
+
+def device_name(device: torch.device | str) -> str:
+    """The name of a GPU, or "this CPU"."""
+    return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else "this CPU"
 
 
 def half_precision(device: torch.device | str) -> torch.dtype:

@@ -134,7 +134,6 @@ def test_an_unknown_format_is_refused():
     [
         ("bf16", (7, 5), "cuda", "fp16"),
         ("bf16", (8, 0), "cuda", "bf16"),
-        ("bf16", (7, 5), "cpu", "bf16"),
         ("no", (7, 5), "cuda", "no"),
     ],
 )
@@ -143,6 +142,27 @@ def test_a_recipe_in_bfloat16_uses_float16_on_an_older_card(monkeypatch, capsys,
     assert supported(Recipe(mixed_precision=asked), torch.device(device)).mixed_precision == used
     said = "hw2: Tesla T4 has no bfloat16; float16 with a gradient scaler is used\n" if used != asked else ""
     assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize(
+    ("line", "used"),
+    [
+        ("flags\t: fpu avx2 avx512bw", "no"),
+        ("flags\t: avx512_bf16 avx2", "bf16"),
+        ("flags\t: amx_bf16", "bf16"),
+        ("Features\t: asimd bf16 i8mm", "bf16"),
+        ("", "no"),
+    ],
+)
+def test_a_recipe_in_bfloat16_uses_float32_on_a_cpu_that_only_emulates_it(monkeypatch, capsys, tmp_path, line, used):
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{line}\n")
+    known = arithmetic.cpu_has_bfloat16(tmp_path / "cpuinfo")
+    monkeypatch.setattr(arithmetic, "cpu_has_bfloat16", lambda: known)
+    assert supported(Recipe(mixed_precision="bf16"), torch.device("cpu")).mixed_precision == used
+    said = "" if used == "bf16" else "hw2: this CPU has no bfloat16; float32 is used\n"
+    assert capsys.readouterr().err == said
+    assert chosen_dtype("bfloat16", "cpu") == torch.bfloat16
+    assert ("this CPU emulates bfloat16, which is slow; float32 is faster" in capsys.readouterr().err) == bool(said)
 
 
 def test_without_a_compiler_a_network_runs_uncompiled(monkeypatch, capsys):

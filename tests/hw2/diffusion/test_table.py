@@ -88,5 +88,5 @@ def test_a_command_draws_with_a_new_row_and_its_default_number_of_steps(tmp_path
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
-    assert " 140/140 " in run.stderr, "seven steps of each of 20 images"
+    assert " 140 of 140 " in run.stderr, "seven steps of each of 20 images"
     assert len(list((tmp_path / "out").glob("*/*.png"))) == 20

@@ -96,10 +96,10 @@ def test_two_processes_share_the_work_and_give_the_same_files(tmp_path, hw2, opt
     command = ["digits", "sample", *options, "--per-digit", 2, "--batch-size", 10]
     one = hw2(*command, "--output", tmp_path / "one")
     assert one.returncode == 0, one.stderr
-    assert " 120/120 " in one.stderr  # 3 steps of each of 40 digits
+    assert " 120 of 120 " in one.stderr  # 3 steps of each of 40 digits
     two = run_in_two_processes("hw2", *command, "--output", tmp_path / "two")
     assert two.returncode == 0, two.stderr
-    assert " 60/60 " in two.stderr, "the first process shows its own half"
+    assert " 60 of 60 " in two.stderr, "the first process shows its own half"
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
 
 

@@ -371,7 +371,7 @@ def test_a_person_distills_a_model_and_draws_with_it(tmp_path, hw2, digits_folde
     student = ["--checkpoint", out / "model.safetensors", "--device", "cpu"]
     drawn = hw2("digits", "sample", *student, "--per-digit", 1, "--output", tmp_path / "drawn")
     assert drawn.returncode == 0, drawn.stderr
-    assert " 40/40 " in drawn.stderr, "two steps of each of 20 images"
+    assert " 40 of 40 " in drawn.stderr, "two steps of each of 20 images"
     refused = hw2("digits", "sample", *student, "--num-inference-steps", 9, "--output", tmp_path / "no")
     assert refused.returncode == 2
     assert (

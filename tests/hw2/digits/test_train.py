@@ -405,7 +405,10 @@ def test_a_checkpoint_that_claims_endless_steps_is_refused_at_once(data, tmp_pat
 def command(folder, output, *more):
     recipe = ["--preset", "bundled", "--num-steps", 30, "--batch-size", 8, "--house-numbers", 20, "--save-every", 5]
     options = ["--data", folder, "--output", output, "--device", "cpu", "--cache", output.parent / "cache"]
-    return [str(x) for x in ("hw2", "digits", "train", *options, *recipe, "--pictures-every", 0, *more)]
+    return [
+        str(x)
+        for x in ("hw2", "digits", "train", *options, *recipe, "--pictures-every", 0, "--mixed-precision", "no", *more)
+    ]
 
 
 def finished(arguments):
