@@ -352,30 +352,6 @@ def test_a_host_that_is_down_excuses_a_download_although_another_link_is_private
     assert found == ("machine", "download", "files.example.org")
 
 
-class Denying(Here):
-    """A machine whose resolver says that the example's host does not exist, or that no host does."""
-
-    all_hosts = False
-
-    def pages(self, urls):
-        denied = "[Errno -2] Name or service not known"
-        return [Page(0, url, denied) if self.all_hosts or "example" in url else Page(200, url, "") for url in urls]
-
-
-class DenyingAll(Denying):
-    all_hosts = True
-
-
-def test_a_host_that_does_not_exist_is_the_submissions_own_while_others_answer(scene):
-    link = "https://files.example.org/w.pth"
-    assert cause_of(scene({FETCH: f"wget {link}"}, UNRESOLVED, Denying), download=True) == ("submission", "link", link)
-
-
-def test_a_resolver_that_knows_no_host_at_all_is_the_machines_doing(scene):
-    asked = scene({FETCH: "wget https://files.example.org/w.pth"}, UNRESOLVED, DenyingAll)
-    assert cause_of(asked, download=True) == ("machine", "download", "files.example.org")
-
-
 def test_a_download_without_any_link_has_nobody_else_to_blame(scene):
     assert cause_of(scene({FETCH: f"echo '{UNRESOLVED}'; exit 4"}, UNRESOLVED, Offline), download=True) is None
 
