@@ -172,6 +172,7 @@ def test_the_official_judge_knows_real_mnistm_digits(shared_data):
 
 def test_a_judge_that_is_missing_is_an_error_of_the_call(tmp_path, hw2_grade):
     judges = ["--mnistm-classifier", tmp_path / "a.pth", "--svhn-classifier", tmp_path / "b.bin"]
+    (tmp_path / "0_001.png").touch()
     run = hw2_grade("digits", tmp_path, *judges)
     assert run.returncode == 2
     assert "the mnistm classifier" in run.stderr
