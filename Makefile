@@ -53,7 +53,7 @@ test quick gpu-test: export OMP_WAIT_POLICY = PASSIVE
 test: lint ## check style, types and import contracts, and run the whole test suite
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile
 
-quick: lint ## check style and types, and run the tests of what scores and draws (a minute and a half)
+quick: lint ## check style and types, and run the tests of what scores and draws (two minutes)
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not slow" $(QUICK)
 
 wheel-test: .venv/.ready ## build the wheel, install it with all extras into a clean environment, and use it there

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -24,13 +25,13 @@ from rich.table import Table
 from grading.cohort.find import find_submissions
 from grading.cohort.process_engine import process_engine
 from grading.cohort.screen import Screen
-from grading.cohort.worker import Grades
 from grading.cohort.workers import grade_all
 from grading.core.results import SubmissionResult
 from grading.reports.class_page import class_page
 from grading.reports.scores_csv import scores_csv
 from grading.sandbox.run import Limits
 from grading.submission.assignment import Assignment
+from grading.submission.grader import Grader
 from tests.commands import ROOT
 
 ATTACKS = sorted(path for path in (ROOT / "fixtures" / "submissions" / "attacks").iterdir() if path.is_dir())
@@ -134,15 +135,10 @@ def bench_cohort(count: int, workers: int) -> None:
             limits=asdict(LIMITS),
         )
 
-        def build_grader() -> Grades:
-            from grading.submission.grader import Grader  # in the worker: this process needs no torch
-
-            return Grader(assignment)
-
         submissions, _ = find_submissions(root / "in", root / "out", {})
         start = time.perf_counter()
         with Measured(count, Console(stderr=True)) as screen, process_engine(workers) as engine:
-            results = grade_all(submissions, build_grader, engine, screen)
+            results = grade_all(submissions, partial(Grader, assignment), engine, screen)
             done = time.perf_counter()
         pages = time.perf_counter()
         size = len(class_page(results, assignment.edition)) + len(scores_csv(results))
