@@ -37,6 +37,9 @@ OWN_RAY = {
     "RAY_memory_monitor_refresh_ms": "0",  # the sandbox limits memory; Ray must not kill a worker for it
 }
 
+TOKEN = secrets.token_hex(32)
+"""The secret of this process. Ray keeps the first one that it reads, so that there can be no second."""
+
 
 OPEN = "r"
 """Ray's folder for sockets and logs, in a folder that is closed: Ray lets all users write to its own."""
@@ -105,7 +108,7 @@ def ray_engine(
     if address == LOCAL:
         # Ray reads these once per process, most of them when it is imported
         os.environ.update(OWN_RAY)
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        os.environ.setdefault("RAY_AUTH_TOKEN", TOKEN)
     try:
         import ray
     except ImportError:

@@ -405,7 +405,6 @@ def test_the_command_leaves_reports_for_staff_and_students(tmp_path, hw2_grade, 
 
 @pytest.mark.slow
 def test_the_command_grades_a_class(tmp_path, hw2_grade, student, course):
-    pytest.importorskip("ray")
     (tmp_path / "class").mkdir()
     for name in ("b01", "b02"):
         shutil.copytree(student, tmp_path / "class" / name)
