@@ -58,8 +58,8 @@ def read_images(
 ) -> dict[str, GradedImage | ImageRefused]:
     """Read images below `folder` in a sandbox of their own, and return the result of each by its path.
 
-    pngs are read by `read_png`, others by `read_image`. request: what they may take. An image that breaks the reader,
-    or for which too little time or memory is left, is refused as ImageTooCostly. Smaller images are read first.
+    pngs are read by `png_picture`, others by `any_picture`. request: what they may take. An image that breaks the
+    reader, or for which too little time or memory is left, is refused as ImageTooCostly. Smaller ones are read first.
     Raises GradingError if the reader fails for another reason than the images: it cannot read our own image, either.
     """
     asked = replace(request, names=[*pngs, *others], others=others)

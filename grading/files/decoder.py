@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import signal
@@ -14,19 +15,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from grading.core.arrays import pixel_digest
 from grading.core.bounds import MAX_PIXELS
-from grading.files.images import (
-    Bounds,
-    GradedImage,
-    ImageRefused,
-    ImageTooCostly,
-    TooManyPixels,
-    read_image,
-    read_png,
-)
+from grading.files.picture import Bounds, ImageRefused, ImageTooCostly, TooManyPixels, any_picture, png_picture
 
 PASSES = (2**18, 2**22, MAX_PIXELS)
 """Images of at most so many pixels are read first, so that a few large ones cannot use up what all may take."""
@@ -47,7 +37,7 @@ CRASHES = "crashes the image reader; expected a plain image"
 class Request:
     """The images to read, by path below a folder, and what reading them may take.
 
-    others: those that `read_image` reads, not `read_png`. digests: return the digests of the pixels instead of the
+    others: those that `any_picture` reads, not `png_picture`. digests: return the digests of the pixels instead of the
     pixels. sizes: (width, height) of the others that are read; None reads all. picture_seconds, seconds: processor time
     for one image and for all. pixel_bytes: limit on the pixels that are returned. taken, spent: bytes and seconds of
     the images that were read before.
@@ -146,7 +136,7 @@ class _Reader:
         before: the seconds that were spent before this process began.
         """
         _limit_memory()
-        taken = self.asked.taken + sum(int(np.prod(line["shape"])) for line in self.lines() if "shape" in line)
+        taken = self.asked.taken + sum(math.prod(line["shape"]) for line in self.lines() if "shape" in line)
         for number in numbers:
             left = self.asked.seconds - before - time.process_time()
             if left <= 0:
@@ -162,7 +152,7 @@ class _Reader:
                     self.refuse(number, refusal, before + time.process_time())
             else:
                 signal.setitimer(signal.ITIMER_PROF, 0)
-                taken += int(np.prod(found.get("shape", 0)))
+                taken += math.prod(found.get("shape", (0,)))
                 self.write({"of": number, "spent": before + time.process_time(), **found})
 
     def read(self, name: str, most_pixels: int, taken: int) -> dict[str, Any]:
@@ -174,15 +164,15 @@ class _Reader:
                 f"{asked.pixel_bytes}"
             )
         if name in self.others:
-            image = GradedImage(read_image(self.folder, name, Bounds(pixels=most_pixels, sizes=self.sizes)))
+            picture = any_picture(self.folder, name, Bounds(pixels=most_pixels, sizes=self.sizes))
         else:
-            image = read_png(self.folder, name, most_pixels=most_pixels)
+            picture = png_picture(self.folder, name, most_pixels=most_pixels)
         if asked.digests:
-            return {"digest": pixel_digest(image.pixels_u8)}
+            return {"digest": picture.digest()}
         with open(self.pixels, "ab", closefd=False) as pixels:
             offset = pixels.tell()
-            pixels.write(image.pixels_u8.data)
-        return {"shape": image.pixels_u8.shape, "offset": offset, "note": image.note[:MAX_MESSAGE]}
+            pixels.write(picture.rgb)
+        return {"shape": picture.shape, "offset": offset, "note": picture.note[:MAX_MESSAGE]}
 
     def too_late(self) -> ImageTooCostly:
         """The refusal of images for which no time is left."""
@@ -191,7 +181,7 @@ class _Reader:
 
     @cached_property
     def others(self) -> frozenset[str]:
-        """The names that `read_image` reads."""
+        """The names that `any_picture` reads."""
         return frozenset(self.asked.others)
 
     @cached_property

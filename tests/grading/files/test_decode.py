@@ -170,12 +170,12 @@ def reader_that(does: str) -> str:
         .replace("from grading.files.decoder import decode", "from grading.files import decoder")
         .replace(
             "decoder.decode(",
-            f"""real = decoder.read_png
+            f"""real = decoder.png_picture
 def read(folder, name, **options):
     if name.startswith("evil"):
         {does}
     return real(folder, name, **options)
-decoder.read_png = read
+decoder.png_picture = read
 decoder.decode(""",
         )
     )

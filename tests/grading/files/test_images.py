@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from grading.core.bounds import MAX_FILE_BYTES
-from grading.files.images import MAX_SCANS, STAFF, DecodedImages, GradedImage, ImageRefused, read_image, read_png
+from grading.files.images import STAFF, DecodedImages, GradedImage, ImageRefused, read_image, read_png
+from grading.files.picture import MAX_SCANS
 from tests.grading.files.pngs import PIXELS, chunk, png
 
 
