@@ -10,6 +10,8 @@ SHOWN = 5
 
 def printable(text: str) -> str:
     """Text that is safe to print. Characters that could control a terminal, or that no font shows, are escaped."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -90,7 +90,7 @@ class _Outputs:
 
     def why(self, path: str) -> tuple[str, str]:
         """(kind of the reason, the reason), which continues the sentence "PATH ..."."""
-        for part in (PurePosixPath(path), *PurePosixPath(path).parents):
+        for part in (PurePosixPath(path), *PurePosixPath(path).parents) if self.refused else ():
             if reason := self.refused.get(str(part)):
                 return reason, reason if str(part) == path else f"is missing: its folder {part}/ {reason}"
         if other := self.by_stem.get(_stem(path)):
