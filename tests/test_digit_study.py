@@ -1,0 +1,69 @@
+"""The study by which the digits' default way of drawing was chosen."""
+
+import csv
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fixtures.making.digit_study import SEEDS, Setting, Study, run, settings
+from hw2.digits.data import load_digits
+from hw2.digits.recognizer import Recognizer
+from hw2.digits.sample import DigitSampler, official_names
+
+CHOSEN = [Setting("ddim", 2, 3.0, (0, 1000)), Setting("dpm++", 3, 1.0, (0, 1000))]
+
+
+@pytest.fixture
+def recognizer() -> Recognizer:
+    torch.manual_seed(0)
+    return Recognizer().eval()
+
+
+@pytest.fixture
+def study(digits_folder, recognizer, tmp_path) -> Study:
+    return Study(load_digits(digits_folder, tmp_path / "cache"), recognizer, "cpu", per_digit=2)
+
+
+def test_without_guidance_an_interval_changes_nothing_so_there_is_one_setting():
+    chosen = settings(["ddim"], [4, 6], [1.0, 5.0], [(0, 1000), (0, 800)])
+    assert Counter((each.num_inference_steps, each.guidance_scale) for each in chosen) == {
+        (4, 1.0): 1, (4, 5.0): 2, (6, 1.0): 1, (6, 5.0): 2,
+    }  # fmt: skip
+
+
+def test_a_row_counts_what_the_recognizer_reads_in_the_images_of_all_seeds(study, recognizer, tiny_digit_model):
+    rows = list(study.rows("tiny", tiny_digit_model, CHOSEN))
+    assert [(row.sampler, row.steps, row.scale, row.dataset) for row in rows] == [
+        ("ddim", 2, 3.0, "mnistm"), ("ddim", 2, 3.0, "svhn"), ("dpm++", 3, 1.0, "mnistm"), ("dpm++", 3, 1.0, "svhn"),
+    ]  # fmt: skip
+    names = [name for name in official_names(2) if name.startswith("svhn/")]
+    right = 0
+    for seed in SEEDS:
+        images = dict(DigitSampler(tiny_digit_model, "ddim", 2, 3.0, seed=seed).pixels(names))
+        for name, pixels in images.items():
+            scores = recognizer(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None] / 127.5 - 1)
+            right += int(scores.argmax()) == int(name[5])
+    assert rows[1].accuracy == right / (len(SEEDS) * len(names))
+    assert rows[1].accuracy_low < rows[1].accuracy < rows[1].accuracy_high
+    assert rows[1].frechet > 0
+    assert rows[1].frechet_error > 0
+
+
+def test_real_images_are_compared_with_the_other_real_images_of_their_data_set(study, digits_folder):
+    for row in study.real_rows():
+        files = sorted((digits_folder / "digits" / row.dataset / "data").glob("[0-9]*.png"))
+        images = np.stack([np.asarray(Image.open(file)) for file in files]).astype(float)
+        rms = ((images[:, None] - images) ** 2).mean(axis=(2, 3, 4)) ** 0.5
+        assert row.nearest == pytest.approx(np.median((rms + np.diag([np.inf] * len(rms))).min(axis=1)), rel=1e-6)
+        assert row.diversity > 0
+
+
+def test_the_study_leaves_its_table_and_its_plot(study, tiny_digit_model, tmp_path, capsys):
+    rows = run(study, [("tiny", tiny_digit_model, CHOSEN)], tmp_path / "out")
+    written = list(csv.DictReader((tmp_path / "out" / "study.csv").read_text().splitlines()))
+    assert [float(line["frechet"]) for line in written] == pytest.approx([row.frechet for row in rows], rel=1e-4)
+    assert len(capsys.readouterr().out.splitlines()) == len(rows) == 6
+    assert np.asarray(Image.open(tmp_path / "out" / "study.png").convert("L")).std() > 5
