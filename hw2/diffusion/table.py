@@ -70,7 +70,7 @@ SAMPLERS: dict[str, Sampler] = {
         latent_spacing="homework",  # the timesteps that Stable Diffusion's own scheduler visits
     ),
     "dpm++": Sampler(
-        _dpm_solver_pp, "DPM-Solver++ 2M, the fast default", stochastic=False, pixel_steps=15, latent_steps=25
+        _dpm_solver_pp, "DPM-Solver++ 2M, the fast default", stochastic=False, pixel_steps=6, latent_steps=25
     ),
 }
 

@@ -57,7 +57,7 @@ class GuidanceOptions:
     checkpoint: CheckpointOption = None
     guidance_scale: Annotated[
         float | None,
-        typer.Option(help="uncond + scale * (cond - uncond): 1 is off, more is clearer. Default: 5; 1 if distilled."),
+        typer.Option(help="uncond + scale * (cond - uncond): 1 is off, more is clearer. Default: 4; 1 if distilled."),
     ] = None
     guidance_interval: Annotated[
         tuple[int, int] | None,

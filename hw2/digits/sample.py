@@ -27,6 +27,9 @@ from hw2.errors import InputError
 from hw2.progress import OnStep, silent
 
 SHAPE = (IMAGE_CHANNELS, IMAGE_SIZE, IMAGE_SIZE)
+GUIDANCE_SCALE = 4.0
+"""The default, chosen with 6 steps of dpm++ by `fixtures.making.digit_study`: docs/performance.md has the figures."""
+
 FEWEST = 4
 """Batches of this many rows or more round an image the same (2 were enough, on one thread and on two), because of
 `Pointwise`."""
@@ -82,9 +85,9 @@ class DigitSampler:
     """Draws digits by name.
 
     sampler: a name in `SAMPLERS`, over num_inference_steps timesteps that start at pure noise and end at the clean
-    image, the predicted image clamped to [-1, 1] at each. None: dpm++, the sampler's own number of steps, guidance 5 at
-    all timesteps; for a distilled model what it was distilled for. batch_size changes speed and memory, never the
-    images.
+    image, the predicted image clamped to [-1, 1] at each. None: dpm++, the sampler's own number of steps,
+    GUIDANCE_SCALE at all timesteps; for a distilled model what it was distilled for. batch_size changes speed and
+    memory, never the images.
     Raises InputError if a distilled model is to be drawn with in another way.
     """
 
@@ -112,7 +115,7 @@ class DigitSampler:
         self.sampler = sampler or "dpm++"
         steps = SAMPLERS[self.sampler].pixel_steps
         self.num_inference_steps = steps if num_inference_steps is None else num_inference_steps
-        self.guidance_scale = 5.0 if guidance_scale is None else guidance_scale
+        self.guidance_scale = GUIDANCE_SCALE if guidance_scale is None else guidance_scale
         self.guidance_interval = guidance_interval or (0, 1000)
 
     def noise(self, names: Sequence[str]) -> Tensor:

@@ -20,10 +20,10 @@ NAMES = ["mnistm/0_001.png", "svhn/7_042.png"]
 
 
 def test_the_defaults_are_those_of_the_readme(tiny_digit_model):
-    assert pixel_steps() == {"ddpm": 1000, "ddim": 50, "dpm++": 15}
+    assert pixel_steps() == {"ddpm": 1000, "ddim": 50, "dpm++": 6}
     assert latent_steps() == {"ddim": 50, "dpm++": 25}
     drawing = DigitSampler(tiny_digit_model)
-    assert (drawing.sampler, drawing.num_inference_steps, drawing.guidance_scale) == ("dpm++", 15, 5.0)
+    assert (drawing.sampler, drawing.num_inference_steps, drawing.guidance_scale) == ("dpm++", 6, 4.0)
     assert DigitSampler(tiny_digit_model, "ddim").num_inference_steps == 50
     assert ConceptSampler.num_inference_steps == 25
 
@@ -65,7 +65,7 @@ main()
 
 @pytest.mark.parametrize(
     ("verb", "steps"),
-    [("digits sample", "15 for dpm++, 7 for half"), ("concepts generate", "25 for dpm++, 9 for half")],
+    [("digits sample", "6 for dpm++, 7 for half"), ("concepts generate", "25 for dpm++, 9 for half")],
 )
 def test_a_new_row_is_a_choice_of_the_commands_with_its_help_and_default(verb, steps):
     run = subprocess.run(
