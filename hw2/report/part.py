@@ -42,6 +42,7 @@ class Part:
     kind: the dataclass of its data: numbers, text and lists of these, and numpy arrays. compute: (inputs, on_step) ->
     data, in `steps` steps. draw: data -> name -> picture; a picture called "grid" consists of pixels. rows: data -> the
     rows of its table. formats: of a table's cells, as in format(); "" for text. command: what draws the same alone.
+    given: whether its inputs are given; a part without them is a sentence on the page, `absent` among its texts.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Part:
     rows: Callable[[Any], Sequence[Row]] = lambda data: ()
     formats: Sequence[str] = ()
     command: str = ""
+    given: Callable[[Inputs], bool] = lambda inputs: True
 
 
 @dataclass(frozen=True)

@@ -135,6 +135,18 @@ def test_a_missing_input_is_named_before_the_work_begins(data, tmp_path, problem
     assert (str(nowhere) if changes else name.rpartition("/")[2]) in str(found.value)
 
 
+@pytest.mark.parametrize(("problem", "option"), [(1, "log"), (3, "word_log")])
+@pytest.mark.parametrize("content", [None, b"", b"curve,step,value\nloss,1,0.5\n", b"curve,step,value\nloss,1,x\n"])
+def test_a_log_without_the_curves_is_named_before_the_work_begins(tmp_path, problem, option, content):
+    path = tmp_path / "log.csv"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=r"log\.csv (has no|is not a CSV)") as found:
+        inputs_of(None, **{option: path}).check([problem])
+    assert found.value.parameters == (option,)
+    assert "\n" not in str(found.value)
+
+
 def test_the_embedded_inputs_are_complete():
     inputs_of().check([1, 2, 3])
 
