@@ -48,8 +48,8 @@ grade: .venv/.ready ## run the reference submission on the embedded default, gra
 report: .venv/.ready ## draw and explain every figure of the homework's report: build/report/report.html
 	@$(BIN)/hw2 report --output build/report
 
-# Idle threads sleep. The tests run several processes at a time, and spinning threads would take cores from each other.
-test quick gpu-test: export OMP_WAIT_POLICY = PASSIVE
+# Idle threads sleep. These run several processes at a time, and spinning threads would take cores from each other.
+test quick gpu-test report: export OMP_WAIT_POLICY = PASSIVE
 test: lint ## check style, types and import contracts, and run the whole test suite
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile
 

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import types
 
 import pytest
 from typer.main import get_command
@@ -164,6 +165,19 @@ def test_every_page_is_in_the_index_and_in_the_site():
         assert f": {page.name}\n" in site, f"mkdocs.yml does not have {page.name}"
     for name in re.findall(r": ([\w.-]+\.md)$", site, re.MULTILINE):
         assert (ROOT / "docs" / name).exists() or name in COMING | {"api.md"}, name
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_the_first_page_of_the_site_shows_the_report_if_it_was_made(tmp_path, monkeypatch, made):
+    spec = importlib.util.spec_from_file_location("site_hook", ROOT / "docs" / "hooks" / "site.py")
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    monkeypatch.setattr(hook, "REPORT", tmp_path / "report.html")
+    if made:
+        (tmp_path / "report.html").write_text("the report")
+    page = hook.on_page_markdown((ROOT / "docs" / "index.md").read_text(), types.SimpleNamespace(repo_url=""))
+    assert page.count('<iframe src="report.html"') == page.count("](report.html)") == made
+    assert page.count("`build/report/report.html`") == (not made)
 
 
 def test_the_rules_are_those_of_explain():

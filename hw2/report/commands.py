@@ -31,6 +31,13 @@ def report(
     embeddings: Annotated[
         list[Path] | None, typer.Option(help="File of learned words; give it once for each file.")
     ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(help="Log of `hw2 digits train`: its output folder, or a CSV. Default: the bundled model's."),
+    ] = None,
+    word_log: Annotated[
+        Path | None, typer.Option(help="Log of `hw2 concepts learn`: the folder NAME.training, or a CSV.")
+    ] = None,
     problems: Annotated[str, typer.Option(help="Problems to report, such as 2 or 1,3.")] = "1,2,3",
     language: Annotated[Literal["en", "zh-TW"], typer.Option(help="Language of the page.")] = "en",
     device: DeviceOption = "auto",
@@ -52,14 +59,17 @@ def report(
     processes = start_processes(device)
     if not processes.is_main_process:
         return
-    inputs = chosen_inputs(data, unet, digits, stable_diffusion, clip, embeddings or (), str(processes.device))
+    inputs = chosen_inputs(
+        data, unet, digits, stable_diffusion, clip, embeddings or (), str(processes.device), log, word_log
+    )
     inputs.check(chosen)
     made = []
     with when_stopped():
-        for part in parts_of(chosen):
+        for part in (each for each in parts_of(chosen) if each.given(inputs)):
             with progress_bar(part.name, part.steps(inputs)) as on_step:
                 made.append(make(part, inputs, output / "figures", on_step))
-        page = report_page(made, language, record(made, inputs, chosen))
+        absent = [part for part in parts_of(chosen) if not part.given(inputs)]
+        page = report_page(made, language, record(made, inputs, chosen), absent)
         write_file(output / "report.html", page.encode())
     say(f"the report is {output / 'report.html'}")
 

@@ -8,18 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
-from torch import Tensor
-from torch.nn import functional as F
 
-from hw2.concepts.attention import MapStore
 from hw2.concepts.clip import clip_scores, openai_templates
-from hw2.concepts.compose import Composition, draw_blended, pieces
 from hw2.concepts.figures import shown_cases
 from hw2.concepts.generate import ConceptSampler, image_to_u8
 from hw2.concepts.zero_shot import Prediction, class_features, classify, read_pixels, wilson_interval
-from hw2.errors import InputError
 from hw2.figures import ImageU8
 from hw2.files.bundled import SMALL_SD
 from hw2.progress import OnStep, silent
@@ -36,8 +30,6 @@ BATCH = 100
 PICTURES = 3
 """Pictures of each prompt."""
 STEPS = 15
-ORDERS, ALONE = 8, 4
-"""Pictures of two words in each order, as many that are blended, and pictures of each word alone."""
 
 
 # --- CLIP as a classifier
@@ -226,106 +218,3 @@ def concept_sampler(inputs: Inputs) -> ConceptSampler:
 def pictures(sampler: ConceptSampler, names: Mapping[str, str], on_step: OnStep = silent) -> list[ImageU8]:
     """The pictures of name -> prompt, each (H, W, 3)."""
     return [pixels for _, pixels in sampler.pixels(names, on_step)]
-
-
-# --- two words in one picture
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two learned words in one prompt, in both orders.
-
-    first_wins: how many of `each` pictures of an order are nearer, by CLIP, to pictures of the word that stands first
-    alone than to those of the second; blended_first_wins: the same of `each` blended ones, in the first order.
-    overlap: correlation of both words' attention maps, mean over the pictures. images: (2, each, H, W, 3), naive and
-    blended; maps: (2, each, h, w), attention to each word in the naive ones.
-    """
-
-    first: str
-    second: str
-    prompt: str
-    each: int
-    first_wins: list[int]
-    first_wins_all: int
-    all: int
-    blended_first_wins: int
-    interval: list[float]
-    overlap: float
-    images: Pixels
-    maps: npt.NDArray[np.float32]
-
-
-def pair(inputs: Inputs, on_step: OnStep) -> Pair:
-    """The first and the last of the learned words."""
-    sampler = concept_sampler(inputs)
-    first, second = inputs.tokens[0], inputs.tokens[-1]
-    if first == second:
-        raise InputError("one learned word is given; give two to combine them", "embeddings")
-    prompt = f"a {first} and a {second} on the grass"
-    swapped = f"a {second} and a {first} on the grass"
-    names = [f"pair {i}" for i in range(ORDERS)]
-    alone = {
-        word: _mean_features(
-            inputs, pictures(sampler, {f"{word} {i}": f"a {word} on the grass" for i in range(ALONE)}, on_step)
-        )
-        for word in (first, second)
-    }
-    naive, maps = _with_maps(sampler, prompt, (first, second), names, on_step)
-    other = pictures(sampler, dict.fromkeys(names, swapped), on_step)
-    wins = [
-        _nearer(inputs, naive, alone[first], alone[second]),
-        _nearer(inputs, other, alone[second], alone[first]),
-    ]
-    ordinary = {word: inputs.ordinary.get(word, next(iter(inputs.ordinary.values()))) for word in (first, second)}
-    composition = Composition(prompt, ordinary, hold=0.0)
-    blended = [image_to_u8(image) for _, image in draw_blended(
-        sampler, composition, names, on_step
-    )]  # fmt: skip
-    centred = (maps - maps.mean((2, 3), keepdim=True)).flatten(2)  # (B, 2, h w)
-    overlap = float(F.cosine_similarity(centred[:, 0], centred[:, 1]).mean())
-    return Pair(
-        first, second, prompt, ORDERS, wins, sum(wins), 2 * ORDERS,
-        _nearer(inputs, blended, alone[first], alone[second]), list(wilson_interval(sum(wins), 2 * ORDERS)),
-        overlap,
-        np.stack([np.stack(naive), np.stack(blended)]), maps.transpose(0, 1).numpy(),
-    )  # fmt: skip
-
-
-def pair_steps(inputs: Inputs) -> int:  # noqa: ARG001
-    """Steps of all its images together."""
-    return (2 * ALONE + 4 * ORDERS) * STEPS
-
-
-def _with_maps(
-    sampler: ConceptSampler, prompt: str, tokens: Sequence[str], names: Sequence[str], on_step: OnStep
-) -> tuple[list[ImageU8], Tensor]:
-    """(pictures of one batch, attention maps (B, words, h, w)) of a prompt."""
-    store = MapStore(len(names), [_places(sampler, prompt, token) for token in tokens])
-    latents = torch.empty(0)
-    with sampler.model.attention(store.keep):
-        for state in sampler.states(names, [prompt] * len(names)):
-            latents = state.sample
-            on_step(names[0], len(names))
-    drawn = [image_to_u8(image) for image in sampler.decode(names, latents)]
-    return drawn, store.word_maps(sampler.model.latent_shape[1]).float().cpu()
-
-
-def _places(sampler: ConceptSampler, prompt: str, token: str) -> list[int]:
-    """Places of a token in a prompt; place 0 is the start of the text."""
-    start, end = (len(pieces(sampler, text)) for text in (prompt.split(token)[0], token))
-    return list(range(1 + start, 1 + start + end))
-
-
-def _features(inputs: Inputs, drawn: Sequence[ImageU8]) -> Tensor:
-    clip = inputs.clip_model
-    return clip.image_features(torch.stack([clip.preprocess(Image.fromarray(picture)) for picture in drawn]))
-
-
-def _mean_features(inputs: Inputs, drawn: Sequence[ImageU8]) -> Tensor:
-    return F.normalize(_features(inputs, drawn).mean(0), dim=0)
-
-
-def _nearer(inputs: Inputs, drawn: Sequence[ImageU8], this: Tensor, other: Tensor) -> int:
-    """How many pictures have a larger cosine to `this` than to `other`."""
-    features = _features(inputs, drawn)
-    return int((features @ this > features @ other).sum())

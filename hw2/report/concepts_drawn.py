@@ -8,8 +8,10 @@ from matplotlib.figure import Figure
 
 from hw2.concepts.figures import ShownCase, cases_figure
 from hw2.figures import DPI, image_grid
-from hw2.report.concepts import Case, Cases, Pair, Templates, Words
-from hw2.report.draw import BLUE, bars, charts
+from hw2.report.concepts import Case, Cases, Templates, Words
+from hw2.report.draw import BLUE, ORANGE, bars, charts
+from hw2.report.pair import Pair
+from hw2.report.training import WordCurves
 
 
 def draw_case(data: Case) -> dict[str, Figure]:
@@ -67,3 +69,14 @@ def draw_pair(data: Pair) -> dict[str, Figure]:
     rows["blended"] = list(blended)
     columns = [str(i + 1) for i in range(len(naive))]
     return {"grid": image_grid(list(rows.values()), row_labels=list(rows), column_labels=columns, title=data.prompt)}
+
+
+def draw_word_curves(data: WordCurves) -> dict[str, Figure]:
+    """Loss and validation loss over the steps of the training."""
+    figure, (axes,) = charts(1)
+    axes.plot(data.steps, data.loss, color=BLUE, linewidth=1, label="training")
+    axes.plot(data.validation_steps, data.validation, color=ORANGE, marker="s", markersize=4, label="validation")
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss")
+    axes.legend(fontsize=9)
+    return {"chart": figure}

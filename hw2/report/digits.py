@@ -22,10 +22,6 @@ from hw2.report.judge import judged
 from hw2.report.part import Row
 
 Pixels = npt.NDArray[np.uint8]
-PER_DIGIT = 3
-"""Images of each digit in each data set for every setting that is compared."""
-SCALES = (1.0, 2.0, 5.0, 10.0)
-STEPS = (2, 4, 8, 15)
 SCALE, NUM_STEPS = 5.0, 15
 """The settings of `hw2 digits sample`."""
 
@@ -218,47 +214,3 @@ def reverse(inputs: Inputs, on_step: OnStep) -> Reverse:
 
 def _rms(a: Pixels, b: Pixels) -> float:
     return float(np.sqrt(np.mean((a.astype(np.float64) - b) ** 2)))
-
-
-# --- settings
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What guidance and steps change. Accuracies, intervals and diversities: of each setting, for each data set."""
-
-    images_each: int
-    scales: list[float]
-    scale_accuracy: list[list[float]]
-    scale_interval: list[list[list[float]]]
-    scale_diversity: list[list[float]]
-    steps: list[int]
-    steps_accuracy: list[list[float]]
-    steps_interval: list[list[list[float]]]
-    steps_diversity: list[list[float]]
-
-
-def settings(inputs: Inputs, on_step: OnStep) -> Settings:
-    """Every setting draws the same names from the same noises."""
-    names = official_names(PER_DIGIT)
-    verdicts = {}
-    for scale, steps in _settings():
-        drawn = dict(sampler(inputs, scale, steps).pixels(names, on_step))
-        verdicts[scale, steps] = judged(drawn)
-    by_scale = [verdicts[scale, NUM_STEPS] for scale in SCALES]
-    by_steps = [verdicts[SCALE, steps] for steps in STEPS]
-    return Settings(
-        len(names) // 2,
-        list(SCALES), [v.accuracy for v in by_scale], [v.interval for v in by_scale], [v.diversity for v in by_scale],
-        list(STEPS), [v.accuracy for v in by_steps], [v.interval for v in by_steps], [v.diversity for v in by_steps],
-    )  # fmt: skip
-
-
-def _settings() -> list[tuple[float, int]]:
-    """(guidance scale, steps) of every setting, once."""
-    return list(dict.fromkeys([*((scale, NUM_STEPS) for scale in SCALES), *((SCALE, steps) for steps in STEPS)]))
-
-
-def settings_steps(inputs: Inputs) -> int:  # noqa: ARG001
-    """Steps of all its images together."""
-    return sum(steps for _, steps in _settings()) * len(official_names(PER_DIGIT))

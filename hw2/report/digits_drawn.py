@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from matplotlib.figure import Figure
 
 from hw2.digits.figures import TITLES, digit_grid
 from hw2.digits.sample import official_names
 from hw2.figures import image_grid
-from hw2.report.digits import Grids, Reverse, Settings
-from hw2.report.draw import charts, curves, with_intervals
+from hw2.report.digits import Grids, Reverse
+from hw2.report.draw import BLUE, charts, curves, with_intervals
+from hw2.report.settings import Guidance, Solvers
+from hw2.report.training import DigitCurves, Nearest
+
+NAMED = tuple(enumerate(TITLES.values()))
+"""Place of a data set in the data, and its title."""
 
 
 def draw_grids(data: Grids) -> dict[str, Figure]:
@@ -42,29 +45,46 @@ def draw_reverse(data: Reverse) -> dict[str, Figure]:
     return {"grid": grid}
 
 
-def draw_settings(data: Settings) -> dict[str, Figure]:
-    """Accuracy with intervals, and diversity, over guidance and over steps."""
-    figure, (by_scale, by_steps, scale_diversity, steps_diversity) = charts(4)
-    for axes, x, accuracy, interval, label in (
-        (by_scale, data.scales, data.scale_accuracy, data.scale_interval, "guidance scale"),
-        (by_steps, data.steps, data.steps_accuracy, data.steps_interval, "steps"),
-    ):
-        with_intervals(axes, x, _by_dataset(accuracy, interval), label, "accuracy")
-        axes.set_ylim(0, 1.02)
-    for axes, x, diversity, label in (
-        (scale_diversity, data.scales, data.scale_diversity, "guidance scale"),
-        (steps_diversity, data.steps, data.steps_diversity, "steps"),
-    ):
-        lines = {title: [each[i] for each in diversity] for i, title in enumerate(TITLES.values())}
-        curves(axes, range(len(x)), lines, label, "diversity")
-        axes.set_xticks(range(len(x)), [f"{value:g}" for value in x])
+def draw_guidance(data: Guidance) -> dict[str, Figure]:
+    """Accuracy with intervals, and diversity, over guidance scale."""
+    figure, (accuracy, diversity) = charts(2)
+    shown = {title: ([row[i] for row in data.accuracy], [row[i] for row in data.interval]) for i, title in NAMED}
+    with_intervals(accuracy, data.scales, shown, "guidance scale", "accuracy")
+    accuracy.set_ylim(0, 1.02)
+    lines = {title: [row[i] for row in data.diversity] for i, title in NAMED}
+    curves(diversity, range(len(data.scales)), lines, "guidance scale", "diversity")
+    diversity.set_xticks(range(len(data.scales)), [f"{scale:g}" for scale in data.scales])
     return {"chart": figure}
 
 
-def _by_dataset(
-    accuracy: Sequence[Sequence[float]], interval: Sequence[Sequence[Sequence[float]]]
-) -> dict[str, tuple[list[float], list[Sequence[float]]]]:
-    return {
-        title: ([each[i] for each in accuracy], [each[i] for each in interval])
-        for i, title in enumerate(TITLES.values())
-    }
+def draw_solvers(data: Solvers) -> dict[str, Figure]:
+    """Accuracy with intervals of every solver over the number of steps, for each data set."""
+    figure, axes = charts(len(TITLES))
+    for each, (i, title) in zip(axes, NAMED, strict=True):
+        shown = {
+            name: ([row[i] for row in accuracy], [row[i] for row in interval])
+            for name, accuracy, interval in zip(data.solvers, data.accuracy, data.interval, strict=True)
+        }
+        with_intervals(each, data.steps, shown, "steps", "accuracy")
+        each.set_ylim(0, 1.02)
+        each.set_title(title, fontsize=10)
+    return {"chart": figure}
+
+
+def draw_curves(data: DigitCurves) -> dict[str, Figure]:
+    """Loss and accuracy over the steps of the training."""
+    figure, (loss, accuracy) = charts(2)
+    loss.plot(data.steps, data.loss, color=BLUE, linewidth=1)
+    loss.set_xlabel("step")
+    loss.set_ylabel("loss")
+    lines = {title: data.accuracy[i] for i, title in NAMED}
+    curves(accuracy, data.accuracy_steps, lines, "step", "recognized")
+    accuracy.set_ylim(0, 1.02)
+    return {"chart": figure}
+
+
+def draw_nearest(data: Nearest) -> dict[str, Figure]:
+    """Drawn digits above the nearest training images, with their distance in levels."""
+    labels = [f"{title}\n{what}" for title in TITLES.values() for what in ("drawn", "nearest")]
+    digits = [str(digit) for digit in range(data.images.shape[1])]
+    return {"grid": image_grid(list(data.images), row_labels=labels, column_labels=digits, title="")}

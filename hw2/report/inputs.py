@@ -9,8 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hw2.digits.network import DATASETS
 from hw2.errors import InputError
 from hw2.files.bundled import DIGIT_UNET, FACE_UNET, MODELS, SMALL_CLIP, SMALL_SD
+from hw2.report.curves import Curves, read_curves
 from hw2.wording import shortened
 
 if TYPE_CHECKING:
@@ -20,12 +22,16 @@ if TYPE_CHECKING:
     from hw2.concepts.prompts import ConceptPrompts
     from hw2.concepts.stable_diffusion import StableDiffusion
     from hw2.digits.checkpoint import DigitModel
+    from hw2.digits.data import DigitImages
     from hw2.faces.network import FaceUNet
     from hw2.faces.sample import FaceSampler
     from hw2.figures import ImageU8
 
 FIXTURES = MODELS.parent.parent / "fixtures"
 """The embedded data of a checkout. An installed wheel has none."""
+
+DIGIT_TRAINING = MODELS / "digit_unet.training.csv"
+"""Curves of the bundled model's training, if they are there: a CSV as `read_curves` takes it."""
 
 SEED = 0
 
@@ -35,7 +41,7 @@ class Inputs:
     """The files of a report.
 
     data: the homework's hw2_data. unet, digits, stable_diffusion: weights. clip: a name as `load_clip` takes it.
-    embeddings: files of learned words.
+    embeddings: files of learned words. log, word_log: logs of a training of digits and of a word, or None.
     """
 
     data: Path
@@ -45,6 +51,8 @@ class Inputs:
     clip: str
     embeddings: tuple[Path, ...]
     device: str = "cpu"
+    log: Path | None = None
+    word_log: Path | None = None
 
     def check(self, problems: Iterable[int]) -> None:
         """Raises InputError for the first file of these problems that is missing or invalid."""
@@ -63,10 +71,13 @@ class Inputs:
         words = self.data / "textual_inversion"
         zero_shot = self.data / "clip_zeroshot"
         return {
-            1: [self.digits],
+            1: [self.digits, *filter(None, [self.log]), *self.training_tables],
             2: [self.unet, self.data / "face"],
-            3: [self.stable_diffusion, Path(self.clip), *self.embeddings, words, zero_shot],
-        }
+            3: [
+                self.stable_diffusion, Path(self.clip), *self.embeddings, words, zero_shot,
+                *filter(None, [self.word_log]),
+            ],
+        }  # fmt: skip
 
     # --- Problem 1
 
@@ -76,6 +87,28 @@ class Inputs:
         from hw2.digits.checkpoint import load_digit_model
 
         return load_digit_model(self.digits, device=self.device)
+
+    @property
+    def training_tables(self) -> list[Path]:
+        """The tables of the training images of digits; none if the data have no digits."""
+        return sorted((self.data / "digits").glob("*/train.csv"))
+
+    @cached_property
+    def training_digits(self) -> DigitImages | None:
+        """The training images of digits; None if the data have none."""
+        from hw2.digits.data import load_digits
+
+        return load_digits(self.data) if (self.data / "digits").is_dir() else None
+
+    @cached_property
+    def training_curves(self) -> Curves:
+        """The curves of `log`, none without it."""
+        return read_curves(self.log, ("loss", *(f"accuracy/{dataset}" for dataset in DATASETS)), "log")
+
+    @cached_property
+    def word_curves(self) -> Curves:
+        """The curves of `word_log`, none without it."""
+        return read_curves(self.word_log, ("loss", "validation loss"), "word_log")
 
     # --- Problem 2
 
@@ -227,10 +260,11 @@ class Inputs:
 
 
 CHECKED = {
-    1: ("digit_model",),
+    1: ("digit_model", "training_digits", "training_curves"),
     2: ("face_network", "noises", "ground_truth"),
-    3: ("clip_model", "class_names", "classified", "prompts", "sentences", "ordinary", "tokens", "concept_images"),
-}
+    3: ("clip_model", "class_names", "classified", "prompts", "sentences", "ordinary", "tokens", "concept_images",
+        "word_curves"),
+}  # fmt: skip
 """Problem -> the inputs to load before its work begins; loading checks them."""
 
 
@@ -242,10 +276,12 @@ def chosen_inputs(
     clip: str | None,
     embeddings: Iterable[Path],
     device: str,
+    log: Path | None = None,
+    word_log: Path | None = None,
 ) -> Inputs:
     """The given files, and the embedded ones for those that are not given.
 
-    With data of the homework, its UNet.pt is the default, and learned words have none.
+    With data of the homework, its UNet.pt is the default, and learned words have none. The bundled model has its log.
     Raises InputError if this installation has no embedded data.
     """
     embedded = FIXTURES / "hw2_data"
@@ -254,6 +290,8 @@ def chosen_inputs(
     words = tuple(embeddings)
     if data is None and not words:
         words = tuple(sorted((FIXTURES / "submissions" / "reference" / "learned").glob("*.safetensors")))
+    if log is None and digits is None and DIGIT_TRAINING.is_file():
+        log = DIGIT_TRAINING
     return Inputs(
         data or embedded,
         unet or (FACE_UNET if data is None else data / "face" / "UNet.pt"),
@@ -262,6 +300,8 @@ def chosen_inputs(
         clip or str(SMALL_CLIP),
         words,
         device,
+        log,
+        word_log,
     )
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from PIL import Image
 
-from hw2.report.part import Made, Row
+from hw2.report.part import Made, Part, Row
+from hw2.report.parts import PARTS
 from hw2.report.reproducibility import Record
 from hw2.report.texts import Numbers, load_texts, number
 
@@ -46,13 +47,14 @@ class Section:
     caption: Markup
 
 
-def report_page(made: Sequence[Made], language: str, record: Record) -> str:
-    """The page of these parts. record: what is shown under reproducibility; see `reproducibility`."""
+def report_page(made: Sequence[Made], language: str, record: Record, absent: Sequence[Part] = ()) -> str:
+    """The page of these parts. record: what reproduces them. absent: parts whose inputs are not given."""
     texts = load_texts(language)
-    problems = sorted({each.part.problem for each in made})
-    sections = {
-        problem: [_section(each, texts) for each in made if each.part.problem == problem] for problem in problems
-    }
+    order = [part.name for part in PARTS]
+    found = [(each.part, _section(each, texts)) for each in made] + [(part, _absent(part, texts)) for part in absent]
+    found.sort(key=lambda item: order.index(item[0].name))
+    problems = sorted({part.problem for part, _ in found})
+    sections = {problem: [section for part, section in found if part.problem == problem] for problem in problems}
     return _environment().get_template("report.html").render(
         texts=texts, language=language, sections=sections, record=record, made=made
     )  # fmt: skip
@@ -75,6 +77,11 @@ def _section(made: Made, texts: Mapping[str, Any]) -> Section:
     table = _table(part.formats, rows, own, texts["rows"].get(part.name, {})) if rows else None
     values = {**made.numbers, **_named(made.numbers, texts["rows"].get(part.name, {}))}
     return Section(part.name, own["title"], pictures, table, fill.fill(own["caption"], values))
+
+
+def _absent(part: Part, texts: Mapping[str, Any]) -> Section:
+    own = texts["parts"][part.name]
+    return Section(part.name, own["title"], (), None, escape(own["absent"]))
 
 
 def _named(numbers: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import hashlib
 import io
 import json
 import time
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -41,6 +42,7 @@ class Part:
     kind: the dataclass of its data: numbers, text and lists of these, and numpy arrays. compute: (inputs, on_step) ->
     data, in `steps` steps. draw: data -> name -> picture; a picture called "grid" consists of pixels. rows: data -> the
     rows of its table. formats: of a table's cells, as in format(); "" for text. command: what draws the same alone.
+    given: whether its inputs are given; a part without them is a sentence on the page, `absent` among its texts.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Part:
     rows: Callable[[Any], Sequence[Row]] = lambda data: ()
     formats: Sequence[str] = ()
     command: str = ""
+    given: Callable[[Inputs], bool] = lambda inputs: True
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ def make(part: Part, inputs: Inputs, folder: Path, on_step: OnStep) -> Made:
     arrays, numbers = _divided(data)
     seconds = time.perf_counter() - begin
     write_file(folder / f"{part.name}.npz", _npz(arrays))
+    write_file(folder / f"{part.name}.csv", numbers_csv(numbers))
     about = {"fingerprint": stamp, "seconds": seconds, "pictures": list(pictures), "data": numbers}
     write_file(folder / f"{part.name}.json", json.dumps(about, indent=1, ensure_ascii=False).encode())
     return Made(part, data, numbers, seconds, pictures)
@@ -120,6 +124,8 @@ def _read(part: Part, folder: Path, stamp: str) -> Made | None:
         pictures = {name: folder / f"{part.name}_{name}" for name in about["pictures"]}
         if not all(path.with_suffix(end).is_file() for path in pictures.values() for end in (".png", ".svg")):
             return None
+        if not (folder / f"{part.name}.csv").is_file():
+            return None
         with np.load(folder / f"{part.name}.npz", allow_pickle=False) as arrays:
             data = part.kind(**about["data"], **arrays)
         return Made(part, data, about["data"], float(about["seconds"]), pictures)
@@ -138,3 +144,23 @@ def _npz(arrays: Mapping[str, Any]) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
+
+
+def numbers_csv(numbers: Mapping[str, Any]) -> bytes:
+    """Every number and text in a row of its own: its field, its place in the lists of that field, and the value."""
+    rows = list(_places(numbers))
+    deepest = max((len(place) for place, _ in rows), default=1)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["field", *(f"index {i}" for i in range(1, deepest)), "value"])
+    writer.writerows([*place, *[""] * (deepest - len(place)), value] for place, value in rows)
+    return text.getvalue().encode()
+
+
+def _places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """(keys and places that lead to it, value) of everything in nested mappings and lists."""
+    if isinstance(value, Mapping | list):
+        for key, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _places(inner, (*place, key))
+    else:
+        yield place, value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hw2.faces.figures import ALPHAS
-from hw2.report import concepts, concepts_drawn, digits, digits_drawn, faces, faces_drawn
+from hw2.report import concepts, concepts_drawn, digits, digits_drawn, faces, faces_drawn, pair, settings, training
 from hw2.report.part import Part
 
 PARTS = (
@@ -13,6 +13,10 @@ PARTS = (
     ),
     Part("digits_recipes", 1, digits.Recipes, digits.recipes, rows=digits.recipe_rows, formats=["", ""]),
     Part(
+        "digits_curves", 1, training.DigitCurves, training.digit_curves, draw=digits_drawn.draw_curves,
+        given=lambda inputs: inputs.log is not None,
+    ),
+    Part(
         "digits_grids", 1, digits.Grids, digits.grids, lambda inputs: 200 * digits.NUM_STEPS, digits_drawn.draw_grids,
         command="hw2 digits grid --checkpoint {digits} --output grid.png",
     ),
@@ -20,7 +24,14 @@ PARTS = (
         "digits_reverse", 1, digits.Reverse, digits.reverse, lambda inputs: 2000, digits_drawn.draw_reverse,
         command="hw2 digits reverse --checkpoint {digits} --output reverse.png",
     ),
-    Part("digits_settings", 1, digits.Settings, digits.settings, digits.settings_steps, digits_drawn.draw_settings),
+    Part(
+        "digits_guidance", 1, settings.Guidance, settings.guidance, settings.guidance_steps, digits_drawn.draw_guidance,
+    ),
+    Part("digits_solvers", 1, settings.Solvers, settings.solvers, settings.solver_steps, digits_drawn.draw_solvers),
+    Part(
+        "digits_nearest", 1, training.Nearest, training.nearest_images, training.nearest_steps,
+        digits_drawn.draw_nearest, given=lambda inputs: bool(inputs.training_tables),
+    ),
     Part(
         "faces_eta", 2, faces.EtaGrid, faces.eta_grid, faces.eta_steps, faces_drawn.draw_eta,
         command="hw2 faces eta-grid --noise {data}/face/noise --checkpoint {unet} --output eta.png",
@@ -48,7 +59,14 @@ PARTS = (
         "words", 3, concepts.Words, concepts.words, concepts.word_steps, concepts_drawn.draw_words,
         rows=concepts.word_rows, formats=[".1f", ".1f", ".1f", ".1f"],
     ),
-    Part("pair", 3, concepts.Pair, concepts.pair, concepts.pair_steps, concepts_drawn.draw_pair),
+    Part(
+        "word_curves", 3, training.WordCurves, training.word_curves, draw=concepts_drawn.draw_word_curves,
+        given=lambda inputs: inputs.word_log is not None,
+    ),
+    Part(
+        "pair", 3, pair.Pair, pair.pair, pair.pair_steps, concepts_drawn.draw_pair, rows=pair.pair_rows,
+        formats=["", "", "", "", "", ""],
+    ),
 )  # fmt: skip
 
 PROBLEMS = (1, 2, 3)

@@ -5,7 +5,8 @@ import torch
 from hw2.diffusion.samplers import StepOutput
 from hw2.digits.figures import REVERSE_STEPS, reverse_states
 from hw2.errors import InputError
-from hw2.report.judge import judged
+from hw2.report import settings
+from hw2.report.judge import Verdict, judged
 
 
 class CountingSampler:
@@ -41,3 +42,28 @@ def test_digits_that_the_judges_cannot_judge_are_told_in_one_sentence():
     with pytest.raises(InputError, match="hw2-grade digits could not judge the digits") as found:
         judged({"mnistm/0_001.png": np.zeros((28, 28, 3), np.uint8)})
     assert "\n" not in str(found.value)
+
+
+def test_each_solver_and_number_of_steps_keeps_its_own_verdict(monkeypatch):
+    def verdict(digits):
+        kind, steps, scale = digits["made by"]
+        share = {"ddpm": 0.1, "ddim": 0.2, "dpm++": 0.3}[kind] + steps / 1000 + scale / 1e5
+        return Verdict([share, -share], [[share, 1], [0, -share]], [steps, scale], [])
+
+    class Drawn:
+        def __init__(self, inputs, scale, steps, name="dpm++"):
+            self.made_by = (name, steps, scale)
+
+        def pixels(self, names, on_step):
+            return [("made by", self.made_by)]
+
+    monkeypatch.setattr(settings, "sampler", Drawn)
+    monkeypatch.setattr(settings, "judged", verdict)
+    found = settings.solvers(None, lambda *_: None)
+    assert found.solvers == ["ddpm", "ddim", "dpm++"]
+    assert found.accuracy[1][2][0] == pytest.approx(0.2 + 0.008 + 5e-5)
+    assert found.accuracy[2][0][1] == pytest.approx(-(0.3 + 0.002 + 5e-5))
+    assert found.diversity[0] == [[2, 5], [4, 5], [8, 5]]
+    by_scale = settings.guidance(None, lambda *_: None)
+    assert by_scale.diversity == [[15, 1], [15, 2], [15, 5], [15, 10]]
+    assert by_scale.interval[3][0] == pytest.approx([0.3 + 0.015 + 1e-4, 1])

@@ -1,3 +1,4 @@
+import csv
 import dataclasses
 import shutil
 
@@ -9,7 +10,7 @@ from hw2.figures import image_grid
 from hw2.progress import silent
 from hw2.report.commands import _problems
 from hw2.report.inputs import FIXTURES, chosen_inputs
-from hw2.report.part import Part, make
+from hw2.report.part import Part, make, numbers_csv
 from tests.commands import run_command
 
 
@@ -56,7 +57,7 @@ def test_a_second_run_reads_what_the_first_one_kept(tmp_path, data):
     assert again.seconds == first.seconds
 
 
-@pytest.mark.parametrize("change", ["input", "picture", "numbers"])
+@pytest.mark.parametrize("change", ["input", "picture", "table", "numbers"])
 def test_a_change_of_an_input_or_of_what_was_kept_is_noticed(tmp_path, data, change):
     part, calls = counting_part()
     make(part, inputs_of(data), tmp_path / "out", silent)
@@ -64,10 +65,32 @@ def test_a_change_of_an_input_or_of_what_was_kept_is_noticed(tmp_path, data, cha
         (data / "face" / "GT" / "03.png").write_bytes(b"another")
     elif change == "picture":
         (tmp_path / "out" / "part_grid.svg").unlink()
+    elif change == "table":
+        (tmp_path / "out" / "part.csv").unlink()
     else:
         (tmp_path / "out" / "part.json").write_text("{")
     assert make(part, inputs_of(data), tmp_path / "out", silent).numbers["error"] > 1.1
     assert calls.count("computed") == 2
+
+
+def test_the_table_has_every_number_at_its_place_as_exact_as_it_was():
+    numbers = {"error": 0.1 + 0.2, "word": 'a "quoted", 詞', "each": [[1, 2.5], [True]], "of": {"x": 7}, "none": []}
+    rows = list(csv.reader(numbers_csv(numbers).decode().splitlines()))
+    assert rows == [
+        ["field", "index 1", "index 2", "value"],
+        ["error", "", "", "0.30000000000000004"],
+        ["word", "", "", 'a "quoted", 詞'],
+        ["each", "0", "0", "1"],
+        ["each", "0", "1", "2.5"],
+        ["each", "1", "0", "True"],
+        ["of", "x", "", "7"],
+    ]
+
+
+def test_the_table_beside_a_figure_has_its_numbers(tmp_path, data):
+    part, _ = counting_part()
+    made = make(part, inputs_of(data), tmp_path / "out", silent)
+    assert (tmp_path / "out" / "part.csv").read_bytes() == numbers_csv(made.numbers)
 
 
 def test_an_input_of_another_problem_changes_nothing(tmp_path, data):
@@ -110,6 +133,18 @@ def test_a_missing_input_is_named_before_the_work_begins(data, tmp_path, problem
     with pytest.raises(InputError) as found:
         inputs_of(data, **changes).check([problem])
     assert (str(nowhere) if changes else name.rpartition("/")[2]) in str(found.value)
+
+
+@pytest.mark.parametrize(("problem", "option"), [(1, "log"), (3, "word_log")])
+@pytest.mark.parametrize("content", [None, b"", b"curve,step,value\nloss,1,0.5\n", b"curve,step,value\nloss,1,x\n"])
+def test_a_log_without_the_curves_is_named_before_the_work_begins(tmp_path, problem, option, content):
+    path = tmp_path / "log.csv"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=r"log\.csv (has no|is not a CSV)") as found:
+        inputs_of(None, **{option: path}).check([problem])
+    assert found.value.parameters == (option,)
+    assert "\n" not in str(found.value)
 
 
 def test_the_embedded_inputs_are_complete():

@@ -19,7 +19,7 @@ def test_the_command_writes_the_page_its_figures_and_their_numbers_and_draws_not
     assert f"{numbers['cosines'][0]:.3f}</data>" in page
     assert page.count("<img ") == 1
     assert {path.name for path in (tmp_path / "figures").glob("clip_case*")} == {
-        "clip_case.json", "clip_case.npz", "clip_case_chart.png", "clip_case_chart.svg",
+        "clip_case.json", "clip_case.csv", "clip_case.npz", "clip_case_chart.png", "clip_case_chart.svg",
     }  # fmt: skip
 
     def never(*_):
