@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from hw2.diffusion.table import SAMPLERS
 from hw2.digits.figures import REVERSE_STEPS, reverse_states
 from hw2.digits.network import IMAGE_CHANNELS, IMAGE_SIZE, NUM_DIGITS, DigitUNet, DigitUNetConfig
-from hw2.digits.sample import DigitSampler, digit_to_u8, official_names
+from hw2.digits.sample import GUIDANCE_SCALE, DigitSampler, digit_to_u8, official_names
 from hw2.digits.train import preset
 from hw2.progress import OnStep
 from hw2.report.inputs import SEED, Inputs
@@ -22,7 +23,7 @@ from hw2.report.judge import judged
 from hw2.report.part import Row
 
 Pixels = npt.NDArray[np.uint8]
-SCALE, NUM_STEPS = 5.0, 15
+SCALE, NUM_STEPS = GUIDANCE_SCALE, SAMPLERS["dpm++"].pixel_steps
 """The settings of `hw2 digits sample`."""
 
 

@@ -15,7 +15,7 @@ from hw2.report.judge import Verdict, judged
 
 PER_DIGIT = 3
 """Images of each digit in each data set for every setting that is compared."""
-SCALES = (1.0, 2.0, 5.0, 10.0)
+SCALES = (1.0, 2.0, SCALE, 8.0)
 STEPS = (2, 4, 8)
 Setting = tuple[float, int, str]
 """Guidance scale, number of steps, name of the sampler."""
