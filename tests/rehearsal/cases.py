@@ -48,7 +48,8 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 NOBODY = Judge("", "custom", "", "")
 SLOW = "digits reverse"
 """It walks through 1000 steps; `digits ddpm` takes the same ones."""
-SHORT_SECOND = ("faces train", "digits train", "concepts learn", "concepts generate")
+SHORT_SECOND, LONG_SECOND = ("faces train", "concepts generate"), ("digits train", "concepts learn")
+"""Of the long ones, `SHORT_SHARING` runs the second device, too."""
 SHARING = (
     *("digits sample", "digits grid", "digits train", "faces sample", "faces train"),
     *("concepts learn", "concepts generate"),
@@ -180,7 +181,7 @@ FUNCTIONS = [
     Case("faces train official in 8 parts", partial(train_faces_officially, 8), most_gib=17.4, steps=500_000),
     # A step waits for the range of its timesteps, the gradient's norm and the loss.
     Case("digits train float32", partial(train, "no", False), most_gib=1.5, most_syncs=3, steps=TRAIN, short=True),
-    Case("digits train bfloat16", partial(train, "bf16", False), most_gib=1.3, most_syncs=3, steps=TRAIN, short=True),
+    Case("digits train bfloat16", partial(train, "bf16", False), most_gib=1.3, most_syncs=3, steps=TRAIN, long=True),
     Case("digits train resumed", partial(train, "bf16", True), most_gib=1.3),
     # Whether a timestep is guided is decided on the CPU.
     Case("digits dpm++", partial(draw_digits, "dpm++"), most_syncs=1, short=True),
@@ -215,7 +216,14 @@ FUNCTIONS = [
 ]
 ALONE = [Case(f"hw2 {name}", run(name)) for name in COMMANDS if name != SLOW]
 SECOND = [
-    Case(f"hw2 {name} --device cuda:1", run(name, "--device", "cuda:1"), devices=2, place=1, short=name in SHORT_SECOND)
+    Case(
+        f"hw2 {name} --device cuda:1",
+        run(name, "--device", "cuda:1"),
+        devices=2,
+        place=1,
+        short=name in SHORT_SECOND,
+        long=name in LONG_SECOND,
+    )
     for name in COMMANDS
     if name != SLOW
 ]
