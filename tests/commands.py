@@ -95,15 +95,22 @@ class Started:
         return subprocess.CompletedProcess(command, status, stdout, stderr)
 
 
-def start_command(module: str, *arguments: object, stop: Stop | None = None) -> Started:
+def start_command(
+    module: str, *arguments: object, variables: Mapping[str, str] = {}, stop: Stop | None = None
+) -> Started:
     """Start a command in its own process, with the large libraries loaded."""
-    return Started(module, [*map(str, arguments)], stop=stop)
+    return Started(module, [*map(str, arguments)], variables, stop)
 
 
-def run_command(module: str, *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command in its own process. Without options, the process starts with the large libraries loaded."""
+def run_command(
+    module: str, *arguments: object, variables: Mapping[str, str] = {}, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in its own process. Without options, the process starts with the large libraries loaded.
+
+    variables: of its environment, besides those of the tests. The libraries that are loaded do not read them.
+    """
     if not options:
-        return start_command(module, *arguments).ended()
+        return start_command(module, *arguments, variables=variables).ended()
     command = [sys.executable, "-m", module, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT, **options)
 
