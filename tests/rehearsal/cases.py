@@ -48,8 +48,7 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 NOBODY = Judge("", "custom", "", "")
 SLOW = "digits reverse"
 """It walks through 1000 steps; `digits ddpm` takes the same ones."""
-SHORT_SECOND, LONG_SECOND = ("faces train", "concepts generate"), ("digits train", "concepts learn")
-"""Of the long ones, `SHORT_SHARING` runs the second device, too."""
+SHORT_SECOND = ("faces train", "digits train", "concepts learn", "concepts generate")
 SHARING = (
     *("digits sample", "digits grid", "digits train", "faces sample", "faces train"),
     *("concepts learn", "concepts generate"),
@@ -216,14 +215,7 @@ FUNCTIONS = [
 ]
 ALONE = [Case(f"hw2 {name}", run(name)) for name in COMMANDS if name != SLOW]
 SECOND = [
-    Case(
-        f"hw2 {name} --device cuda:1",
-        run(name, "--device", "cuda:1"),
-        devices=2,
-        place=1,
-        short=name in SHORT_SECOND,
-        long=name in LONG_SECOND,
-    )
+    Case(f"hw2 {name} --device cuda:1", run(name, "--device", "cuda:1"), devices=2, place=1, short=name in SHORT_SECOND)
     for name in COMMANDS
     if name != SLOW
 ]
