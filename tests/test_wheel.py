@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 
-from tests.wheel import COMMANDS, ROOT, TOO_FEW, build, install, lay_out, use
+from tests.wheel import COMMANDS, ROOT, TOO_FEW, build, install, lay_out, use, use_all
 
 pytestmark = pytest.mark.slow
 
@@ -20,11 +20,11 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
-    """Types one of COMMANDS where the wheel is installed."""
+    """The folders of an environment with the wheel, and of a person."""
     environment, person = tmp_path_factory.mktemp("environment"), tmp_path_factory.mktemp("person")
     install(wheel, environment, clean=False)
     lay_out(person)
-    return lambda name: use(environment, person, COMMANDS[name])
+    return environment, person
 
 
 def test_a_wheel_built_from_the_sdist_has_every_module_and_every_file_of_data(wheel):
@@ -35,6 +35,12 @@ def test_a_wheel_built_from_the_sdist_has_every_module_and_every_file_of_data(wh
 
 
 def test_what_is_drawn_with_the_wheel_is_scored_with_the_wheel(installed):
-    for name in COMMANDS:
-        done = installed(name)
-        assert done.returncode == (name == TOO_FEW), f"{name}: {done.stdout}{done.stderr}"
+    done = use_all(*installed)
+    statuses = done.stdout.splitlines()[-1]
+    assert statuses == str([int(name == TOO_FEW) for name in COMMANDS]), done.stdout + done.stderr
+
+
+def test_a_wheel_installs_both_commands(installed):
+    environment, person = installed
+    for command in ("hw2 --help", "hw2-grade --help"):
+        assert use(environment, person, command).returncode == 0

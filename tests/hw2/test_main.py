@@ -5,14 +5,14 @@ import resource
 import signal
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
 from hw2.faces.checkpoint import save_face_unet
-from tests.commands import ROOT
+from tests.commands import ROOT, Stop, start_command, wait_until
 
 FACES = [f"{i:02d}.png" for i in range(5)]
 
@@ -66,74 +66,62 @@ def test_two_processes_and_any_batch_size_give_the_same_faces(tmp_path, hw2, opt
         for name in names:
             (noise_folder / f"{name}.pt").rename(tmp_path / half / f"{name}.pt")
         arguments = ["--noise", tmp_path / half, *options[2:], "--eta", 0.5, "--batch-size", 1]
-        command = [sys.executable, "-m", "hw2", "faces", "sample", *arguments, "--output", tmp_path / f"{half} out"]
-        runs.append(subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.DEVNULL))
-    assert [run.wait(120) for run in runs] == [0, 0]
+        runs.append(start_command("hw2", "faces", "sample", *arguments, "--output", tmp_path / f"{half} out"))
+    assert [run.ended().returncode for run in runs] == [0, 0]
     assert contents(tmp_path / "whole") == {**contents(tmp_path / "first out"), **contents(tmp_path / "second out")}
 
 
 def start_and_stop(options, out, how):
-    """Start drawing faces into `out`, stop it once the first is finished; returns what it said and its status."""
-    command = [sys.executable, "-m", "hw2", "faces", "sample", *options, "--output", out]
-    run = subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not list(out.glob(".partial/*.png")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    run.send_signal(how)
-    _, said = run.communicate(timeout=60)
-    return said, run.returncode
+    """Start drawing faces into `out`, stop it once the first is finished; returns how it ended."""
+    return start_command("hw2", "faces", "sample", *options, "--output", out, stop=Stop(".partial/*.png", how)).ended()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_run_goes_on_to_the_same_faces(tmp_path, hw2, options, how):
-    options = [*options, "--num-inference-steps", 200, "--batch-size", 1, "--eta", 1]
+    options = [*options, "--num-inference-steps", 4, "--batch-size", 1, "--eta", 1]
     assert hw2("faces", "sample", *options, "--output", tmp_path / "whole").returncode == 0
-    said, status = start_and_stop(options, tmp_path / "out", how)
-    assert status == (-9 if how == signal.SIGKILL else 130)
+    run = start_and_stop(options, tmp_path / "out", how)
+    assert run.returncode == (-9 if how == signal.SIGKILL else 130)
     if how == signal.SIGINT:
-        assert "run the same command again to resume" in said
-        assert "Traceback" not in said
+        assert "run the same command again to resume" in run.stderr
+        assert "Traceback" not in run.stderr
     assert not list((tmp_path / "out").glob("*.png")), "half a result must not look like one"
     kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob(".partial/*.png")}
-    assert kept
+    assert sorted(kept) == FACES[:1]
     assert hw2("faces", "sample", *options, "--output", tmp_path / "out").returncode == 0
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
     assert {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in kept} == kept, "kept, not drawn again"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("change", ["eta", "seed", "noise", "checkpoint"])
 def test_a_stopped_run_is_not_mixed_with_another(tmp_path, hw2, options, noise_folder, tiny_network, change):
-    long = [*options, "--num-inference-steps", 200, "--batch-size", 1, "--eta", 1]
-    start_and_stop(long, tmp_path / "out", signal.SIGKILL)
+    options = [*options, "--num-inference-steps", 4, "--batch-size", 1, "--eta", 1]
+    start_and_stop(options, tmp_path / "out", signal.SIGKILL)
+    assert (tmp_path / "out" / ".partial" / "00.png").exists()
     if change == "eta":
-        long[-1] = 0.5
+        options[-1] = 0.5
     if change == "seed":
-        long += ["--seed", 1]
+        options += ["--seed", 1]
     if change == "noise":
         torch.save(torch.randn(1, 3, 8, 8), noise_folder / "00.pt")
     if change == "checkpoint":
         tiny_network.down1.bias += 1
         save_face_unet(tiny_network, tmp_path / "tiny.safetensors")
-    assert hw2("faces", "sample", *long, "--output", tmp_path / "out").returncode == 0
-    assert hw2("faces", "sample", *long, "--output", tmp_path / "clean").returncode == 0
+    assert hw2("faces", "sample", *options, "--output", tmp_path / "out").returncode == 0
+    assert hw2("faces", "sample", *options, "--output", tmp_path / "clean").returncode == 0
     assert contents(tmp_path / "out") == contents(tmp_path / "clean")
 
 
-@pytest.mark.slow
 def test_a_second_run_into_the_same_folder_is_refused_and_harms_nothing(tmp_path, hw2, options):
-    options = [*options, "--num-inference-steps", 200, "--batch-size", 1, "--output", tmp_path / "out"]
-    command = [sys.executable, "-m", "hw2", "faces", "sample", *options]
-    first = subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "out").glob(".partial/*.png")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    first.send_signal(signal.SIGSTOP)  # it is not to be done before the second starts
+    options = [*options, "--num-inference-steps", 4, "--batch-size", 1, "--output", tmp_path / "out"]
+    first = start_command("hw2", "faces", "sample", *options, stop=Stop(".partial/*.png", signal.SIGSTOP))
+    state = Path(f"/proc/{first.process.pid}/stat")
+    wait_until(lambda: ") T " in state.read_text())  # it is not to be done before the second starts
     refused(hw2("faces", "sample", *options), "another run is writing to")
-    first.send_signal(signal.SIGCONT)
-    assert first.communicate(timeout=120)[1].count("Traceback") == 0
-    assert first.returncode == 0
+    os.kill(first.process.pid, signal.SIGCONT)
+    ended = first.ended()
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode == 0
     assert sorted(contents(tmp_path / "out")) == FACES
 
 

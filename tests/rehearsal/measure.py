@@ -31,7 +31,8 @@ class Case:
     run: the work; it is given a `Mark`. devices: how many there are. place: index of the only one that must be used;
     None: none. rank: of this process, if two share the work. total: GiB of each device. exact: whether float32 must be
     computed without TF32. most_gib: of living tensors, as measured when the case was written. most_syncs: from one mark
-    to the next. steps: how many the homework's whole task has. short: whether the tests run it.
+    to the next. steps: how many the homework's whole task has. short: whether `make test` runs it; long: only
+    `make test-all`.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Case:
     most_syncs: int | None = None
     steps: int | None = None
     short: bool = False
+    long: bool = False
 
 
 def measured(case: Case, operations: bool = False) -> Row:

@@ -16,7 +16,6 @@ import torch
 from tests.commands import ROOT
 from tests.rehearsal.rows import Row
 
-PROCESSES = 2
 STUB = Path(__file__).parent / "stub.c"
 
 
@@ -36,15 +35,15 @@ def stubbed(folder: Path) -> dict[str, str]:
     return {**os.environ, "LD_PRELOAD": str(stub), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
 
-def rehearse(names: Sequence[str], operations: bool = False) -> list[Row]:
+def rehearse(names: Sequence[str], operations: bool = False, workers: int = 2) -> list[Row]:
     """The rows of these cases, in their order. A case whose process died has a row that says so.
 
-    operations: count them, which takes time.
+    operations: count them, which takes time. workers: processes that share the cases; each imports everything.
     """
     with TemporaryDirectory() as folder:
         environment = {**stubbed(Path(folder)), "FAKE_CUDA_DEVICES": "2"}
         count = "operations" if operations else "nothing"
-        shares = [(Path(folder) / f"{i}.jsonl", names[i::PROCESSES]) for i in range(PROCESSES)]
+        shares = [(Path(folder) / f"{i}.jsonl", names[i::workers]) for i in range(workers)]
         processes = [
             subprocess.Popen(
                 [sys.executable, "-m", "tests.rehearsal.worker", str(file), count, *share],

@@ -62,6 +62,7 @@ def test_it_is_one_sentence_and_the_doctor_has_it_too(environment: dict[str, str
 
 def test_pytest_reaches_its_tests(environment: dict[str, str]) -> None:
     """With warnings as errors, PyTorch's own warning ended pytest before the first test."""
-    tests = run(environment, "-m", "pytest", "-q", "-m", "gpu", "tests/test_gpu.py", "-k", "slerp")
+    chosen = ("tests/grading/sandbox/test_gpu_real.py", "-k", "visible_devices")
+    tests = run(environment, "-m", "pytest", "-q", "-m", "gpu", *chosen)
     assert tests.returncode == 0, tests.stdout + tests.stderr
     assert "2 skipped" in tests.stdout

@@ -1,19 +1,16 @@
 """The table of samplers: what follows from a row, and that a new row is enough."""
 
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 import torch
 
 from hw2.concepts.generate import ConceptSampler
-from hw2.diffusion.samplers import ddim_step
 from hw2.diffusion.schedule import homework_schedule
-from hw2.diffusion.table import SAMPLERS, Sampler, latent_steps, pixel_steps
+from hw2.diffusion.table import SAMPLERS, latent_steps, pixel_steps
 from hw2.digits.sample import DigitSampler
-from tests.commands import ROOT
+from tests.commands import run_command
+from tests.hw2.diffusion.new_row import HALF
 from tests.walks import last_sample
 
 NAMES = ["mnistm/0_001.png", "svhn/7_042.png"]
@@ -37,14 +34,6 @@ def test_a_row_says_whether_its_steps_draw_fresh_noise(name):
     assert SAMPLERS[name].stochastic != torch.equal(before, generator.get_state())
 
 
-def half(schedule, model_output, timestep, prev_timestep, sample):
-    """A step that nobody would want: DDIM with half of the prediction."""
-    return ddim_step(schedule, model_output / 2, timestep, prev_timestep, sample)
-
-
-HALF = Sampler(lambda *_: half, "half of everything", stochastic=False, pixel_steps=7, latent_steps=9)
-
-
 def test_a_new_row_is_a_sampler_of_digits(monkeypatch, tiny_digit_model):
     monkeypatch.setitem(SAMPLERS, "half", HALF)
     new, old = (DigitSampler(tiny_digit_model, name, num_inference_steps=3) for name in ("half", "ddim"))
@@ -53,25 +42,13 @@ def test_a_new_row_is_a_sampler_of_digits(monkeypatch, tiny_digit_model):
     assert latent_steps()["half"] == 9
 
 
-PROGRAM = """
-import sys
-from tests.hw2.diffusion.test_table import HALF
-from hw2.diffusion.table import SAMPLERS
-SAMPLERS["half"] = HALF
-from hw2.__main__ import main
-main()
-"""
-
-
 @pytest.mark.parametrize(
     ("verb", "steps"),
     [("digits sample", "6 for dpm++, 7 for half"), ("concepts generate", "25 for dpm++, 9 for half")],
 )
 def test_a_new_row_is_a_choice_of_the_commands_with_its_help_and_default(verb, steps):
-    run = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *verb.split(), "--help"],
-        cwd=ROOT, env={**os.environ, "COLUMNS": "300"}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    run = run_command("tests.hw2.diffusion.new_row", *verb.split(), "--help", variables={"COLUMNS": "300"})
+    assert run.returncode == 0, run.stderr
     assert re.search(r"dpm\+\+\|half[>\]]", run.stdout)
     assert "half: half of everything" in run.stdout
     assert steps in run.stdout
@@ -83,10 +60,7 @@ def test_a_command_draws_with_a_new_row_and_its_default_number_of_steps(tmp_path
     save_digit_model(tiny_digit_model, tmp_path / "tiny.safetensors")
     options = ["--checkpoint", tmp_path / "tiny.safetensors", "--device", "cpu", "--per-digit", 1]
     options += ["--sampler", "half", "--output", tmp_path / "out"]
-    run = subprocess.run(
-        [sys.executable, "-c", PROGRAM, "digits", "sample", *map(str, options)],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    run = run_command("tests.hw2.diffusion.new_row", "digits", "sample", *options)
     assert run.returncode == 0, run.stderr
     assert " 140 of 140 " in run.stderr, "seven steps of each of 20 images"
     assert len(list((tmp_path / "out").glob("*/*.png"))) == 20

@@ -1,18 +1,14 @@
 """`hw2 digits` as a person runs it."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 
 import pytest
 from PIL import Image
 
 from hw2.digits.checkpoint import save_digit_model
 from hw2.digits.sample import official_names
-from tests.commands import ROOT, run_in_two_processes
+from tests.commands import Stop, run_by_torchrun, start_command
 
 
 @pytest.fixture
@@ -72,19 +68,13 @@ def test_options_change_the_digits(tmp_path, hw2, options, option):
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_run_goes_on_and_ends_the_same(tmp_path, hw2, options, how):
-    options = [*options, "--per-digit", 3, "--batch-size", 2, "--num-inference-steps", 10]
+    options = [*options, "--per-digit", 3, "--batch-size", 2, "--num-inference-steps", 3]
     assert hw2("digits", "sample", *options, "--output", tmp_path / "whole").returncode == 0
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "hw2", "digits", "sample", *map(str, options), "--output", str(out)]
-    run = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not list(out.glob(".partial/*/*.png")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(run.pid, how)
-    said = run.communicate(timeout=60)[1]
-    assert run.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL), said
-    kept = len(list(out.glob(".partial/*/*.png")))
-    assert 0 < kept < 60
+    stop = Stop(".partial/*/*.png", how)
+    run = start_command("hw2", "digits", "sample", *options, "--output", out, stop=stop).ended()
+    assert run.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL), run.stderr
+    assert len(list(out.glob(".partial/*/*.png"))) == 1
     assert [p.name for p in out.iterdir()] == [".partial"]
     run = hw2("digits", "sample", *options, "--output", out)
     assert run.returncode == 0
@@ -97,7 +87,7 @@ def test_two_processes_share_the_work_and_give_the_same_files(tmp_path, hw2, opt
     one = hw2(*command, "--output", tmp_path / "one")
     assert one.returncode == 0, one.stderr
     assert " 120 of 120 " in one.stderr  # 3 steps of each of 40 digits
-    two = run_in_two_processes("hw2", *command, "--output", tmp_path / "two")
+    two = run_by_torchrun("hw2", *command, "--output", tmp_path / "two")
     assert two.returncode == 0, two.stderr
     assert " 60 of 60 " in two.stderr, "the first process shows its own half"
     assert contents(tmp_path / "two") == contents(tmp_path / "one")

@@ -2,11 +2,7 @@
 
 import dataclasses
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 
 import pytest
 import torch
@@ -28,7 +24,7 @@ from hw2.digits.train import (
 from hw2.digits.watch import Watcher
 from hw2.errors import InputError
 from hw2.training import learning_rate_factor
-from tests.commands import ROOT, run_in_two_processes
+from tests.commands import Stop, run_command, run_in_two_processes, start_command
 from tests.models.tiny_digits import TINY_DIGITS
 
 TINY = TrainConfig(
@@ -403,7 +399,7 @@ def test_a_checkpoint_that_claims_endless_steps_is_refused_at_once(data, tmp_pat
 
 
 def command(folder, output, *more):
-    recipe = ["--preset", "bundled", "--num-steps", 30, "--batch-size", 8, "--house-numbers", 20, "--save-every", 5]
+    recipe = ["--preset", "bundled", "--num-steps", 8, "--batch-size", 8, "--house-numbers", 20, "--save-every", 3]
     options = ["--data", folder, "--output", output, "--device", "cpu", "--cache", output.parent / "cache"]
     return [
         str(x)
@@ -412,33 +408,26 @@ def command(folder, output, *more):
 
 
 def finished(arguments):
-    run = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    run = run_command(*arguments)
     assert run.returncode == 0, run.stderr
-    return run
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_training_goes_on_to_the_same_model(digits_folder, tmp_path, how):
-    finished(["-m", *command(digits_folder, tmp_path / "whole")])
+    finished(command(digits_folder, tmp_path / "whole"))
     arguments = command(digits_folder, tmp_path / "killed")
-    run = subprocess.Popen([sys.executable, "-m", *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "killed" / "checkpoint.pt").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.kill(run.pid, how)
-    said = run.communicate(timeout=60)[1]
-    assert run.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL), said
-    done = torch.load(tmp_path / "killed" / "checkpoint.pt", weights_only=True)["done"]
-    assert 5 <= done < 30
-    finished(["-m", *arguments, "--resume"])
+    run = start_command(*arguments, stop=Stop("checkpoint.pt", how)).ended()
+    assert run.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL), run.stderr
+    assert torch.load(tmp_path / "killed" / "checkpoint.pt", weights_only=True)["done"] == 3
+    finished([*arguments, "--resume"])
     assert tensors_equal(tmp_path / "whole" / "model.safetensors", tmp_path / "killed" / "model.safetensors")
 
 
 @pytest.mark.slow
 def test_two_processes_have_the_loss_curve_of_one_also_if_each_divides_its_share(digits_folder, tmp_path):
-    more = ("--mixed-precision", "no", "--num-steps", 10)
-    finished(["-m", *command(digits_folder, tmp_path / "one", *more)])
+    more = ("--mixed-precision", "no")
+    finished(command(digits_folder, tmp_path / "one", *more))
     run = run_in_two_processes(*command(digits_folder, tmp_path / "two", *more, "--accumulation", 2))
     assert run.returncode == 0, run.stderr
     one, two = (torch.load(tmp_path / n / "checkpoint.pt", weights_only=True)["losses"] for n in ("one", "two"))

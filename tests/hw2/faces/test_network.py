@@ -39,10 +39,11 @@ def test_it_computes_the_network_of_diffusers_to_the_last_digits(config):
 
 
 @pytest.mark.slow
-def test_the_official_size_equals_diffusers_at_256_pixels():
+@pytest.mark.parametrize("pixels", [64, pytest.param(256, marks=pytest.mark.long)])
+def test_the_official_size_equals_diffusers(pixels):
     network, weights = with_random_weights(FaceUNetConfig())
     theirs = diffusers_face_unet(weights, FaceUNetConfig())
-    sample = torch.randn(1, 3, 256, 256, generator=torch.Generator().manual_seed(1))
+    sample = torch.randn(1, 3, pixels, pixels, generator=torch.Generator().manual_seed(1))
     timesteps = torch.tensor([981])
     expected = theirs(sample, timesteps).sample
     ours = batch_invariant(network)(sample, timesteps)

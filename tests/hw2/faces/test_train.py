@@ -2,9 +2,6 @@
 
 import dataclasses
 import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -19,7 +16,7 @@ from hw2.faces.network import FaceUNet
 from hw2.faces.train import FaceTrainConfig, draw_batch, preset, train_faces
 from hw2.faces.watch import Watcher
 from hw2.training import learning_rate_factor
-from tests.commands import ROOT, run_in_two_processes
+from tests.commands import Stop, run_in_two_processes, start_command
 from tests.conftest import TINY as TINY_NETWORK
 
 TINY = FaceTrainConfig(
@@ -206,7 +203,7 @@ def test_tensorboard_shows_curves_and_faces(faces, tmp_path):
 
 
 def command(images, output, *more):
-    recipe = ["--preset", "bundled", "--image-size", 8, "--num-steps", 30, "--batch-size", 4, "--save-every", 5]
+    recipe = ["--preset", "bundled", "--image-size", 8, "--num-steps", 8, "--batch-size", 4, "--save-every", 3]
     options = ["--images", images, "--output", output, "--device", "cpu", "--pictures-every", 0]
     options += ["--mixed-precision", "no"]
     return [str(x) for x in ("faces", "train", *options, *recipe, *more)]
@@ -229,24 +226,18 @@ def test_what_is_trained_can_be_sampled(tmp_path, hw2, images, noise_folder):
 def test_a_killed_training_continues_to_the_same_model(tmp_path, hw2, images, how):
     assert hw2(*command(images, tmp_path / "whole")).returncode == 0
     arguments = command(images, tmp_path / "killed")
-    run = subprocess.Popen([sys.executable, "-m", "hw2", *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 120
-    while not (tmp_path / "killed" / "checkpoint.pt").exists() and time.monotonic() < until:
-        time.sleep(0.02)
-    run.send_signal(how)
-    said = run.communicate(timeout=60)[1]
-    assert run.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL), said
+    run = start_command("hw2", *arguments, stop=Stop("checkpoint.pt", how)).ended()
+    assert run.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL), run.stderr
     if how == signal.SIGINT:
-        assert "run the same command with --resume" in said
-    done = torch.load(tmp_path / "killed" / "checkpoint.pt", weights_only=True)["done"]
-    assert 5 <= done < 30
+        assert "run the same command with --resume" in run.stderr
+    assert torch.load(tmp_path / "killed" / "checkpoint.pt", weights_only=True)["done"] == 3
     assert hw2(*arguments, "--resume").returncode == 0
     assert equal(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
 
 
 @pytest.mark.slow
 def test_two_processes_have_the_loss_curve_of_one(tmp_path, hw2, images):
-    more = ("--mixed-precision", "no", "--num-steps", 10)
+    more = ("--mixed-precision", "no")
     assert hw2(*command(images, tmp_path / "one", *more)).returncode == 0
     run = run_in_two_processes("hw2", *command(images, tmp_path / "two", *more))
     assert run.returncode == 0, run.stderr
