@@ -94,7 +94,7 @@ def pair(inputs: Inputs, on_step: OnStep) -> Pair:
     if first == second:
         raise InputError("one learned word is given; give two to combine them", "embeddings")
     prompt, swapped = (_prompt(*words) for words in ((first, second), (second, first)))
-    names = [f"pair {i}" for i in range(SEEDS)]
+    names = [f"two words {i}" for i in range(SEEDS)]  # other pictures than those on which KEPT was chosen
     ruler, right = _ruler(inputs, sampler, (first, second), on_step)
     shown, maps = _with_maps(sampler, prompt, (first, second), names[:SHOWN], on_step)
     naive = [*shown, *pictures(sampler, dict.fromkeys(names[SHOWN:], prompt), on_step)]
