@@ -104,6 +104,8 @@ def _commands(page: Path, line: str) -> Iterator[Command]:
     """The commands of a line, which && or a semicolon separate."""
     words: list[str] = []
     for word in [*shlex.split(line, comments=True), "&&"]:
+        if not words and re.match(r"[A-Z][A-Z0-9_]*=", word):
+            continue  # a variable of the command
         if word not in ("&&", ";"):
             words.append(word)
         elif words:

@@ -59,6 +59,8 @@ def test_each_solver_and_number_of_steps_keeps_its_own_verdict(monkeypatch):
 
     monkeypatch.setattr(settings, "sampler", Drawn)
     monkeypatch.setattr(settings, "judged", verdict)
+    for name, value in {"SCALE": 5.0, "NUM_STEPS": 15, "SCALES": (1.0, 2.0, 5.0, 10.0)}.items():
+        monkeypatch.setattr(settings, name, value)
     found = settings.solvers(None, lambda *_: None)
     assert found.solvers == ["ddpm", "ddim", "dpm++"]
     assert found.accuracy[1][2][0] == pytest.approx(0.2 + 0.008 + 5e-5)
