@@ -33,6 +33,9 @@ FIXTURES = MODELS.parent.parent / "fixtures"
 DIGIT_TRAINING = MODELS / "digit_unet.training.csv"
 """Curves of the bundled model's training, if they are there: a CSV as `read_curves` takes it."""
 
+WORD_TRAINING = FIXTURES / "training" / "new1.csv"
+"""The same of an embedded word's training."""
+
 SEED = 0
 
 
@@ -281,7 +284,8 @@ def chosen_inputs(
 ) -> Inputs:
     """The given files, and the embedded ones for those that are not given.
 
-    With data of the homework, its UNet.pt is the default, and learned words have none. The bundled model has its log.
+    With data of the homework, its UNet.pt is the default, and learned words have none. The bundled digit model and the
+    embedded words have their logs.
     Raises InputError if this installation has no embedded data.
     """
     embedded = FIXTURES / "hw2_data"
@@ -290,6 +294,7 @@ def chosen_inputs(
     words = tuple(embeddings)
     if data is None and not words:
         words = tuple(sorted((FIXTURES / "submissions" / "reference" / "learned").glob("*.safetensors")))
+        word_log = word_log or WORD_TRAINING
     if log is None and digits is None and DIGIT_TRAINING.is_file():
         log = DIGIT_TRAINING
     return Inputs(
