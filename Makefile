@@ -60,7 +60,7 @@ test-all: lint ## the same, and the tests that repeat shorter ones at real size 
 	@$(TESTS)
 
 quick: lint ## check style and types, and run the tests of what scores and draws (two minutes)
-	@$(TESTS) -m "not slow and not long" $(QUICK)
+	@$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not slow and not long" $(QUICK)
 
 wheel-test: .venv/.ready ## build the wheel, install it with all extras into a clean environment, and use it there
 	@$(BIN)/python -m tests.wheel

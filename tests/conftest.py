@@ -47,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests come first, so that no worker begins one while the others have nothing left."""
-    slow = {item.path for item in items if "slow" in item.keywords}
+    slow = {item.path for item in items if {"slow", "rehearsal"} & set(item.keywords)}
     items.sort(key=lambda item: item.path not in slow)
     if not cuda_devices():
         reason = cuda_problem() or "needs a CUDA device"
