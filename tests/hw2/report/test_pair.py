@@ -104,3 +104,14 @@ def test_the_table_adds_both_orders_and_leaves_the_blended_ones_apart():
         [100, 50, 25, 25, 32, 18],
         [8, 1, 6, 1, 1, 0],
     ]
+
+
+def test_a_half_meets_its_mirror_image_where_the_picture_was_cut():
+    drawn = np.arange(2 * 8 * 3, dtype=np.uint8).reshape(2, 8, 3)
+    left, right = mirrored_halves(drawn)
+    assert left.shape == right.shape == drawn.shape
+    for half, cut, edge in ((left, 3, 0), (right, 4, 7)):
+        assert (half[:, 3] == half[:, 4]).all()
+        assert (half[:, 3] == drawn[:, cut]).all()
+        assert (half[:, 0] == half[:, 7]).all()
+        assert (half[:, 0] == drawn[:, edge]).all()
