@@ -60,6 +60,7 @@ def test_a_line_tells_when_each_stage_has_ended_also_after_a_resumed_start(said)
     assert said().splitlines()[-1] == "hw2-grade: stage 5 of 5: report ran in 0.0 s"
 
 
+@pytest.mark.slow
 def test_the_result_is_shown_where_all_else_is_quiet(tmp_path, hw2_grade):
     run = hw2_grade("faces", GT, GT, "--quiet", "--log", tmp_path / "log")
     assert run.returncode == 0

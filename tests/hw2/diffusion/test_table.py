@@ -42,6 +42,7 @@ def test_a_new_row_is_a_sampler_of_digits(monkeypatch, tiny_digit_model):
     assert latent_steps()["half"] == 9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("verb", "steps"),
     [("digits sample", "6 for dpm++, 7 for half"), ("concepts generate", "25 for dpm++, 9 for half")],
