@@ -31,7 +31,7 @@ def report(
     embeddings: Annotated[
         list[Path] | None, typer.Option(help="File of learned words; give it once for each file.")
     ] = None,
-    log: Annotated[
+    digit_log: Annotated[
         Path | None,
         typer.Option(help="Log of `hw2 digits train`: its output folder, or a CSV. Default: the bundled model's."),
     ] = None,
@@ -60,7 +60,7 @@ def report(
     if not processes.is_main_process:
         return
     inputs = chosen_inputs(
-        data, unet, digits, stable_diffusion, clip, embeddings or (), str(processes.device), log, word_log
+        data, unet, digits, stable_diffusion, clip, embeddings or (), str(processes.device), digit_log, word_log
     )
     inputs.check(chosen)
     made = []

@@ -44,7 +44,7 @@ class Inputs:
     """The files of a report.
 
     data: the homework's hw2_data. unet, digits, stable_diffusion: weights. clip: a name as `load_clip` takes it.
-    embeddings: files of learned words. log, word_log: logs of a training of digits and of a word, or None.
+    embeddings: files of learned words. digit_log, word_log: logs of a training of digits and of a word, or None.
     """
 
     data: Path
@@ -54,7 +54,7 @@ class Inputs:
     clip: str
     embeddings: tuple[Path, ...]
     device: str = "cpu"
-    log: Path | None = None
+    digit_log: Path | None = None
     word_log: Path | None = None
 
     def check(self, problems: Iterable[int]) -> None:
@@ -74,7 +74,7 @@ class Inputs:
         words = self.data / "textual_inversion"
         zero_shot = self.data / "clip_zeroshot"
         return {
-            1: [self.digits, *filter(None, [self.log]), *self.training_tables],
+            1: [self.digits, *filter(None, [self.digit_log]), *self.training_tables],
             2: [self.unet, self.data / "face"],
             3: [
                 self.stable_diffusion, Path(self.clip), *self.embeddings, words, zero_shot,
@@ -105,8 +105,8 @@ class Inputs:
 
     @cached_property
     def training_curves(self) -> Curves:
-        """The curves of `log`, none without it."""
-        return read_curves(self.log, ("loss", *(f"accuracy/{dataset}" for dataset in DATASETS)), "log")
+        """The curves of `digit_log`, none without it."""
+        return read_curves(self.digit_log, ("loss", *(f"accuracy/{dataset}" for dataset in DATASETS)), "digit_log")
 
     @cached_property
     def word_curves(self) -> Curves:
@@ -279,7 +279,7 @@ def chosen_inputs(
     clip: str | None,
     embeddings: Iterable[Path],
     device: str,
-    log: Path | None = None,
+    digit_log: Path | None = None,
     word_log: Path | None = None,
 ) -> Inputs:
     """The given files, and the embedded ones for those that are not given.
@@ -295,8 +295,8 @@ def chosen_inputs(
     if data is None and not words:
         words = tuple(sorted((FIXTURES / "submissions" / "reference" / "learned").glob("*.safetensors")))
         word_log = word_log or WORD_TRAINING
-    if log is None and digits is None and DIGIT_TRAINING.is_file():
-        log = DIGIT_TRAINING
+    if digit_log is None and digits is None and DIGIT_TRAINING.is_file():
+        digit_log = DIGIT_TRAINING
     return Inputs(
         data or embedded,
         unet or (FACE_UNET if data is None else data / "face" / "UNet.pt"),
@@ -305,7 +305,7 @@ def chosen_inputs(
         clip or str(SMALL_CLIP),
         words,
         device,
-        log,
+        digit_log,
         word_log,
     )
 

@@ -14,7 +14,7 @@ PARTS = (
     Part("digits_recipes", 1, digits.Recipes, digits.recipes, rows=digits.recipe_rows, formats=["", ""]),
     Part(
         "digits_curves", 1, training.DigitCurves, training.digit_curves, draw=digits_drawn.draw_curves,
-        given=lambda inputs: inputs.log is not None,
+        given=lambda inputs: inputs.digit_log is not None,
     ),
     Part(
         "digits_grids", 1, digits.Grids, digits.grids, lambda inputs: 200 * digits.NUM_STEPS, digits_drawn.draw_grids,

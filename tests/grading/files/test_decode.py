@@ -17,6 +17,7 @@ from grading.core.errors import GradingError
 from grading.files.decode import DECODE_LIMITS, MAX_BREAKS, Request, read_digests, read_images
 from grading.files.decoder import CRASHES
 from grading.files.images import DecodedImages, GradedImage, ImageRefused, ImageTooCostly, read_image, read_png
+from tests.commands import ROOT
 from tests.grading.files import hostile
 from tests.grading.files.pngs import PIXELS, png
 from tests.grading.sandboxed import BOTH, TRUSTED, needs_sandbox
@@ -374,3 +375,10 @@ def test_modules_among_the_images_are_not_loaded(source, sandbox, tmp_path):
     assert (own / "owned").exists()
     assert isinstance(read_images(source, ["a.png"], sandbox=sandbox)["a.png"], GradedImage)
     assert not (source / "owned").exists()
+
+
+def test_the_reader_starts_without_numpy():
+    """Its import takes longer than reading the pictures of a submission."""
+    asked = "import sys, grading.files.decoder; print('numpy' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", asked], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ended.stdout == "False\n"

@@ -135,7 +135,7 @@ def test_a_missing_input_is_named_before_the_work_begins(data, tmp_path, problem
     assert (str(nowhere) if changes else name.rpartition("/")[2]) in str(found.value)
 
 
-@pytest.mark.parametrize(("problem", "option"), [(1, "log"), (3, "word_log")])
+@pytest.mark.parametrize(("problem", "option"), [(1, "digit_log"), (3, "word_log")])
 @pytest.mark.parametrize("content", [None, b"", b"curve,step,value\nloss,1,0.5\n", b"curve,step,value\nloss,1,x\n"])
 def test_a_log_without_the_curves_is_named_before_the_work_begins(tmp_path, problem, option, content):
     path = tmp_path / "log.csv"
@@ -166,3 +166,11 @@ def test_problems_are_some_of_three_each_once():
     for wrong in ("", "4", "1,1", "1;2"):
         with pytest.raises(InputError, match="expected some of 1,2,3"):
             _problems(wrong)
+
+
+def test_the_commands_log_of_digits_is_not_the_programs_own_log(tmp_path):
+    path = tmp_path / "nothing"
+    done = run_command("hw2", "report", "--problems", "1", "--digit-log", path, "--output", tmp_path / "out")
+    assert done.returncode == 2
+    assert "has no TensorBoard log; give the output folder of a training (--digit-log)" in done.stderr.replace("\n", "")
+    assert not path.exists()
