@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 SHOWN = 5
 """Entries of a long list that a sentence names."""
+
+MOST_DECIMALS = 17
+"""Decimals after which a number is not told from a limit any more."""
 
 
 def printable(text: str) -> str:
@@ -23,6 +26,20 @@ def shortened(text: str, most: int) -> str:
 def counted(number: int, noun: str, plural: str = "") -> str:
     """A number with its noun: "1 day", "2 days". plural: needed if it is not noun + s."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def beside(value: float, limits: Iterable[float | None], decimals: int, unit: str = "f") -> str:
+    """A number as text, with more decimals where rounding would move it onto a limit or to the limit's other side.
+
+    So 79.996 % that misses a baseline of 80 % is not shown as 80.00 %. unit: "f" for a plain number, "%" for a share.
+    """
+    known = [limit for limit in limits if limit is not None]
+    for places in range(decimals, MOST_DECIMALS + 1):
+        text = f"{value:.{places}{unit}}"
+        shown = float(text.removesuffix("%")) / (100 if unit == "%" else 1)
+        if all((shown > limit) == (value > limit) and (shown < limit) == (value < limit) for limit in known):
+            return text
+    return f"{value:.{decimals}{unit}}"
 
 
 def ignored(names: Sequence[str]) -> str:

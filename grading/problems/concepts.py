@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from grading.core.results import Card, Figure, Frame, Outcome, Part, ProblemResult
-from grading.core.text import counted, printable, shortened
+from grading.core.text import beside, counted, printable, shortened
 from grading.problems.problem import Explanation, Input, Problem, Run, messages, plain
 from grading.problems.prompt_scores import ConceptsResult, ConceptsRules, PromptScore, grade_concepts
 from grading.problems.prompts import read_concepts
@@ -96,8 +96,8 @@ def _card(key: str, score: PromptScore) -> Card:
     note = "too few images could be scored"
     if score.clip_image_score is not None and score.clip_text_score is not None:
         note = (
-            f"image {score.clip_image_score:.2f} (needs {score.threshold[0]:g}) · "
-            f"text {score.clip_text_score:.2f} (needs {score.threshold[1]:g})"
+            f"image {beside(score.clip_image_score, score.threshold[:1], 2)} (needs {score.threshold[0]:g}) · "
+            f"text {beside(score.clip_text_score, score.threshold[1:], 2)} (needs {score.threshold[1]:g})"
         )
     frames = []
     for name in reversed(score.selected):

@@ -13,7 +13,7 @@ from PIL import Image
 from grading.core.arrays import ImageU8
 from grading.core.errors import GradingError
 from grading.core.results import Check, Judge, Status
-from grading.core.text import counted, ignored, listed, printable
+from grading.core.text import beside, counted, ignored, listed, printable
 from grading.files.images import ImageRefused, PngReader, read_png
 from grading.files.layout import check_layout
 from grading.judges.protocols import DigitJudge
@@ -237,6 +237,6 @@ def _baseline_check(name: str, threshold: float, accuracy: float | None) -> Chec
     if accuracy is None:
         return Check(f"{name} baseline", "fail", "At least one data set has no image that could be scored.")
     reached = accuracy >= threshold
-    found = f"The mean accuracy is {accuracy:.2%}"
+    found = f"The mean accuracy is {beside(accuracy, [threshold], 2, '%')}"
     sentence = f"{found}; the {name} baseline is {threshold:.2%}." if reached else f"{found}; expected {threshold:.2%}."
     return Check(f"{name} baseline", "pass" if reached else "fail", sentence)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from grading.core.arrays import ImageU8
 from grading.core.results import Card, Check, Figure, Frame, Outcome, Part, ProblemResult
-from grading.core.text import counted
+from grading.core.text import beside, counted
 from grading.problems import suspicions
 from grading.problems.digit_scores import DATASETS, DigitsResult, DigitsRules, grade_digits
 from grading.problems.problem import Evidence, Explanation, Problem, Run, messages, plain
@@ -122,7 +122,8 @@ def _summary(graded: DigitsResult) -> str:
     if graded.accuracy is None:
         return ""
     limits = [f"the {name} baseline is {value:.2%}" for name, value in graded.thresholds.items()]
-    return f"The mean accuracy is {graded.accuracy:.2%}{'; ' if limits else ''}{', '.join(limits)}."
+    accuracy = beside(graded.accuracy, graded.thresholds.values(), 2, "%")
+    return f"The mean accuracy is {accuracy}{'; ' if limits else ''}{', '.join(limits)}."
 
 
 def _figures(graded: DigitsResult) -> Iterable[Figure]:

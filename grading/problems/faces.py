@@ -11,7 +11,7 @@ from typing import Literal
 from grading.core.arrays import ImageU8
 from grading.core.errors import GradingError
 from grading.core.results import AMPLIFICATION, Card, Check, Figure, Frame, Outcome, Part, ProblemResult, Status
-from grading.core.text import counted, ignored, printable
+from grading.core.text import beside, counted, ignored, printable
 from grading.files.images import ImageRefused, PngReader, read_png
 from grading.files.layout import check_layout, png_names
 from grading.problems.metrics import mse, psnr, ssim
@@ -122,7 +122,7 @@ def _read_faces(
 
 def _score_check(score: float, threshold: float | None, expected: int) -> Check:
     """The check of a complete folder."""
-    found = f"The mean squared error over {counted(expected, 'image')} is {score:.4f}"
+    found = f"The mean squared error over {counted(expected, 'image')} is {beside(score, [threshold], 4)}"
     if threshold is None:
         return Check("mse", "pass", f"{found}.")
     if score < threshold:
@@ -195,7 +195,8 @@ class Faces(Problem):
         if graded.mse is not None:
             limit = f"; expected less than {graded.threshold:g}" if graded.threshold is not None else ""
             of = f" of {len(graded.mse_per_image)} of {len(graded.expected)} faces" if not complete else ""
-            summary = f"The mean squared error of 0–255 values{of} is {graded.mse:.4f}{limit}."
+            mse = beside(graded.mse, [graded.threshold], 4)
+            summary = f"The mean squared error of 0–255 values{of} is {mse}{limit}."
         return ProblemResult(
             self.number, part, self.name, self.title(part), graded.status, summary=summary,
             figures=list(_figures(graded)), outcomes=[outcome],

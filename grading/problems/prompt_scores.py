@@ -12,7 +12,7 @@ import numpy as np
 from grading.core.arrays import ImageU8
 from grading.core.errors import GradingError
 from grading.core.results import Check, Judge, Status
-from grading.core.text import counted, ignored, printable
+from grading.core.text import beside, counted, ignored, printable
 from grading.files.images import STAFF, ImageRefused, read_image
 from grading.files.layout import image_names
 from grading.judges.protocols import ClipJudge, Features
@@ -258,7 +258,8 @@ def _verdict(key: str, score: PromptScore, complete: bool) -> Check:
     image, text = score.threshold
     if score.clip_image_score is None or score.clip_text_score is None:
         return Check(f"{key} score", "fail", f"{printable(key)}/ has fewer than five images that could be scored.")
-    found = f"{printable(key)}: image score {score.clip_image_score:.4f}, text score {score.clip_text_score:.4f}"
+    shown = beside(score.clip_image_score, [image], 4), beside(score.clip_text_score, [text], 4)
+    found = f"{printable(key)}: image score {shown[0]}, text score {shown[1]}"
     reached = score.clip_image_score >= image and score.clip_text_score >= text
     if reached and not complete:
         return Check(f"{key} score", "fail", f"{found}. This reaches the baseline, but the folder is not complete.")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from grading.core.results import Figure, ProblemResult
+from grading.core.text import beside
 
 NONE = "–"
 
@@ -43,12 +44,12 @@ def first_seen(names: Iterable[str]) -> list[str]:
 
 
 def shown_number(value: float | None, figure: Figure, none: str = NONE) -> str:
-    """A value with the figure's unit and decimals."""
+    """A value with the figure's unit and decimals, and more where these would show it as equal to the baseline."""
     if value is None:
         return none
     if figure.unit == "%":
-        return f"{value:.{figure.decimals}%}"
-    return f"{value:.{figure.decimals}f}{figure.unit and ' ' + figure.unit}"
+        return beside(value, [figure.baseline], figure.decimals, "%")
+    return f"{beside(value, [figure.baseline], figure.decimals)}{figure.unit and ' ' + figure.unit}"
 
 
 def shown_value(figure: Figure, none: str = NONE) -> str:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grading.core.text import SHOWN, counted, listed, printable
+from grading.core.text import SHOWN, beside, counted, listed, printable
 
 any_text = st.text(st.characters())
 """Any characters, including half surrogate pairs, which stand for bytes of file names that are not UTF-8."""
@@ -90,3 +90,31 @@ def test_a_list_without_a_length_names_the_usual_number():
 @given(st.lists(any_text, max_size=8))
 def test_a_list_is_safe_to_print(names):
     assert listed(names).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "unit", "shown"),
+    [
+        (0.79996, 0.8, "%", "79.996%"),  # 80.00% would seem to reach the baseline
+        (0.8, 0.8, "%", "80.00%"),
+        (0.800004, 0.8, "%", "80.0004%"),
+        (0.94535, 0.8, "%", "94.53%"),
+        (19.99999, 20.0, "f", "19.99999"),
+        (20.00001, 20.0, "f", "20.00001"),
+        (68.004, 68.004, "f", "68.004"),  # the limit's own decimals
+        (25.126, None, "f", "25.13"),
+    ],
+)
+def test_a_number_is_shown_on_its_own_side_of_the_limit(value, limit, unit, shown):
+    assert beside(value, [limit], 2, unit) == shown
+
+
+finite = st.floats(-1000, 1000)
+
+
+@given(finite, st.lists(finite, max_size=3), st.integers(0, 4))
+def test_whoever_compares_what_is_shown_with_a_limit_finds_what_the_grader_found(value, limits, decimals):
+    shown = float(beside(value, limits, decimals))
+    for limit in limits:
+        if abs(value - limit) > 1e-15:
+            assert (shown > limit, shown < limit) == (value > limit, value < limit)
