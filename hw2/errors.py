@@ -19,5 +19,9 @@ class InputError(Exception):
 
 
 def _fit_to_print(message: str) -> str:
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
-    return shown if len(shown) <= MAX_MESSAGE else f"{shown[: MAX_MESSAGE // 2]} .. {shown[4 - MAX_MESSAGE // 2 :]}"
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in _shortened(message))
+    return _shortened(shown)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE // 2]} .. {text[4 - MAX_MESSAGE // 2 :]}"

@@ -33,7 +33,7 @@ class GradingError(Exception):
     """
 
     def __init__(self, message: str, *, option: str = "") -> None:
-        super().__init__(shortened(printable(message), MAX_MESSAGE))
+        super().__init__(shortened(printable(shortened(message, MAX_MESSAGE)), MAX_MESSAGE))
         self.option = option
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import warnings
+import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -191,9 +192,13 @@ def _read_weights(path: Path, shown: str) -> object:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        if _grows(path):
+            raise GradingError(f"{shown} is compressed, as torch.save leaves no file; save it again with torch.save")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice on pickle protocols, meant for the file's author
             return torch.load(path, map_location="cpu", weights_only=True)
+    except GradingError:
+        raise
     except Exception as error:  # invalid files raise errors of nearly any type
         if found := leftover(path):
             what, _, remedy = found.removeprefix("is ").partition("; ")
@@ -209,3 +214,12 @@ def _read_weights(path: Path, shown: str) -> object:
         if "weights_only" in reason:  # torch advises to switch the protection off
             reason = "it is a TorchScript archive, not plain tensors"
         raise GradingError(f"{shown} is not a readable PyTorch file ({reason})") from None
+
+
+def _grows(path: Path) -> bool:
+    """Whether a zip archive holds more than its own size: compressed, or the same bytes under many names."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
+        return False  # torch.load says what is wrong with it

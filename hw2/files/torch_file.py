@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ from hw2.files.leftovers import leftover, switches_off
 def read_torch_file(path: Path) -> Any:
     """What a `torch.save` file holds, with tensors on the CPU.
 
-    Raises InputError if the file cannot be read, is damaged, or holds anything that only running code could rebuild.
+    Raises InputError if the file cannot be read, is damaged, grows when it is unpacked, or holds anything that only
+    running code could rebuild.
     """
+    if _grows(path):
+        raise InputError(f"{path} is compressed, as torch.save leaves no file; save it again with torch.save")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice on pickle protocols, meant for the file's author
@@ -34,3 +38,12 @@ def read_torch_file(path: Path) -> Any:
         if "weights_only" in reason:  # torch advises to switch the protection off
             reason = "it is a TorchScript archive, not plain tensors"
         raise InputError(f"{path} is not a readable PyTorch file ({reason}); download it again") from None
+
+
+def _grows(path: Path) -> bool:
+    """Whether a zip archive holds more than its own size: compressed, or the same bytes under many names."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
+        return False  # torch.load says what is wrong with it

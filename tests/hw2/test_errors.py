@@ -1,3 +1,5 @@
+import tracemalloc
+
 import pytest
 
 from hw2.errors import InputError
@@ -14,3 +16,13 @@ def test_an_error_may_quote_anything_and_keeps_its_beginning_and_end(quoted):
 
 def test_a_usual_sentence_stays_as_it_is():
     assert str(InputError("José/图.png is missing; put it there")) == "José/图.png is missing; put it there"
+
+
+def test_a_message_of_any_length_costs_bounded_memory():
+    message = "\0" * 2**22  # a checkpoint whose byte order is four million zero bytes
+    tracemalloc.start()
+    try:
+        InputError(message)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -210,3 +211,13 @@ def test_a_grading_error_may_quote_anything_and_keeps_its_beginning_and_end(quot
     assert len(message) <= 1000
     assert message.startswith("a.csv has a column ")
     assert message.endswith("; correct it")
+
+
+def test_a_message_of_any_length_costs_bounded_memory():
+    message = "\0" * 2**22  # a checkpoint whose byte order is four million zero bytes
+    tracemalloc.start()
+    try:
+        GradingError(message)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -102,3 +103,13 @@ def test_a_judge_that_is_none_is_refused_and_never_run(tmp_path):
         torch.save(thing, path)
         with pytest.raises(GradingError, match=sentence):
             load_digit_judge("mnistm", path)
+
+
+def test_a_small_judge_that_unpacks_to_a_large_one_is_refused_before_it_is_unpacked(tmp_path):
+    torch.save(SvhnClassifier().state_dict(), tmp_path / "c.pth")
+    bomb = tmp_path / "bomb.pth"
+    with zipfile.ZipFile(tmp_path / "c.pth") as old, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, b"\0" * 2**26 if name.endswith("byteorder") else old.read(name))
+    with pytest.raises(GradingError, match=r"bomb\.pth is compressed.*save it again with torch\.save"):
+        load_digit_judge("svhn", bomb)

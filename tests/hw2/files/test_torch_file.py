@@ -1,6 +1,7 @@
 import os
 import pickle
 import warnings
+import zipfile
 
 import pytest
 import torch
@@ -73,3 +74,24 @@ def test_nobody_is_told_to_switch_the_protection_off(tmp_path):
     with pytest.raises(InputError, match="a TorchScript archive") as error:
         read_torch_file(tmp_path / "x.pt")
     assert "weights_only" not in str(error.value)
+
+
+def repacked(source, target, compression, **replaced):
+    """A copy of a zip file whose entries end in other bytes."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for entry in old.infolist():
+            content = replaced.get(entry.filename.rpartition("/")[2], old.read(entry))
+            new.writestr(entry.filename, content, compression)
+
+
+def test_a_small_file_that_unpacks_to_a_large_one_is_refused_before_it_is_unpacked(tmp_path):
+    torch.save({"a": torch.zeros(3)}, tmp_path / "x.pt")
+    repacked(tmp_path / "x.pt", tmp_path / "bomb.pt", zipfile.ZIP_DEFLATED, byteorder=b"\0" * 2**22)
+    with pytest.raises(InputError, match=r"bomb\.pt is compressed.*save it again with torch\.save"):
+        read_torch_file(tmp_path / "bomb.pt")
+
+
+def test_a_file_that_was_packed_again_without_compression_is_read(tmp_path):
+    torch.save({"a": torch.arange(3)}, tmp_path / "x.pt")
+    repacked(tmp_path / "x.pt", tmp_path / "again.pt", zipfile.ZIP_STORED)
+    assert read_torch_file(tmp_path / "again.pt")["a"].tolist() == [0, 1, 2]
