@@ -8,7 +8,6 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import re
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -221,7 +220,9 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     else:
         allowed: list[Any] = [(_ModelCheckpoint, LIGHTNING)]
         # Memory mapping avoids a second copy of the file's 4 GB; only today's format, a zip archive, can be mapped.
-        mapped = serialization.patch("load.mmap", zipfile.is_zipfile(path))  # type: ignore[attr-defined]
+        with path.open("rb") as file:
+            archive = file.read(4) == b"PK\x03\x04"
+        mapped = serialization.patch("load.mmap", archive)  # type: ignore[attr-defined]
         with torch.serialization.safe_globals(allowed), mapped:
             loaded = read_torch_file(path)
     if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):

@@ -67,6 +67,13 @@ def test_files_that_python_cannot_read_do_not_hide_the_others(write):
         "x = " + "1+" * 300_000 + "1",
         "if 1:\n pass\n" + "elif 1:\n pass\n" * 50_000,
     ],
+    ids=[
+        "signs",
+        "calls",
+        "brackets",
+        "sums",
+        "branches",
+    ],  # the name of a test is handed on to every process it starts
 )
 def test_deep_nesting_ends_neither_the_grader_nor_the_list(write, bomb):
     assert set(imported_modules(write(a="import first", b=bomb, c="import last"))) == {"first", "last"}

@@ -331,7 +331,7 @@ def test_hostile_files_are_refused_one_by_one_and_the_others_kept_whatever_their
     assert list(result.files) == [
         "\x1b[31mred.png", "-rf", "..\\..\\windows.png", "0_001.png", "new\nline.png", "not-utf8-\udcff.png",
     ]  # fmt: skip
-    assert {sentence.split()[0]: sentence for sentence in result.refused} == {
+    expected = {
         "0_002.png": "0_002.png is a link; expected the file itself.",
         "0_003.png": "0_003.png is a pipe, socket or device; expected a file.",
         "0_004.png": "0_004.png is a pipe, socket or device; expected a file.",
@@ -342,6 +342,9 @@ def test_hostile_files_are_refused_one_by_one_and_the_others_kept_whatever_their
         "a/b/c/d/e": "a/b/c/d/e is a folder at depth 5; folders are searched to depth 4.",
         "mnistm": "mnistm is a link; expected the file itself.",
     }
+    if os.geteuid() != 0:  # only root makes devices
+        del expected["0_004.png"]
+    assert {sentence.split()[0]: sentence for sentence in result.refused} == expected
     held = world.run("hostile_output", Sandbox())
     assert held.files.keys() == result.files.keys()
     beyond_reach = {"0_004.png", "0_005.png"}  # neither a device nor a link to another file system can be made there

@@ -1,6 +1,7 @@
 import os
 import re
 import socket
+import struct
 import sys
 import types
 from functools import cache
@@ -241,6 +242,11 @@ def test_other_files_are_refused_in_one_sentence(tmp_path, tensors, tiny_checkpo
     refused(tmp_path / "odd.ckpt", "holds a dict with the entries state_dict")
     refused(tmp_path / "nowhere.ckpt", "is not a file; expected")
     refused(tmp_path, "is not a file; expected")
+    disks = struct.pack("<4sLQL", b"PK\x06\x07", 0, 0, 2) + b"PK\x05\x06" + bytes(18)
+    (tmp_path / "part.ckpt").write_bytes(b"PK\x03\x04" + disks)  # an archive on two disks, which zipfile cannot open
+    refused(tmp_path / "part.ckpt", "not a readable PyTorch file")
+    (tmp_path / "tail.ckpt").write_bytes(b"tail" + disks)
+    refused(tmp_path / "tail.ckpt", "not a PyTorch file|not a readable PyTorch file")
     torch.save(tensors, tmp_path / "whole.ckpt")
     save_file(tensors, tmp_path / "whole.safetensors")
     for name in ("whole.ckpt", "whole.safetensors"):
