@@ -23,6 +23,8 @@ def missing() -> str:
     """What this machine lacks for the rehearsal, or nothing. A GPU is not needed, and not used where there is one."""
     if torch.version.cuda is None:
         return "this PyTorch was built without CUDA; install the default build"
+    if int(torch.version.cuda.partition(".")[0]) < 13:
+        return f"the stub answers as a driver of CUDA 13; this PyTorch was built for {torch.version.cuda}"
     if sys.platform != "linux":
         return "only Linux can load a stub in place of CUDA"
     return "" if shutil.which("cc") else "there is no C compiler here; install one that is called cc"
