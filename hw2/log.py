@@ -52,7 +52,8 @@ def detail(sentence: str) -> None:
 
 def advance(sentence: str) -> None:
     """A line about work that goes on. A terminal shows a bar instead, so there it is a detail."""
-    (detail if sys.stderr.isatty() else say)(sentence)
+    stderr = getattr(sys.stderr, "rich_proxied_file", sys.stderr)  # a bar of rich takes the place of sys.stderr
+    (detail if stderr.isatty() else say)(sentence)
 
 
 def is_quiet() -> bool:
