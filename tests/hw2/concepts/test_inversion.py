@@ -100,7 +100,7 @@ def test_learning_lowers_the_validation_loss(tiny_sd, images, tmp_path):
     start = Inversion(load_stable_diffusion(tiny_sd), images, config).validation_loss()
     learn(tiny_sd, images, tmp_path / "e.safetensors", config, watch=seen.append)
     assert [progress.step for progress in seen] == [20, 40, 60]
-    assert min(progress.validation_loss for progress in seen) < start * 0.99  # the noises are fixed, so nothing else lowers it
+    assert min(progress.validation_loss for progress in seen) < start * 0.99  # the noises are fixed
 
 
 def test_patience_ends_a_run_and_the_vectors_with_the_best_validation_are_kept(tiny_sd, images, tmp_path):
