@@ -193,7 +193,7 @@ def _read_weights(path: Path, shown: str) -> object:
         if path.suffix == ".safetensors":
             return load_file(path)
         if _grows(path):
-            raise GradingError(f"{shown} is compressed, as torch.save leaves no file; save it again with torch.save")
+            raise GradingError(f"{shown} is compressed, which torch.save never does; save it again with torch.save")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice on pickle protocols, meant for the file's author
             return torch.load(path, map_location="cpu", weights_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Mapping
 from itertools import count, takewhile
 from pathlib import Path
@@ -62,7 +61,7 @@ def read_embeddings(path: Path, token: str | None = None, *, unnamed: str | None
     """
     if not path.is_file():
         raise InputError(f"{path} is not a file; expected a learned embedding, such as learned_embeds.safetensors")
-    if (size := _unpacked_bytes(path)) > MAX_BYTES:
+    if (size := path.stat().st_size) > MAX_BYTES:
         raise InputError(f"{path} has {size} bytes; expected a learned embedding of at most {MAX_BYTES}")
     if is_safetensors(path):
         try:
@@ -127,18 +126,6 @@ def _joined(path: Path, found: dict[Any, Any]) -> dict[Any, Any]:
                 raise InputError(f"{path} has vectors of different widths for {name}; export it again")
             joined[name] = torch.cat(vectors)
     return joined
-
-
-def _unpacked_bytes(path: Path) -> int:
-    """Size of a file in bytes; of an archive, the size that it claims to have when unpacked."""
-    try:
-        size = path.stat().st_size
-        if size > MAX_BYTES or not zipfile.is_zipfile(path):
-            return size
-        with zipfile.ZipFile(path) as archive:
-            return sum(entry.file_size for entry in archive.infolist())
-    except (OSError, ValueError, zipfile.BadZipFile):  # reading it will show what is wrong
-        return 0
 
 
 def nearest_words(vector: Tensor, tokenizer: Any, vocabulary: Tensor, count: int) -> list[tuple[str, float]]:

@@ -21,7 +21,7 @@ def read_torch_file(path: Path) -> Any:
     running code could rebuild.
     """
     if _grows(path):
-        raise InputError(f"{path} is compressed, as torch.save leaves no file; save it again with torch.save")
+        raise InputError(f"{path} is compressed, which torch.save never does; save it again with torch.save")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice on pickle protocols, meant for the file's author
