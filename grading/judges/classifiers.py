@@ -217,9 +217,12 @@ def _read_weights(path: Path, shown: str) -> object:
 
 
 def _grows(path: Path) -> bool:
-    """Whether a zip archive holds more than its own size: compressed, or the same bytes under many names."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size
-    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
-        return False  # torch.load says what is wrong with it
+    """Whether a zip archive holds more than its own size: compressed, or the same bytes under many names.
+
+    Raises whatever `zipfile` raises if it cannot list the archive. PyTorch reads some of these, and that unchecked.
+    """
+    with path.open("rb") as file:
+        if file.read(4) != b"PK\x03\x04":
+            return False  # no archive for PyTorch either
+    with zipfile.ZipFile(path) as archive:
+        return sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size

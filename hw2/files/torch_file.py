@@ -20,12 +20,14 @@ def read_torch_file(path: Path) -> Any:
     Raises InputError if the file cannot be read, is damaged, grows when it is unpacked, or holds anything that only
     running code could rebuild.
     """
-    if _grows(path):
-        raise InputError(f"{path} is compressed, which torch.save never does; save it again with torch.save")
     try:
+        if _grows(path):
+            raise InputError(f"{path} is compressed, which torch.save never does; save it again with torch.save")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice on pickle protocols, meant for the file's author
             return torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
     except Exception as error:  # given invalid bytes, the unpickler raises nearly every exception of Python
         if found := leftover(path):
             what, _, remedy = found.removeprefix("is ").partition("; ")
@@ -41,9 +43,12 @@ def read_torch_file(path: Path) -> Any:
 
 
 def _grows(path: Path) -> bool:
-    """Whether a zip archive holds more than its own size: compressed, or the same bytes under many names."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size
-    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
-        return False  # torch.load says what is wrong with it
+    """Whether a zip archive holds more than its own size: compressed, or the same bytes under many names.
+
+    Raises whatever `zipfile` raises if it cannot list the archive. PyTorch reads some of these, and that unchecked.
+    """
+    with path.open("rb") as file:
+        if file.read(4) != b"PK\x03\x04":
+            return False  # no archive for PyTorch either
+    with zipfile.ZipFile(path) as archive:
+        return sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import zipfile
 
 import numpy as np
@@ -112,4 +113,17 @@ def test_a_small_judge_that_unpacks_to_a_large_one_is_refused_before_it_is_unpac
         for name in old.namelist():
             new.writestr(name, b"\0" * 2**26 if name.endswith("byteorder") else old.read(name))
     with pytest.raises(GradingError, match=r"bomb\.pth is compressed.*save it again with torch\.save"):
+        load_digit_judge("svhn", bomb)
+
+
+def test_an_archive_that_only_pytorch_can_list_is_not_read_unchecked(tmp_path):
+    torch.save(SvhnClassifier().state_dict(), tmp_path / "c.pth")
+    bomb = tmp_path / "bomb.pth"
+    with zipfile.ZipFile(tmp_path / "c.pth") as old, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    # Python's zipfile refuses to list an archive of such a version; PyTorch reads it.
+    bomb.write_bytes(re.sub(rb"(PK\x01\x02..)..", rb"\1" + b"\xff\0", bomb.read_bytes(), flags=re.DOTALL))
+    assert torch.load(bomb)
+    with pytest.raises(GradingError, match=r"bomb\.pth is not a readable PyTorch file"):
         load_digit_judge("svhn", bomb)

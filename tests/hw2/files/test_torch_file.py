@@ -1,5 +1,6 @@
 import os
 import pickle
+import re
 import warnings
 import zipfile
 
@@ -89,6 +90,17 @@ def test_a_small_file_that_unpacks_to_a_large_one_is_refused_before_it_is_unpack
     repacked(tmp_path / "x.pt", tmp_path / "bomb.pt", zipfile.ZIP_DEFLATED, byteorder=b"\0" * 2**22)
     with pytest.raises(InputError, match=r"bomb\.pt is compressed.*save it again with torch\.save"):
         read_torch_file(tmp_path / "bomb.pt")
+
+
+def test_an_archive_that_only_pytorch_can_list_is_not_read_unchecked(tmp_path):
+    torch.save({"a": torch.zeros(2**20)}, tmp_path / "x.pt")
+    repacked(tmp_path / "x.pt", tmp_path / "bomb.pt", zipfile.ZIP_DEFLATED)
+    # Python's zipfile refuses to list an archive of such a version; PyTorch reads it.
+    later = re.sub(rb"(PK\x01\x02..)..", rb"\1" + b"\xff\0", (tmp_path / "bomb.pt").read_bytes(), flags=re.DOTALL)
+    (tmp_path / "later.pt").write_bytes(later)
+    assert torch.load(tmp_path / "later.pt")["a"].shape == (2**20,)
+    with pytest.raises(InputError, match=r"later\.pt is not a readable PyTorch file"):
+        read_torch_file(tmp_path / "later.pt")
 
 
 def test_a_file_that_was_packed_again_without_compression_is_read(tmp_path):
