@@ -132,7 +132,7 @@ def test_a_file_that_is_or_becomes_too_large_is_not_read(tmp_path):
         for name in whole.namelist():
             packed.writestr(name, whole.read(name))
     assert (tmp_path / "e.pt").stat().st_size < 2**20
-    with pytest.raises(InputError, match="is compressed, which torch.save never does"):
+    with pytest.raises(InputError, match="is compressed, which torch"):
         read_embeddings(tmp_path / "e.pt")
 
 
