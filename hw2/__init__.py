@@ -36,12 +36,13 @@ if TYPE_CHECKING:
     from hw2.faces.folder import load_face_folder, save_face_folder
     from hw2.faces.network import FaceUNet
     from hw2.faces.sample import face_to_u8
-    from hw2.files.bundled import DIGIT_UNET, FACE_UNET, SMALL_SD
+    from hw2.files.bundled import DIGIT_STUDENT, DIGIT_UNET, FACE_UNET, SMALL_SD
     from hw2.files.pictures import read_images
 
     __version__: str
 
 __all__ = [
+    "DIGIT_STUDENT",
     "DIGIT_UNET",
     "FACE_UNET",
     "SMALL_SD",
@@ -103,7 +104,7 @@ _MODULES = {
     "faces.folder": "load_face_folder save_face_folder",
     "faces.network": "FaceUNet",
     "faces.sample": "face_to_u8",
-    "files.bundled": "DIGIT_UNET FACE_UNET SMALL_SD",
+    "files.bundled": "DIGIT_STUDENT DIGIT_UNET FACE_UNET SMALL_SD",
     "files.pictures": "read_images",
 }
 """Module -> its names in `__all__`."""

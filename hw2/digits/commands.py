@@ -20,7 +20,7 @@ from hw2.cli import (
 )
 from hw2.diffusion.table import pixel_steps
 from hw2.errors import InputError
-from hw2.files.bundled import DIGIT_UNET
+from hw2.files.bundled import DIGIT_STUDENT, DIGIT_UNET
 from hw2.options import (
     AccumulationOption,
     BatchOption,
@@ -74,6 +74,13 @@ class GuidanceOptions:
 class DrawingOptions(GuidanceOptions):
     """The same, and the walk that draws."""
 
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            help="A model.safetensors of `hw2 digits train` or `distill`. Default: the bundled model that is distilled "
+            "for 4 evaluations; with a sampler, steps or guidance of your own, the model that it was distilled from."
+        ),
+    ] = None
     sampler: Annotated[
         SamplerName | None,
         typer.Option(help=f"{samplers_help(pixel_steps())} Default: dpm++; what the checkpoint is distilled for."),
@@ -323,7 +330,9 @@ def _sampler(
     check_guidance(options.guidance_scale, options.guidance_interval)
     check_at_least("--batch-size", batch_size)
     dtype = chosen_dtype(options.dtype, device)
-    path = options.checkpoint or DIGIT_UNET
+    # Only what a model was distilled for can be drawn with it. For anything else there is its teacher.
+    asked = (sampler, num_inference_steps, options.guidance_scale, options.guidance_interval)
+    path = options.checkpoint or (DIGIT_STUDENT if asked == (None,) * 4 else DIGIT_UNET)
     model = load_digit_model(path, device=device, dtype=dtype)
     drawing = DigitSampler(
         model, sampler, num_inference_steps, options.guidance_scale, options.guidance_interval, options.seed,

@@ -22,11 +22,10 @@ from hw2.digits.data import DigitImages, load_digits
 from hw2.digits.network import DigitUNet
 from hw2.digits.sample import DigitSampler, digit_to_u8, official_names
 from hw2.digits.train import BatchSource, Progress, diffusion_loss, preset, train_digits
+from hw2.files.bundled import DIGIT_STUDENT, DIGIT_UNET
 from tests.benchmarks.measure import DEVICE, matmul_rate, operations, seconds
-from tests.commands import ROOT
 
 BATCH_SIZE = 512 if DEVICE == "cuda" else 64
-MODEL = ROOT / "hw2" / "models" / "digit_unet.safetensors"
 COMPARED = 2
 """Digits of each label and data set that both samplers draw; DDPM with 1000 steps takes minutes for these."""
 
@@ -147,7 +146,7 @@ def bench_training(table: Table) -> None:
 def bench_sampling(table: Table) -> None:
     """The default sampler and DDPM with 1000 steps on the same network: network evaluations, time, accuracy."""
     names = official_names(COMPARED)
-    model = load_digit_model(MODEL, device=DEVICE)
+    model = load_digit_model(DIGIT_UNET, device=DEVICE)
     judges = embedded_judges("cpu")
     quick = DigitSampler(model, device=DEVICE)
     slow = DigitSampler(model, "ddpm", device=DEVICE, num_inference_steps=1000)
@@ -165,6 +164,29 @@ def bench_sampling(table: Table) -> None:
         f"DDPM, {many} steps: {slow_s:.1f} s, {slow_right:.1%}",
         f"{many / few:.0f}x fewer evaluations, {slow_s / fast_s:.1f}x less time",
     )
+
+
+def bench_thousand(table: Table) -> None:
+    """The homework's 1000 digits by the bundled student and by its teacher, in the same run."""
+    names, judges, figures = official_names(), embedded_judges("cpu"), []
+    images, labels = torch.empty(1, 3, 28, 28, device=DEVICE), torch.zeros(1, dtype=torch.int64, device=DEVICE)
+    for path in (DIGIT_STUDENT, DIGIT_UNET):
+        model = load_digit_model(path, device=DEVICE)
+        sampler = DigitSampler(model, device=DEVICE)
+        list(sampler.sample(names[:2]))  # warm up
+        start = time.perf_counter()
+        drawn = dict(sampler.sample(names))
+        figures.append((time.perf_counter() - start, accuracy(judges, drawn)))
+    needed = operations(lambda: model.network(images, labels, labels, labels))
+    (student_s, student_right), (teacher_s, teacher_right) = figures
+    table.add_row(
+        "1000 digits by the bundled student, 4 evaluations each, float32",
+        f"{student_s:.1f} s, embedded judges {student_right:.1%}",
+        f"its teacher by default: {teacher_s:.1f} s, {teacher_right:.1%}",
+        f"{teacher_s / student_s:.1f}x as fast",
+    )
+    floor = 4000 * needed / matmul_rate(torch.float32)
+    table.add_row("", f"{student_s:.1f} s", f"floor {floor:.1f} s", f"{student_s / floor:.2f} times the floor")
 
 
 def embedded_judges(device: str) -> dict[str, DigitJudge]:
@@ -216,5 +238,6 @@ def bench_digits(table: Table) -> None:
     bench_training(table)
     with torch.inference_mode():
         bench_sampling(table)
+        bench_thousand(table)
     if DEVICE == "cuda" and "HW2_DATA" in os.environ:
         bench_time_to_accuracy(table, Path(os.environ["HW2_DATA"]))

@@ -1,5 +1,6 @@
 """`hw2 digits` as a person runs it."""
 
+import hashlib
 import json
 import signal
 
@@ -7,7 +8,10 @@ import pytest
 from PIL import Image
 
 from hw2.digits.checkpoint import save_digit_model
+from hw2.digits.commands import DrawingOptions
+from hw2.digits.commands import _sampler as digit_sampler
 from hw2.digits.sample import official_names
+from hw2.files.bundled import DIGIT_STUDENT, DIGIT_UNET
 from tests.commands import Stop, run_by_torchrun, start_command
 
 
@@ -131,6 +135,25 @@ def test_pictures_are_written(tmp_path, hw2, options):
         with Image.open(tmp_path / name) as image:
             assert image.width > 600
     refused(hw2("digits", "grid", *options, "--output", tmp_path / "grid.jpg"), "would be a PNG picture")
+
+
+@pytest.mark.parametrize(
+    ("asked", "distilled"),
+    [
+        ({}, True),
+        ({"seed": 5, "dtype": "bfloat16", "batch_size": 3}, True),
+        ({"sampler": "ddim"}, False),
+        ({"num_inference_steps": 4}, False),
+        ({"guidance_scale": 4.0}, False),
+        ({"guidance_interval": (0, 900)}, False),
+    ],
+)
+def test_the_bundled_student_draws_unless_another_way_is_asked_for(asked, distilled):
+    options = DrawingOptions(device="cpu", **asked)
+    sampler, (weights, *_) = digit_sampler(options, options.sampler, options.num_inference_steps, 100, "cpu")
+    used = DIGIT_STUDENT if distilled else DIGIT_UNET
+    assert weights == hashlib.sha256(used.read_bytes()).hexdigest()
+    assert bool(sampler.model.distilled) == distilled
 
 
 def test_info_says_what_the_network_costs(hw2, options):
