@@ -34,11 +34,13 @@ def beside(value: float, limits: Iterable[float | None], decimals: int, unit: st
     So 79.996 % that misses a baseline of 80 % is not shown as 80.00 %. unit: "f" for a plain number, "%" for a share.
     """
     known = [limit for limit in limits if limit is not None]
-    for places in range(decimals, MOST_DECIMALS + 1):
-        text = f"{value:.{places}{unit}}"
-        shown = float(text.removesuffix("%")) / (100 if unit == "%" else 1)
-        if all((shown > limit) == (value > limit) and (shown < limit) == (value < limit) for limit in known):
-            return text
+    # A number that equals a limit may have too many decimals to be shown so; it still keeps its side of the others.
+    for kept in (known, [limit for limit in known if limit != value]):
+        for places in range(decimals, MOST_DECIMALS + 1):
+            text = f"{value:.{places}{unit}}"
+            shown = float(text.removesuffix("%")) / (100 if unit == "%" else 1)
+            if all((shown > limit) == (value > limit) and (shown < limit) == (value < limit) for limit in kept):
+                return text
     return f"{value:.{decimals}{unit}}"
 
 

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from grading.core.text import SHOWN, beside, counted, listed, printable
@@ -112,6 +112,9 @@ def test_a_number_is_shown_on_its_own_side_of_the_limit(value, limit, unit, show
 finite = st.floats(-1000, 1000)
 
 
+@example(
+    5.8515948215677475e-15, [0.0, 5.8515948215677475e-15], 0
+)  # on one limit, with more decimals than are ever shown
 @given(finite, st.lists(finite, max_size=3), st.integers(0, 4))
 def test_whoever_compares_what_is_shown_with_a_limit_finds_what_the_grader_found(value, limits, decimals):
     shown = float(beside(value, limits, decimals))
