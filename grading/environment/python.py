@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from grading.core.errors import GradingError
 from grading.core.text import printable
 from grading.environment.hub import hub_folders
+from grading.sandbox.own_code import SITES
 from grading.sandbox.run import OUTPUT, Limits, RunResult, Sandbox, run_sandboxed
 
 ROOT = Path(__file__).parents[2]
@@ -139,6 +140,9 @@ def _tables(finder: Path) -> Iterator[str]:
 
 
 def _is_own(path: Path) -> bool:
+    """Whether a folder is our code's alone. In a site-packages it lies beside others' packages; there it is covered."""
+    if path.name in SITES:
+        return False
     inside = [up.parent for up in (path, *path.parents) if up.name in ("hw2", "grading")]
     return ROOT.is_relative_to(path) or any((root / "grading" / "sandbox").is_dir() for root in (path, *inside))
 

@@ -102,6 +102,14 @@ def test_the_graders_own_code_is_never_shown(environment, tmp_path):
     assert linked_folders(environment) == [other.parent]
 
 
+def test_packages_beside_the_installed_grader_are_seen(environment, tmp_path, monkeypatch):
+    shared = tmp_path / "grader" / "lib" / "python3.11" / "site-packages"
+    package(shared, "grading/sandbox")
+    monkeypatch.setattr("grading.environment.python.ROOT", shared)
+    (site(environment) / "shared.pth").write_text(str(shared))
+    assert linked_folders(environment) == [shared]
+
+
 def test_a_finder_that_cannot_be_read_names_nothing(environment):
     (site(environment) / "__editable___a_finder.py").write_text("MAPPING = {")
     (site(environment) / "__editable___b_finder.py").write_text("MAPPING = dict(os.environ)")
