@@ -6,7 +6,8 @@ import zipfile
 
 import pytest
 
-from tests.wheel import COMMANDS, ROOT, TOO_FEW, build, install, lay_out, use, use_all
+from tests.markdown import not_printed
+from tests.wheel import COMMANDS, ROOT, SHOWN, TOO_FEW, build, install, lay_out, use, use_all
 
 pytestmark = pytest.mark.slow
 
@@ -34,10 +35,20 @@ def test_a_wheel_built_from_the_sdist_has_every_module_and_every_file_of_data(wh
     assert {name for name in inside if ".dist-info/" not in name} == expected
 
 
-def test_what_is_drawn_with_the_wheel_is_scored_with_the_wheel(installed):
-    done = use_all(*installed)
-    statuses = done.stdout.splitlines()[-1]
-    assert statuses == str([int(name == TOO_FEW) for name in COMMANDS]), done.stdout + done.stderr
+@pytest.fixture(scope="module")
+def used(installed):
+    """What all commands said, one after the other."""
+    return use_all(*installed)
+
+
+def test_what_is_drawn_with_the_wheel_is_scored_with_the_wheel(used):
+    statuses = used.stdout.splitlines()[-1]
+    assert statuses == str([int(command == TOO_FEW) for command in COMMANDS]), used.stdout + used.stderr
+
+
+def test_the_wheel_prints_what_the_index_shows(used):
+    assert len(SHOWN) >= 2
+    assert not_printed([line for each in SHOWN for line in each.lines], used.stdout) == ""
 
 
 def test_a_wheel_installs_both_commands(installed):
