@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import tomllib
-import types
 from pathlib import Path
 
 import pytest
@@ -178,28 +177,6 @@ def test_a_link_that_leads_nowhere_is_found(tmp_path):
     assert list(filter(None, (broken_link(page, target) for target in links(page)))) == [
         "other.md: there is no such file", "#the-same: there is no such heading",
     ]  # fmt: skip
-
-
-def test_every_page_is_in_the_index_and_in_the_site():
-    index, site = set(links(ROOT / "docs" / "index.md")), (ROOT / "mkdocs.yml").read_text()
-    for page in (ROOT / "docs").glob("*.md"):
-        assert page.name == "index.md" or page.name in index, f"docs/index.md does not link {page.name}"
-        assert f": {page.name}\n" in site, f"mkdocs.yml does not have {page.name}"
-    for name in re.findall(r": ([\w.-]+\.md)$", site, re.MULTILINE):
-        assert (ROOT / "docs" / name).exists() or name in COMING | {"api.md"}, name
-
-
-@pytest.mark.parametrize("made", [True, False])
-def test_the_first_page_of_the_site_shows_the_report_if_it_was_made(tmp_path, monkeypatch, made):
-    spec = importlib.util.spec_from_file_location("site_hook", ROOT / "docs" / "hooks" / "site.py")
-    hook = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hook)
-    monkeypatch.setattr(hook, "REPORT", tmp_path / "report.html")
-    if made:
-        (tmp_path / "report.html").write_text("the report")
-    page = hook.on_page_markdown((ROOT / "docs" / "index.md").read_text(), types.SimpleNamespace(repo_url=""))
-    assert page.count('<iframe src="report.html"') == page.count("](report.html)") == made
-    assert page.count("`build/report/report.html`") == (not made)
 
 
 def test_the_rules_are_those_of_explain():
