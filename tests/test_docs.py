@@ -16,6 +16,7 @@ import pytest
 import yaml
 from typer.main import get_command
 
+from fixtures.making.regenerate import PARTS
 from fixtures.making.rules import PAGE, rules_page
 from grading.core.results import Part, ScoreLine, SubmissionResult
 from grading.submission.written import write_grade
@@ -23,6 +24,7 @@ from tests.commands import ROOT
 from tests.markdown import (
     FENCE,
     INDEX,
+    INLINE,
     NEEDS,
     PAGES,
     Command,
@@ -187,6 +189,15 @@ def test_readme_fits_a_screen_of_80_columns():
     lines = re.sub(r"\]\([^)]*\)", "]", (ROOT / "README.md").read_text()).splitlines()  # as it is rendered
     assert len(lines) <= 66
     assert [line for line in lines if len(line) > 84 and not line.startswith(("|", "make "))] == []
+
+
+def test_the_parts_that_the_pages_name_can_be_made():
+    start = re.compile(r"^(?:\.\.\.|(?:HW2_DATA=\w+ )?(?:\.venv/bin/)?python -m fixtures\.making\.regenerate) (.+)")
+    lines = [
+        line for page in PAGES for quoted in INLINE.findall(page.read_text()) for line in [" ".join(quoted.split())]
+    ]
+    named = {part for line in lines for found in start.findall(line) for part in found.split()}
+    assert {"checksums", "concept-words", "digits-split", "faces-model"} <= named <= set(PARTS)
 
 
 def test_a_page_with_marks_is_read(tmp_path, monkeypatch):
