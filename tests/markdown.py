@@ -5,13 +5,20 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.commands import ROOT
 
-PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+INDEX = ROOT / "docs" / "index.md"
+
+PAGES = (
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *(page for folder in ("docs", "fixtures", "tests", ".github") for page in sorted((ROOT / folder).rglob("*.md"))),
+)
+"""Every page but CHANGELOG.md, whose commands are those of their time."""
 
 FENCE = re.compile(r"^```([\w-]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^()\s]+)\)")
@@ -23,6 +30,38 @@ COMMANDS = ("", "sh")
 
 TYPED = ("hw2", "hw2-grade", "make", "python", "pytest")
 """What a command in a sentence begins with, if it is to be parsed."""
+
+MARK = re.compile(r"\A# (Needs|Takes|需要)\s*(.+?)[.。]$", re.MULTILINE)
+
+NEEDS = {
+    "the course's data", "Stable Diffusion", "a GPU", "several GPUs", "the network", "root", "Docker", "Slurm",
+    "several machines", "a class", "photographs", "課程的資料", "GPU",
+}  # fmt: skip
+"""What a block of commands may need that a machine that runs the tests may lack."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """The commands of a block. mark: what its first line says that it needs or takes, such as Needs and a GPU."""
+
+    page: str
+    lines: tuple[str, ...]
+    mark: str
+    of: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.page}: {self.lines[0]}"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A command of a transcript, and the lines that it is said to print; .. stands for lines that are left out."""
+
+    command: str
+    lines: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return self.command
 
 
 @dataclass(frozen=True)
@@ -43,14 +82,46 @@ def commands(page: Path) -> Iterator[Command]:
     for language, block in FENCE.findall(text):
         if language in COMMANDS:
             for line in typed_lines(block):
-                yield from _commands(page, line)
+                yield from commands_of_line(page, line)
         elif language == "console":
             for line in re.findall(r"^\$ (.+)$", block, re.MULTILINE):
-                yield from _commands(page, line)
+                yield from commands_of_line(page, line)
     for quoted in INLINE.findall(FENCE.sub("", text)):
         line = " ".join(quoted.split())
         if re.search(r"\b[A-Z]{2,}\b", line) is None and _program(line.split()[:1]) in TYPED and " " in line:
-            yield from (Command(each.page, each.words, whole=False) for each in _commands(page, line))
+            yield from (Command(each.page, each.words, whole=False) for each in commands_of_line(page, line))
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    """The blocks of a page that hold nothing but commands."""
+    for language, block in FENCE.findall(page.read_text()):
+        if language in COMMANDS:
+            found = MARK.search(block)
+            mark, of = found.groups() if found else ("", "")
+            lines = (line for line in typed_lines(block) if shlex.split(line, comments=True))
+            yield Block(
+                page.relative_to(ROOT).as_posix(), tuple(lines), mark, tuple(re.split(r", | and |、| ?與 ?", of))
+            )
+
+
+def transcripts(page: Path) -> Iterator[Shown]:
+    """Each command of a page's transcripts."""
+    for language, block in FENCE.findall(page.read_text()):
+        if language == "console":
+            for command, lines in re.findall(r"^\$ (.+)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE):
+                yield Shown(command, tuple(lines.splitlines()))
+
+
+def not_printed(lines: Iterable[str], stdout: str) -> str:
+    """The first line of a transcript that was not printed after those before it; empty if all were.
+
+    A line may also be the beginning of a printed one, up to a space.
+    """
+    printed = iter([line.rstrip() for line in stdout.splitlines()])
+    for line in lines:
+        if line != ".." and not any(line == said or said.startswith(f"{line} ") for said in printed):
+            return line
+    return ""
 
 
 def typed_lines(block: str) -> Iterator[str]:
@@ -100,8 +171,8 @@ def anchors(page: Path) -> set[str]:
     return found
 
 
-def _commands(page: Path, line: str) -> Iterator[Command]:
-    """The commands of a line, which && or a semicolon separate."""
+def commands_of_line(page: Path, line: str) -> Iterator[Command]:
+    """The commands of a page's line, which && or a semicolon separate."""
     words: list[str] = []
     for word in [*shlex.split(line, comments=True), "&&"]:
         if not words and re.match(r"[A-Z][A-Z0-9_]*=", word):

@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
-import types
+import tomllib
+from pathlib import Path
 
 import pytest
+import yaml
 from typer.main import get_command
 
 from fixtures.making.rules import PAGE, rules_page
+from grading.core.results import Part, ScoreLine, SubmissionResult
+from grading.submission.written import write_grade
 from tests.commands import ROOT
-from tests.markdown import FENCE, PAGES, Command, anchors, broken_link, commands, links, typed_lines
+from tests.markdown import (
+    FENCE,
+    INDEX,
+    INLINE,
+    NEEDS,
+    PAGES,
+    Command,
+    anchors,
+    blocks,
+    broken_link,
+    commands,
+    commands_of_line,
+    links,
+    not_printed,
+    transcripts,
+    typed_lines,
+)  # fmt: skip
 
 COMING: set[str] = set()
 """Pages and modules that other work adds; remove each here once it is there."""
@@ -43,7 +66,7 @@ def programs():
 def objection(command, programs):
     """Why a command cannot be typed as it is written; empty if it can."""
     program, *words = command.words
-    program = program.removeprefix(".venv/bin/")
+    program = re.sub(r"^(.venv|wheel)/bin/", "", program)
     if program in ("accelerate", "torchrun") and "-m" in words:
         program, *words = ["python", *words[words.index("-m") :]]
     if program in ("python", "python3") and words[:1] == ["-m"]:
@@ -158,28 +181,6 @@ def test_a_link_that_leads_nowhere_is_found(tmp_path):
     ]  # fmt: skip
 
 
-def test_every_page_is_in_the_index_and_in_the_site():
-    index, site = set(links(ROOT / "docs" / "index.md")), (ROOT / "mkdocs.yml").read_text()
-    for page in (ROOT / "docs").glob("*.md"):
-        assert page.name == "index.md" or page.name in index, f"docs/index.md does not link {page.name}"
-        assert f": {page.name}\n" in site, f"mkdocs.yml does not have {page.name}"
-    for name in re.findall(r": ([\w.-]+\.md)$", site, re.MULTILINE):
-        assert (ROOT / "docs" / name).exists() or name in COMING | {"api.md"}, name
-
-
-@pytest.mark.parametrize("made", [True, False])
-def test_the_first_page_of_the_site_shows_the_report_if_it_was_made(tmp_path, monkeypatch, made):
-    spec = importlib.util.spec_from_file_location("site_hook", ROOT / "docs" / "hooks" / "site.py")
-    hook = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hook)
-    monkeypatch.setattr(hook, "REPORT", tmp_path / "report.html")
-    if made:
-        (tmp_path / "report.html").write_text("the report")
-    page = hook.on_page_markdown((ROOT / "docs" / "index.md").read_text(), types.SimpleNamespace(repo_url=""))
-    assert page.count('<iframe src="report.html"') == page.count("](report.html)") == made
-    assert page.count("`build/report/report.html`") == (not made)
-
-
 def test_the_rules_are_those_of_explain():
     assert PAGE.read_text() == rules_page(), "run python -m fixtures.making.rules"
 
@@ -190,32 +191,158 @@ def test_readme_fits_a_screen_of_80_columns():
     assert [line for line in lines if len(line) > 84 and not line.startswith(("|", "make "))] == []
 
 
+def test_the_parts_that_the_pages_name_can_be_made():
+    start = re.compile(r"^(?:\.\.\.|(?:HW2_DATA=\w+ )?(?:\.venv/bin/)?python -m fixtures\.making\.regenerate) (.+)")
+    lines = [
+        line for page in PAGES for quoted in INLINE.findall(page.read_text()) for line in [" ".join(quoted.split())]
+    ]
+    named = {part for line in lines for found in start.findall(line) for part in found.split()}
+    source = ast.parse((ROOT / "fixtures" / "making" / "regenerate.py").read_text())  # importing it takes 10 seconds
+    (parts,) = [node.value for node in source.body if ast.unparse(getattr(node, "target", node)) == "PARTS"]
+    assert {"checksums", "concept-words", "digits-split", "faces-model"} <= named
+    assert named <= {key.value for key in parts.keys}
+
+
+def test_a_page_with_marks_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("tests.markdown.ROOT", tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text(
+        "```sh\n# Needs root, a class and Slurm.\na  # x\n# y\nb \\\n c\n```\n```text\nd\n```\n"
+        "```sh\ne\n# Needs root.\n```\n```\n# Takes a day.\nf\n```\n```sh\n# 需要課程的資料與 GPU。\ng\n```\n"
+    )
+    assert [(block.mark, block.of, block.lines) for block in blocks(page)] == [
+        ("Needs", ("root", "a class", "Slurm"), ("a  # x", "b  c")),
+        ("", ("",), ("e",)),
+        ("Takes", ("a day",), ("f",)),
+        ("需要", ("課程的資料", "GPU"), ("g",)),
+    ]
+
+
+def test_the_version_is_the_same_everywhere():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f'OWNER/REPOSITORY@v{version}"\n' in (ROOT / "docs" / "classroom" / "check.yml").read_text()
+
+
 def test_ci_runs_the_command_of_readme():
     (block,) = [block for _, block in FENCE.findall((ROOT / "README.md").read_text()) if "make test" in block]
     assert block.startswith("make grade  ")
     assert "make test" in (ROOT / ".ci" / "run").read_text().splitlines()
 
 
-def transcripts():
-    """Each command of docs/index.md, and what it is shown to print."""
-    for language, block in FENCE.findall((ROOT / "docs" / "index.md").read_text()):
-        if language == "console":
-            for command, shown in re.findall(r"^\$ (.+)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE):
-                yield command, shown.splitlines()
+def by_the_workflows():
+    """The commands that the workflows run, each as its words."""
+    files = (ROOT / ".github" / "workflows").glob("*.yml")
+    steps = [
+        step for file in files for job in yaml.safe_load(file.read_text())["jobs"].values() for step in job["steps"]
+    ]
+    scripts = [step.get("run", "") for step in steps] + [(ROOT / ".ci" / "run").read_text()]
+    lines = [
+        line for script in scripts for line in script.splitlines() if re.match(r"make |\.venv/bin/|python -m ", line)
+    ]
+    return [command for line in lines for command in commands_of_line(ROOT / ".github", line)]
 
 
-@pytest.mark.parametrize(
-    ("command", "shown"), list(transcripts()), ids=lambda value: value if isinstance(value, str) else ""
-)
-def test_what_the_index_shows_is_what_is_printed(command, shown, tmp_path):
-    (tmp_path / "fixtures").symlink_to(ROOT / "fixtures")
-    module = "grading" if "hw2-grade" in command else "hw2"
-    typed = f"'{sys.executable}' -m {module} {command.split(' ', 1)[1]}"
-    variables = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "120"}
-    run = subprocess.run(["bash", "-c", typed], capture_output=True, text=True, cwd=tmp_path, env=variables)
+def test_the_workflows_type_what_can_be_typed(programs):
+    run = by_the_workflows()
+    assert [command for command in run if objection(command, programs)] == []
+    for target in ("test", "grade", "docs", "wheel-test", "test-all", "gpu-test"):
+        assert ("make", target) in [command.words[:2] for command in run], f"no workflow runs make {target}"
+
+
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+
+
+def to_type(block):
+    """The lines of a block that no workflow runs, without comments."""
+    run = {command.words for command in by_the_workflows()}
+    lines = [line for line in block.lines if not {each.words for each in commands_of_line(ROOT, line)} <= run]
+    return tuple(re.sub(r"  +# .*", "", line) for line in lines)
+
+
+def runs():
+    """The lines that a test must run, because their block has no mark; with the mark Takes, only at length."""
+    found = {to_type(block): block for block in BLOCKS if block.mark in ("", "Takes")}
+    return [
+        pytest.param(lines, id=str(block), marks=[pytest.mark.long] if block.mark else [])
+        for lines, block in found.items()
+        if lines
+    ]
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.mark], ids=str)
+def test_a_mark_says_what_a_block_needs(block):
+    assert block.mark == "Takes" or set(block.of) <= NEEDS, f"{set(block.of) - NEEDS} is not in tests/markdown.py"
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """The folder of a person with a checkout, an activated environment, a homework beside it, and a graded class."""
+    folder = tmp_path / "checkout"
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    for name in ("fixtures", "hw2", "grading", "docs", "Makefile", "pyproject.toml", "constraints.txt"):
+        (folder / name).symlink_to(ROOT / name)
+    modules = {
+        "hw2": "-m hw2",
+        "hw2-grade": "-m grading",
+        "torchrun": "-m torch.distributed.run",
+        "python": "",
+        "python3": "",
+    }
+    for name, module in modules.items():
+        program = folder / ".venv" / "bin" / name
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" {module} "$@"\n')
+        program.chmod(0o755)
+    shutil.copytree(ROOT / "fixtures" / "submissions" / "reference", tmp_path / "my-homework")
+    graded = folder / "graded" / "students" / "NAME"
+    graded.mkdir(parents=True)
+    lines = [ScoreLine(1, Part.WHOLE, "simple", "score", "Digits", 7.5, 7.5, "pass", "Good.")]
+    write_grade(graded, SubmissionResult("NAME", "pass", 7.5, 7.5, 0, lines=lines))
+    return folder
+
+
+def type_in(folder, script):
+    """Type lines into a shell that has the environment of the folder activated."""
+    path = f"{folder / '.venv' / 'bin'}:{os.environ['PATH']}"
+    variables = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "120", "PATH": path}
+    return subprocess.run(["bash", "-ec", script], capture_output=True, text=True, cwd=folder, env=variables)
+
+
+@pytest.mark.parametrize("lines", runs())
+def test_a_block_without_a_mark_runs(lines, checkout):
+    programs = {Path(command.words[0]).name for line in lines for command in commands_of_line(ROOT, line)}
+    others = programs & OTHERS - {"cd", "python3", "torchrun"}
+    assert not others, f"the tests run no {others}: the block needs a mark (tests/markdown.py)"
+    run = type_in(checkout, "\n".join(lines))
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_the_digest_that_staff_compute_is_that_of_the_file(checkout):
+    (block,) = [block for block in BLOCKS if "hashlib" in block.lines[0]]
+    assert type_in(checkout, block.lines[0]).stdout == "True\n"
+    file = checkout / "graded" / "students" / "NAME" / "grade.json"
+    file.write_text(file.read_text().replace("7.5", "7.4", 1))
+    assert type_in(checkout, block.lines[0]).stdout == "False\n"
+
+
+SHOWN = [shown for page in PAGES for shown in transcripts(page) if not shown.command.startswith("wheel/bin/")]
+"""The transcripts, without those of an installed wheel: tests/test_wheel.py has the wheel."""
+
+
+@pytest.mark.parametrize("shown", SHOWN, ids=str)
+def test_what_a_page_shows_is_what_is_printed(shown, checkout):
+    run = type_in(checkout, shown.command)
     assert run.returncode == 0, run.stderr
-    printed = iter([line.rstrip() for line in run.stdout.splitlines()])
-    expected = [line for line in shown if line != ".."]
-    assert expected
-    for line in expected:  # in this order
-        assert any(line == said or said.startswith(f"{line} ") for said in printed), f"{line!r} not in {run.stdout}"
+    assert set(shown.lines) - {".."}
+    assert not_printed(shown.lines, run.stdout) == "", run.stdout
+
+
+def test_a_transcript_that_is_not_printed_is_found():
+    printed = "a  \nb c\nd\n"
+    assert not_printed(["a", "..", "b", "d"], printed) == ""
+    assert not_printed(["b", "a"], printed) == "a"
+    assert not_printed(["a", "b c d"], printed) == "b c d"
+
+
+def test_the_index_has_a_transcript_for_everybody():
+    assert len(list(transcripts(INDEX))) >= 7

@@ -6,7 +6,8 @@ import zipfile
 
 import pytest
 
-from tests.wheel import COMMANDS, ROOT, TOO_FEW, build, install, lay_out, use, use_all
+from tests.markdown import not_printed
+from tests.wheel import COMMANDS, ROOT, SHOWN, build, install, lay_out, use, use_all
 
 pytestmark = pytest.mark.slow
 
@@ -34,10 +35,25 @@ def test_a_wheel_built_from_the_sdist_has_every_module_and_every_file_of_data(wh
     assert {name for name in inside if ".dist-info/" not in name} == expected
 
 
-def test_what_is_drawn_with_the_wheel_is_scored_with_the_wheel(installed):
-    done = use_all(*installed)
-    statuses = done.stdout.splitlines()[-1]
-    assert statuses == str([int(name == TOO_FEW) for name in COMMANDS]), done.stdout + done.stderr
+@pytest.fixture(scope="module")
+def used(installed):
+    """What all commands said, one after the other."""
+    return use_all(*installed)
+
+
+def test_what_is_drawn_with_the_wheel_is_scored_with_the_wheel(used):
+    statuses = used.stdout.splitlines()[-1]
+    assert statuses == str([*COMMANDS.values()]), used.stdout + used.stderr
+
+
+def test_the_wheel_prints_what_the_index_shows(used):
+    assert len(SHOWN) >= 2
+    assert not_printed([line for each in SHOWN for line in each.lines], used.stdout) == ""
+
+
+def test_a_wheel_says_that_it_has_no_homework(used):
+    refused = [line for line in used.stderr.splitlines() if line.startswith(("hw2: ", "hw2-grade: "))][-2:]
+    assert [("hw2_data" in line, "--data)" in line) for line in refused] == [(True, True)] * 2, used.stderr
 
 
 def test_a_wheel_installs_both_commands(installed):

@@ -1,6 +1,7 @@
 """Build this project's sdist and wheel, install the wheel elsewhere, and use it as a person without a checkout does.
 
 `python -m tests.wheel` (or `make wheel-test`) installs everything into a clean environment; it downloads PyTorch again.
+`python -m tests.wheel FILE` tries a wheel that is already there, and needs no package of its own.
 The tests use the packages of this environment instead, but never this checkout.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,19 +18,25 @@ import tempfile
 from pathlib import Path
 
 from tests.commands import ROOT
+from tests.markdown import INDEX, transcripts
 
 Run = "subprocess.CompletedProcess[str]"
 
+SHOWN = [shown for shown in transcripts(INDEX) if shown.command.startswith("wheel/bin/")]
+"""What docs/index.md types with an installed wheel, and what it is said to print."""
+
 COMMANDS = {
-    "digits": "hw2 digits sample --per-digit 1 --output digits",
-    "faces": "hw2 faces sample --noise hw2_data/face/noise --checkpoint {weights} --output faces",
-    "concepts": "hw2 concepts generate --json input.json --embeddings words/0.safetensors words/1.safetensors"
-    " words/2.safetensors --per-prompt 2 --output concepts",
-    "digits' scores": "hw2-grade digits digits --judges embedded --json digits.json",
-    "faces' scores": "hw2-grade faces faces hw2_data/face/GT",
-    "check": "hw2-grade check submission",
+    **{shown.command.removeprefix("wheel/bin/"): 0 for shown in SHOWN},
+    "hw2-grade digits digits --judges embedded": 1,  # the homework asks for more digits
+    "hw2 faces sample --noise homework/face/noise --checkpoint {weights} --output faces": 0,
+    "hw2 concepts generate --json input.json --embeddings words/0.safetensors words/1.safetensors"
+    " words/2.safetensors --per-prompt 2 --output concepts": 0,
+    "hw2-grade faces faces homework/face/GT": 0,
+    "hw2-grade check submission": 0,
+    "hw2-grade check submission --run": 2,  # a wheel has no embedded homework
+    "hw2 report --output report": 2,
 }
-"""What is typed in the folder of `lay_out`, in this order."""
+"""What is typed in the folder of `lay_out`, in this order, and the exit status."""
 
 ALL = """
 import json, os, sys
@@ -46,9 +54,6 @@ for words in json.loads(sys.argv[1]):
 os.write(descriptors[0], str(ended).encode())
 """
 """The same by the functions that the installed commands call, one after the other."""
-
-TOO_FEW = "digits' scores"
-"""The command that ends with 1: the homework asks for more digits."""
 
 
 def build(output: Path) -> Path:
@@ -78,15 +83,15 @@ def install(wheel: Path, environment: Path, clean: bool) -> None:
 
 def lay_out(folder: Path) -> None:
     """What a person has in the folder: data, learned words and a submission."""
-    shutil.copytree(ROOT / "fixtures" / "hw2_data", folder / "hw2_data")
-    for path in (folder / "hw2_data" / "face").glob("*/*"):
+    shutil.copytree(ROOT / "fixtures" / "hw2_data", folder / "homework")
+    for path in (folder / "homework" / "face").glob("*/*"):
         if path.parent.name in ("noise", "GT") and path.stem not in ("00", "01"):  # each takes 50 steps
             path.unlink()
     shutil.copytree(ROOT / "fixtures" / "submissions" / "reference", folder / "submission")
     (folder / "words").mkdir()
     for i, words in enumerate(sorted((folder / "submission" / "learned").iterdir())):
         shutil.copyfile(words, folder / "words" / f"{i}.safetensors")
-    (number, asked), *_ = json.loads((folder / "hw2_data" / "textual_inversion" / "input.json").read_text()).items()
+    (number, asked), *_ = json.loads((folder / "homework" / "textual_inversion" / "input.json").read_text()).items()
     (folder / "input.json").write_text(json.dumps({number: asked | {"prompt": asked["prompt"][:1]}}))
 
 
@@ -98,17 +103,17 @@ def use(environment: Path, folder: Path, command: str) -> Run:
 
 def use_all(environment: Path, folder: Path) -> Run:
     """Every command of COMMANDS in one process that imports PyTorch once; the last line is their exit statuses."""
-    commands = json.dumps([_words(environment, command) for command in COMMANDS.values()])
+    commands = json.dumps([_words(environment, command) for command in COMMANDS])
     return _start(environment, [str(environment / "bin" / "python"), "-c", ALL, commands], folder)
 
 
 def _words(environment: Path, command: str) -> list[str]:
     site = Path(sysconfig.get_path("purelib", vars={"base": str(environment), "platbase": str(environment)}))
-    return command.format(weights=site / "hw2" / "models" / "face_unet.safetensors").split()
+    return shlex.split(command.format(weights=site / "hw2" / "models" / "face_unet.safetensors"))
 
 
 def _start(environment: Path, command: list[str], folder: Path) -> Run:
-    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"COLUMNS": "120"}
     return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=600)
 
 
@@ -118,17 +123,18 @@ def _run(command: list[str], folder: Path) -> Run:
 
 def main() -> None:
     """Install into a clean environment and type every command; the first that fails ends with its output."""
+    given = [Path(each).absolute() for each in sys.argv[1:]]
     with tempfile.TemporaryDirectory(prefix="wheel-") as name:
         folder = Path(name)
-        wheel = build(folder)
+        (wheel,) = given or [build(folder)]
         print(f"{wheel.name}: {wheel.stat().st_size / 1e6:.1f} MB", flush=True)
         install(wheel, folder / "environment", clean=True)
         (folder / "person").mkdir()
         lay_out(folder / "person")
-        for name, command in COMMANDS.items():
+        for command, status in COMMANDS.items():
             done = use(folder / "environment", folder / "person", command)
-            print(f"{name}: exit status {done.returncode}", flush=True)
-            if done.returncode != (name == TOO_FEW):
+            print(f"{command}: exit status {done.returncode}", flush=True)
+            if done.returncode != status:
                 sys.exit(done.stdout + done.stderr)
 
 
