@@ -147,8 +147,8 @@ def _custom(files: JudgeFiles, path: Path) -> JudgeSource:
 
 def _from_hub(files: JudgeFiles, model: HubModel, hub_cache: Path | None, download: bool) -> JudgeSource:
     """A model that is recorded is taken at the recorded commit alone, and only if its files are the recorded ones."""
-    known = recorded_model(model.name, None)
-    found = _cached(model, hub_cache / "hub", recorded_model(model.name, hub_cache)) if hub_cache else None
+    known = recorded_model(model.name, hub_cache)
+    found = _cached(model, hub_cache / "hub", known) if hub_cache else None
     found = found or _cached(model, None, known)
     if found is None and not download:
         raise GradingError(f"the {files.title} {printable(model.name)} is in no Hugging Face cache here; fetch it")

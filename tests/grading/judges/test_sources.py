@@ -157,6 +157,15 @@ def test_the_svhn_classifier_must_be_the_one_that_was_fetched_into_the_cache(tmp
         Judges({"svhn": "official"}, hub_cache=tmp_path).source("svhn")
 
 
+def test_a_cache_that_lost_the_svhn_classifier_still_says_which_one_it_was(tmp_path, own_cache, hub):
+    noted = {"revision": COMMIT, "sha256": {"pytorch_model.bin": hashlib.sha256(b"weights").hexdigest()}}
+    (tmp_path / "revisions.json").write_text(json.dumps({SVHN_MODEL: noted}))
+    (cached(own_cache, SVHN_MODEL) / "pytorch_model.bin").write_bytes(b"other weights")
+    with pytest.raises(GradingError, match=r"pytorch_model\.bin of edadaltocg/resnet34_svhn is not the recorded file"):
+        Judges({"svhn": "official"}, hub_cache=tmp_path).source("svhn")
+    assert Judges({"svhn": "official"}).source("svhn").path.read_bytes() == b"other weights"
+
+
 def test_a_download_that_is_not_the_recorded_model_is_refused(own_cache, hub):
     hub[0].update(dict.fromkeys(("config.json", "vocab.json", "merges.txt", "pytorch_model.bin"), b"{}"))
     hub[0]["preprocessor_config.json"] = b"{}"
