@@ -9,7 +9,13 @@ from typing import Annotated
 
 import typer
 
-from grading.cli import environment_commands, problem_commands, student_commands, submission_commands
+from grading.cli import (
+    environment_commands,
+    gradescope_commands,
+    problem_commands,
+    student_commands,
+    submission_commands,
+)
 from grading.cli.deliver import DEBUG, graded
 from grading.cli.surroundings import Commands, fit_help, restore_help, run
 from grading.cli.version import print_version
@@ -46,6 +52,8 @@ app.command("submission")(submission_commands.submission)
 app.command("cohort")(submission_commands.cohort)
 app.command("class")(submission_commands.class_)
 app.command("verify")(submission_commands.verify)
+app.command("gradescope")(gradescope_commands.gradescope)
+app.command("handed-in")(gradescope_commands.handed_in)
 app.command("init")(submission_commands.init)
 app.command("check")(student_commands.check)
 app.command("environment")(environment_commands.environment)

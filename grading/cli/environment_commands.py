@@ -75,10 +75,17 @@ def _lacking_table(found: list[Lacking]) -> Table:
 
 def hub_cache(
     output: Annotated[Path, typer.Option(help="Folder of the cache, for --hub-cache. Run again to resume.")],
-    judges: Annotated[bool, typer.Option("--judges", help="Also fetch the official judges.")] = False,
+    judges: Annotated[bool, typer.Option("--judges", help="Also fetch the official judges of Fall 2024.")] = False,
+    sam: Annotated[
+        bool, typer.Option("--sam", help="Also fetch SAM2, the judge of masks of Fall 2025 (0.9 GB).")
+    ] = False,
+    zero_shot: Annotated[
+        bool, typer.Option("--zero-shot", help="Also fetch ViT-B-32/openai for `hw2 concepts zero-shot` (0.6 GB).")
+    ] = False,
 ) -> None:
     """Fetch the models that scripts load by name from the Hugging Face Hub. Runs need no network then."""
-    models = [model for model in HUB_MODELS if judges or not model.judge]
+    chosen = {"scripts": True, "judges": judges, "sam": sam, "zero-shot": zero_shot}
+    models = [model for model in HUB_MODELS if chosen[model.use]]
     commits = graded(lambda: fetch_models(output.absolute(), models, say=lambda name: say(f"fetching {name}")))
     for model in models:
         stdout_console().print(printable(f"{model.repository} {commits[model.repository]}"))

@@ -11,7 +11,8 @@ from typing import Literal
 from grading.core.errors import GradingError
 from grading.core.results import Judge
 from grading.core.text import printable
-from grading.environment.hub_models import HUB_MODELS, is_pinned
+from grading.environment.hub_models import HubModel as Recorded
+from grading.environment.hub_models import is_pinned, recorded_model
 
 Kind = Literal["official", "embedded", "custom"]
 
@@ -145,11 +146,13 @@ def _custom(files: JudgeFiles, path: Path) -> JudgeSource:
 
 
 def _from_hub(files: JudgeFiles, model: HubModel, hub_cache: Path | None, download: bool) -> JudgeSource:
-    caches = [hub_cache / "hub", None] if hub_cache else [None]
-    found = next(filter(None, (_cached(model, cache) for cache in caches)), None)
+    """A model that is recorded is taken at the recorded commit alone, and only if its files are the recorded ones."""
+    known = recorded_model(model.name, hub_cache)
+    found = _cached(model, hub_cache / "hub", known) if hub_cache else None
+    found = found or _cached(model, None, known)
     if found is None and not download:
         raise GradingError(f"the {files.title} {printable(model.name)} is in no Hugging Face cache here; fetch it")
-    found = found or _downloaded(files, model)
+    found = found or _downloaded(files, model, known)
     return JudgeSource("official" if model.name == _name(files) else "custom", found, model.name)
 
 
@@ -157,38 +160,38 @@ def _name(files: JudgeFiles) -> str:
     return files.official.name if isinstance(files.official, HubModel) else ""
 
 
-def _cached(model: HubModel, cache: Path | None) -> Path | None:
-    """The model's folder, or its file, in a Hugging Face cache (None: the user's own); None if not whole."""
+def _cached(model: HubModel, cache: Path | None, known: Recorded | None) -> Path | None:
+    """The model's folder, or its file, in a Hugging Face cache (None: the user's own); None if not whole.
+
+    Raises GradingError if it is not what is recorded.
+    """
     from huggingface_hub import try_to_load_from_cache
 
     last: Path | None = None
-    pinned = _pinned()
     try:
         for group in model.needed:
             paths = [
-                try_to_load_from_cache(model.name, name, cache_dir=cache, revision=revision)
-                for name in group
-                for revision in (None, pinned.get(model.name))
+                try_to_load_from_cache(model.name, name, cache_dir=cache, revision=_commit(known)) for name in group
             ]
             last = next((Path(path) for path in paths if isinstance(path, str)), None)
             if last is None:
                 return None
     except (OSError, ValueError):  # a name or a cache that the library does not take
         return None
+    if known and last:
+        used = dict.fromkeys([*(name for group in model.needed for name in group), *known.sha256])
+        known.check(last.parent, [name for name in used if (last.parent / name).is_file()])
     return last if model.single or last is None else last.parent
 
 
-def _downloaded(files: JudgeFiles, model: HubModel) -> Path:
+def _downloaded(files: JudgeFiles, model: HubModel, known: Recorded | None) -> Path:
     """The same after a download into the user's own cache."""
     reason = "its files are not complete there"
     try:
-        _download(model)
+        _download(model, _commit(known))
     except Exception as error:  # whatever a network can do wrong
         reason = printable(str(error).strip().partition("\n")[0][:200]) or type(error).__name__
-    if found := _cached(model, None):
-        for recorded in HUB_MODELS:
-            if recorded.repository == model.name:
-                recorded.check(found.parent if model.single else found)
+    if found := _cached(model, None, known):
         return found
     others = ", or choose the embedded judges, whose scores are not the official ones" if files.embedded else ""
     raise GradingError(
@@ -198,11 +201,11 @@ def _downloaded(files: JudgeFiles, model: HubModel) -> Path:
     )
 
 
-def _download(model: HubModel) -> None:
+def _download(model: HubModel, revision: str | None) -> None:
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-    disabled, revision = logging.root.manager.disable, _pinned().get(model.name)
+    disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)  # the library reports each of its retries
     try:
         # fails at once without a network
@@ -219,6 +222,6 @@ def _download(model: HubModel) -> None:
         logging.disable(disabled)
 
 
-def _pinned() -> dict[str, str]:
-    """The commit of each official model that has one: everybody is judged by the same files."""
-    return {model.repository: model.revision for model in HUB_MODELS if is_pinned(model)}
+def _commit(known: Recorded | None) -> str | None:
+    """The recorded commit of a model, None if there is none: everybody is judged by the same files."""
+    return known.revision if known and is_pinned(known) else None

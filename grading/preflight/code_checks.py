@@ -47,7 +47,7 @@ DOWNLOAD_CALL = re.compile(
 DOWNLOAD_COMMAND = re.compile(r"(^|[\s;&|(])(gdown|wget|curl|pip3? install|git clone|conda install)\b")
 MAKES_FOLDER = re.compile(r"(^|\.)(makedirs|mkdir)( |$)")
 
-KNOWN_MODELS = {model.repository for model in HUB_MODELS}
+KNOWN_MODELS = {model.repository for model in HUB_MODELS if model.use in ("scripts", "judges")}
 """Models that the course's machine has."""
 
 

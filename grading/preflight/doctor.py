@@ -215,7 +215,9 @@ def _hub(assignment: Assignment, _output: Path) -> Row:
     remedy = "fetch one with hw2-grade hub-cache, and name it"
     if assignment.hub_cache is None:
         return Row("hub cache", "not ready", "none is named; most scripts load CLIP from the Hub", remedy)
-    absent = [each.repository for each in HUB_MODELS if not each.judge and not each.snapshot(assignment.hub_cache)]
+    absent = [
+        each.repository for each in HUB_MODELS if each.use == "scripts" and not each.snapshot(assignment.hub_cache)
+    ]
     shown = printable(str(assignment.hub_cache))
     if absent:
         return Row("hub cache", "not ready", f"{shown} lacks {listed(absent)}", remedy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 import warnings
@@ -30,6 +31,33 @@ FEWEST = 16
 """Batches of this many rows or more give the same features on a CPU; open_clip's ViT-B/32 needs 5."""
 
 HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+
+COMMITS = {
+    "openai/clip-vit-base-patch32": "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268",
+    "openai/clip-vit-large-patch14": "32bd64288804d66eefd0ccbe215aa642df71cc41",
+}
+"""Models of the Hub that are taken at one commit, so that everybody gets the same files. Others are today's."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A file of the Hub that open_clip's tag stands for. sha256: as several projects recorded it."""
+
+    repository: str
+    file: str
+    commit: str
+    sha256: str
+
+
+TAGS = {
+    "ViT-B-32/openai": Weights(
+        "timm/vit_base_patch32_clip_224.openai",
+        "open_clip_model.safetensors",
+        "a6f597a30f7b82c51704746581f9a4e41421e878",
+        "e6d1bd7789aa45192b3bf90570a789b478bae1b74ebcce7eddd908e83a2b7c31",
+    )
+}
+"""Tags whose weights are taken at one commit and must be that file. open_clip takes others as they are."""
 
 EXPECTED = (
     "expected a transformers folder, an open_clip model as ARCHITECTURE/TAG (ViT-B-32/openai) or "
@@ -73,7 +101,8 @@ def load_clip(name: str, device: str = "cpu") -> Clip:
 
     A folder is read with transformers, and nothing is downloaded. ARCHITECTURE:FILE is open_clip's architecture with
     the weights in a file. ARCHITECTURE/TAG is open_clip's with its own weights, which are downloaded once. Another
-    ORGANISATION/MODEL is downloaded from the Hugging Face hub.
+    ORGANISATION/MODEL is downloaded from the Hugging Face hub. TAGS and COMMITS name the models that
+    are the same for everybody.
     The activation is that of the weights: OpenAI's and some others were trained with QuickGELU. A file does not hold
     it; there it is QuickGELU if the architecture's name ends in -quickgelu.
     Raises InputError if it is none of these, cannot be downloaded, or is invalid; no code in it is ever run.
@@ -103,7 +132,7 @@ def load_clip(name: str, device: str = "cpu") -> Clip:
                 f"{name!r} is not a CLIP model: the tags of {architecture} are {', '.join(tags) or 'none'}", "clip"
             )
         quick_gelu = bool(open_clip.get_pretrained_cfg(architecture, tag).get("quick_gelu", False))
-        return _open_clip(architecture, tag, device, quick_gelu)
+        return _open_clip(architecture, _fetched(TAGS[name]) if name in TAGS else tag, device, quick_gelu)
     if HUB_NAME.fullmatch(name):
         return _transformers_clip(name, device, local_files_only=False)
     raise InputError(f"{name!r} is not a CLIP model; {EXPECTED}", "clip")
@@ -127,6 +156,30 @@ def openai_templates() -> list[str]:
     return [template("{object}") for template in open_clip.OPENAI_IMAGENET_TEMPLATES]
 
 
+def _fetched(weights: Weights) -> str:
+    """The path of the weights in the user's cache of the Hub, after a download if they are not there."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        with _quiet():
+            path = hf_hub_download(weights.repository, weights.file, revision=weights.commit)
+        with Path(path).open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except Exception as error:  # whatever a network can do wrong
+        raise InputError(
+            f"{weights.file} of {weights.repository} cannot be downloaded ({_reason(error)}); connect to the network, "
+            "or give the model as ARCHITECTURE:FILE",
+            "clip",
+        ) from None
+    if found != weights.sha256:
+        raise InputError(
+            f"{path} is not the recorded file of {weights.repository} (SHA-256 {weights.sha256[:12]}.. expected, "
+            f"{found[:12]}.. found); remove it, and run this again",
+            "clip",
+        )
+    return path
+
+
 def _open_clip(architecture: str, weights: str, device: str, force_quick_gelu: bool) -> Clip:
     try:
         with _quiet():
@@ -145,6 +198,8 @@ def _open_clip(architecture: str, weights: str, device: str, force_quick_gelu: b
 
 def _transformers_clip(name: str, device: str, local_files_only: bool) -> Clip:
     where: dict[str, Any] = {"local_files_only": local_files_only}
+    if not local_files_only and name in COMMITS:
+        where["revision"] = COMMITS[name]
     try:
         with _quiet():
             model, info = CLIPModel.from_pretrained(

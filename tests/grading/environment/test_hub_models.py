@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from grading.core.errors import GradingError
-from grading.environment.hub_models import HUB_MODELS, HubModel, fetch_models, is_pinned
+from grading.environment.hub_models import HUB_MODELS, HubModel, fetch_models, is_pinned, recorded_model
 from tests.commands import ROOT, run_command
 
 COMMIT = "32bd64288804d66eefd0ccbe215aa642df71cc41"
@@ -48,9 +48,45 @@ def test_a_branch_is_recorded_as_the_commit_that_it_was(tmp_path):
     branch = HubModel("someone/other", "main", ("config.json",))
     fetch_models(tmp_path, [MODEL], downloaded(), quiet)
     fetch_models(tmp_path, [branch], downloaded(commit="b" * 40), quiet)
-    recorded = json.loads((tmp_path / "revisions.json").read_text())
-    assert recorded == {"someone/model": COMMIT, "someone/other": "b" * 40}
+    empty = hashlib.sha256(b"{}").hexdigest()
+    assert json.loads((tmp_path / "revisions.json").read_text()) == {
+        "someone/model": {"revision": COMMIT, "sha256": dict.fromkeys(MODEL.files, empty)},
+        "someone/other": {"revision": "b" * 40, "sha256": {"config.json": empty}},
+    }
     assert not is_pinned(branch)
+
+
+def test_a_branch_that_was_fetched_once_is_fetched_at_its_commit_again_and_must_be_the_same(tmp_path):
+    branch, asked = HubModel("someone/other", "main", ("pytorch_model.bin",)), []
+
+    def download(content, commit):
+        def fetch(model, hub):
+            asked.append(model.revision)
+            folder = downloaded(branch.files, commit)(model, hub)
+            (folder / "pytorch_model.bin").write_text(content)
+            return folder
+
+        return fetch
+
+    fetch_models(tmp_path, [branch], download("weights", "b" * 40), quiet)
+    fetch_models(tmp_path, [branch], download("weights", "b" * 40), quiet)
+    assert asked == ["main", "b" * 40]
+    before = (tmp_path / "revisions.json").read_bytes()
+    with pytest.raises(GradingError, match=r"pytorch_model\.bin of someone/other is not the recorded file"):
+        fetch_models(tmp_path, [branch], download("newer weights", "b" * 40), quiet)
+    assert (tmp_path / "revisions.json").read_bytes() == before
+
+
+def test_what_a_cache_recorded_counts_only_for_a_model_without_a_commit_of_ours(tmp_path):
+    svhn, pinned = "edadaltocg/resnet34_svhn", "openai/clip-vit-base-patch32"
+    noted = {"revision": "b" * 40, "sha256": {"pytorch_model.bin": "c" * 64}}
+    (tmp_path / "revisions.json").write_text(json.dumps({svhn: noted, pinned: noted, "someone/else": noted}))
+    found = recorded_model(svhn, tmp_path)
+    assert (found.revision, found.sha256) == ("b" * 40, noted["sha256"])
+    assert recorded_model(svhn, None).revision == "main"
+    assert recorded_model(pinned, tmp_path) == recorded_model(pinned, None)
+    assert is_pinned(recorded_model(pinned, None))
+    assert recorded_model("someone/else", tmp_path) is None
 
 
 def test_what_an_interrupted_download_left_is_not_taken_for_the_model(tmp_path):
@@ -69,7 +105,7 @@ def test_a_cache_that_lost_a_file_does_not_have_the_model(tmp_path):
 
 
 def test_the_template_gets_its_tokenizer_and_text_model_at_a_fixed_commit():
-    (template,) = (model for model in HUB_MODELS if not model.judge)
+    (template,) = (model for model in HUB_MODELS if model.use == "scripts")
     assert template.repository == "openai/clip-vit-large-patch14"
     assert {"tokenizer.json", "vocab.json", "merges.txt", "config.json", "model.safetensors"} <= set(template.files)
     assert is_pinned(template)
@@ -142,17 +178,26 @@ main()
 """
 
 
-def test_the_command_fetches_from_a_hub_only_the_files_that_are_needed(tmp_path, hub):
-    command = [sys.executable, "-c", WITHOUT_DIGESTS, "hub-cache", "--output", str(tmp_path), "--judges"]
+@pytest.mark.parametrize(
+    ("options", "uses"),
+    [
+        ((), {"scripts"}),
+        (("--judges",), {"scripts", "judges"}),
+        (("--sam", "--zero-shot"), {"scripts", "sam", "zero-shot"}),
+    ],
+)
+def test_the_command_fetches_from_a_hub_only_the_files_that_are_needed(tmp_path, hub, options, uses):
+    command = [sys.executable, "-c", WITHOUT_DIGESTS, "hub-cache", "--output", str(tmp_path), *options]
     ended = subprocess.run(command, env=environment(hub), capture_output=True, text=True, cwd=ROOT)
     assert ended.returncode == 0, ended.stderr
-    commits = [model.revision if is_pinned(model) else COMMIT for model in HUB_MODELS]
-    expected = [f"{model.repository} {commit}" for model, commit in zip(HUB_MODELS, commits, strict=True)]
+    models = [model for model in HUB_MODELS if model.use in uses]
+    commits = [model.revision if is_pinned(model) else COMMIT for model in models]
+    expected = [f"{model.repository} {commit}" for model, commit in zip(models, commits, strict=True)]
     assert ended.stdout.splitlines() == expected
     for model in HUB_MODELS:
         snapshot = model.snapshot(tmp_path)
-        assert snapshot
-        assert {path.name for path in snapshot.iterdir()} == set(model.files)
+        assert (snapshot is not None) == (model in models)
+        assert snapshot is None or {path.name for path in snapshot.iterdir()} == set(model.files)
 
 
 def test_every_weight_that_is_fetched_at_a_commit_has_a_digest():
@@ -168,7 +213,9 @@ def test_without_a_network_the_command_says_so_in_one_sentence(tmp_path):
     assert "Traceback" not in ended.stderr
 
 
-@pytest.mark.parametrize("content", [b"[" * 100_000, b"\xff", b"[1]", b"9" * 5000])
+@pytest.mark.parametrize(
+    "content", [b"[" * 100_000, b"\xff", b"[1]", b"9" * 5000, b'{"a": "b"}', b'{"a": {"revision": "b", "sha256": 1}}']
+)
 def test_damaged_revisions_are_those_of_no_model(tmp_path, content):
     (tmp_path / "revisions.json").write_bytes(content)
     assert fetch_models(tmp_path, ()) == {}

@@ -224,7 +224,7 @@ def test_the_hub_cache_is_needed_by_stable_diffusion_and_is_a_warning(row, faces
     assert row("hub", faces).status == "not needed"
     concepts = Assignment(DATA, problems="3")
     assert (row("hub", concepts).status, row("hub", concepts).blocks) == ("not ready", False)
-    (model,) = (model for model in HUB_MODELS if not model.judge)
+    (model,) = (model for model in HUB_MODELS if model.use == "scripts")
     cache = replace(concepts, hub_cache=tmp_path)
     assert model.repository in row("hub", cache).found
     folder = tmp_path / "hub" / f"models--{model.repository.replace('/', '--')}"

@@ -1,7 +1,9 @@
+import hashlib
 import json
 import os
 import shutil
 import socket
+from dataclasses import replace
 
 import numpy as np
 import open_clip
@@ -14,8 +16,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import CLIPImageProcessorPil, CLIPModel
 
+from grading.environment.hub_models import HUB_MODELS
 from hw2.concepts import clip as clip_module
-from hw2.concepts.clip import load_clip, openai_templates
+from hw2.concepts.clip import COMMITS, TAGS, load_clip, openai_templates
 from hw2.errors import InputError
 from tests.models.tiny_clip import register_tiny_open_clip, save_tiny_clip, tiny_clip, tiny_open_clip
 from tests.models.tiny_sd import tiny_tokenizer
@@ -138,28 +141,88 @@ def test_a_real_tag_of_openai_asks_for_quick_gelu(monkeypatch):
         raise OSError("not today")
 
     monkeypatch.setattr(open_clip, "create_model_from_pretrained", create)
-    for name, quick in (("ViT-B-32/openai", True), ("ViT-B-32/laion2b_s34b_b79k", False)):
-        with pytest.raises(InputError, match=r"cannot be loaded as ViT-B-32 \(not today\)"):
+    for name, quick in (("ViT-B-16/openai", True), ("ViT-B-32/laion2b_s34b_b79k", False)):
+        with pytest.raises(InputError, match=r"cannot be loaded as ViT-B-\d+ \(not today\)"):
             load_clip(name)
         assert asked == {"name": tuple(name.split("/")), "force_quick_gelu": quick, "weights_only": True}
+
+
+@pytest.fixture
+def cached(tmp_path, monkeypatch):
+    """A function that puts the file of ViT-B-32/openai into the user's own cache of the Hub. There is no network."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+    def put(content, commit=TAGS["ViT-B-32/openai"].commit):
+        model = tmp_path / "hub" / "models--timm--vit_base_patch32_clip_224.openai"
+        file = model / "snapshots" / commit / "open_clip_model.safetensors"
+        file.parent.mkdir(parents=True)
+        (model / "refs").mkdir()
+        (model / "refs" / "main").write_text(commit)
+        file.write_bytes(content)
+        return file
+
+    return put
+
+
+def test_the_weights_of_the_official_tag_are_the_recorded_file_of_one_commit(cached, monkeypatch):
+    asked = []
+
+    def create(architecture, weights, **options):
+        asked.append((architecture, weights, options["force_quick_gelu"]))
+        raise OSError("not today")
+
+    monkeypatch.setattr(open_clip, "create_model_from_pretrained", create)
+    file = cached(b"other weights")
+    with pytest.raises(InputError, match=r"open_clip_model\.safetensors is not the recorded file of timm/vit_base"):
+        load_clip("ViT-B-32/openai")
+    assert asked == []
+    known = replace(TAGS["ViT-B-32/openai"], sha256=hashlib.sha256(b"other weights").hexdigest())
+    monkeypatch.setitem(TAGS, "ViT-B-32/openai", known)
+    with pytest.raises(InputError, match="cannot be loaded as ViT-B-32"):
+        load_clip("ViT-B-32/openai")
+    assert asked == [("ViT-B-32", str(file), True)]
+
+
+def test_what_the_branch_main_is_today_is_not_the_official_tag(cached):
+    cached(b"newer weights", commit="b" * 40)
+    with pytest.raises(InputError, match=r"cannot be downloaded .* connect to the network, or give the model as ARCH"):
+        load_clip("ViT-B-32/openai")
+
+
+def test_a_file_of_the_official_tag_is_prepared_for_as_the_tag_is():
+    as_tag, as_file = open_clip.get_pretrained_cfg("ViT-B-32", "openai"), open_clip.transform.PreprocessCfg()
+    names = ("mean", "std", "interpolation", "resize_mode")
+    assert [as_tag[name] for name in names] == [getattr(as_file, name) for name in names]
+
+
+def test_what_hw2_and_the_grader_take_from_the_hub_is_the_same():
+    recorded = {model.repository: model for model in HUB_MODELS}
+    assert {name: recorded[name].revision for name in COMMITS} == COMMITS
+    for each in TAGS.values():
+        known = recorded[each.repository]
+        assert (known.revision, known.sha256[each.file]) == (each.commit, each.sha256)
 
 
 def test_a_hub_name_is_asked_for_only_if_it_is_no_path(folder, monkeypatch, tmp_path):
     asked = []
 
     def from_pretrained(name, **options):
-        asked.append((name, options["local_files_only"], options.get("trust_remote_code")))
+        asked.append((name, options["local_files_only"], options.get("revision"), options.get("trust_remote_code")))
         raise OSError("not today\nor tomorrow")
 
+    name = "openai/clip-vit-base-patch32"
     monkeypatch.setattr(CLIPModel, "from_pretrained", from_pretrained)
     with pytest.raises(InputError, match=r"openai/clip-vit-base-patch32 cannot be loaded .*\(not today or tomorrow\)"):
-        load_clip("openai/clip-vit-base-patch32")
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(folder, "openai/clip-vit-base-patch32")
+        load_clip(name)
     with pytest.raises(InputError):
-        load_clip("openai/clip-vit-base-patch32")
-    name = "openai/clip-vit-base-patch32"
-    assert asked == [(name, False, None), (name, True, None)]
+        load_clip("someone/clip")
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folder, name)
+    with pytest.raises(InputError):
+        load_clip(name)
+    commit = "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268"
+    assert asked == [(name, False, commit, None), ("someone/clip", False, None, None), (name, True, None, None)]
 
 
 @settings(max_examples=30)
