@@ -102,7 +102,12 @@ def missing_package(module: str) -> str:
     """What to do if a module cannot be imported because its extra is not installed; empty if it belongs to none."""
     name = module.partition(".")[0]
     extra = next((extra for extra, modules in EXTRAS.items() if name in modules), "")
-    return f"this command needs {name}, which is not installed; run pip install 'dlcv-hw2[{extra}]'" if extra else ""
+    return f"this command needs {name}, which is not installed; run {install(extra)}" if extra else ""
+
+
+def install(extra: str) -> str:
+    """What to type to install an extra. No package index has this distribution, so its name is no place to find it."""
+    return f"pip install '.[{extra}]' in a checkout, or pip install 'FILE.whl[{extra}]' with the file of the wheel"
 
 
 def print_version(wanted: bool) -> None:
