@@ -33,12 +33,18 @@ _stopped: list[int] = []
 
 
 class Stream(io.TextIOWrapper):
-    """stdout or stderr. What cannot be written is remembered, and the program goes on."""
+    """stdout or stderr. What cannot be written is remembered, and the program goes on.
+
+    copy: is given all that is written.
+    """
 
     lost: OSError | None = None
+    copy: Callable[[str], object] | None = None
 
     def write(self, text: str) -> int:
         """As `TextIOWrapper.write`, without OSError."""
+        if self.copy:
+            self.copy(text)
         try:
             return super().write(text)
         except OSError as error:
@@ -117,6 +123,12 @@ def heed_signals() -> None:
 def _stop(number: int, _frame: FrameType | None) -> None:
     _stopped.append(number)
     raise KeyboardInterrupt
+
+
+def copy_stdout(copy: Callable[[str], object]) -> None:
+    """From now on, also give `copy` what is printed on stdout."""
+    if isinstance(sys.stdout, Stream):
+        sys.stdout.copy = copy
 
 
 def _repair_streams() -> Stream:

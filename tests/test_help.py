@@ -1,10 +1,13 @@
 """Help of every command, as a narrow terminal shows it."""
 
+import os
+import platform
 import re
 import subprocess
 import sys
 
 import pytest
+import torch
 from typer.main import get_command
 
 import grading.cli.surroundings
@@ -48,3 +51,21 @@ def test_help_does_not_wait_for_the_large_libraries(words):
     program += "try: main()\nfinally: print({'torch', 'transformers', 'diffusers', 'scipy'} & set(sys.modules))"
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
     assert shown.stdout.endswith("set()\n")
+
+
+@pytest.mark.parametrize("module", ["hw2", "grading"])
+def test_the_versions_are_those_that_a_bug_report_needs_and_do_not_wait_for_torch(module, tmp_path):
+    (tmp_path / "bwrap").write_text("#!/bin/sh\necho bubblewrap 9.8.7 $1\n")
+    (tmp_path / "bwrap").chmod(0o700)
+    program = f"import sys; sys.argv = ['x', '--version']; from {module}.__main__ import main\n"
+    program += "try: main()\nfinally: print('torch' in sys.modules)"
+    variables = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    shown = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, env=variables, check=True
+    )
+    line, imported = shown.stdout.splitlines()
+    assert imported == "False"
+    found = line.split(", ")
+    assert found[1] == f"Python {platform.python_version()}"
+    assert found[2] == f"torch {torch.__version__} (CUDA {torch.version.cuda or 'none'})"
+    assert found[3] == "bubblewrap 9.8.7 --version"

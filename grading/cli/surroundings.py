@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.status import Status
 from typer.core import TyperGroup
 
-from grading.core.log import advance, complain, is_quiet
+from grading.core.log import advance, complain, is_quiet, refused
 from grading.core.text import counted, listed, printable
 from grading.reports.visibility import shown_seconds
 
@@ -49,12 +49,18 @@ _stopped: list[int] = []
 
 
 class Stream(io.TextIOWrapper):
-    """stdout or stderr. What cannot be written is remembered, and the program goes on."""
+    """stdout or stderr. What cannot be written is remembered, and the program goes on.
+
+    copy: is given all that is written.
+    """
 
     lost: OSError | None = None
+    copy: Callable[[str], object] | None = None
 
     def write(self, text: str) -> int:
         """As `TextIOWrapper.write`, without OSError."""
+        if self.copy:
+            self.copy(text)
         try:
             return super().write(text)
         except OSError as error:
@@ -135,6 +141,9 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except (KeyboardInterrupt, OSError) as cause:
             raise Ended(cause) from None
+        except Exception as error:
+            refused(error)
+            raise
 
 
 class Ended(Exception):  # noqa: N818 - a carrier
@@ -207,6 +216,12 @@ def heed_signals() -> None:
 def _stop(number: int, _frame: FrameType | None) -> None:
     _stopped.append(number)
     raise KeyboardInterrupt
+
+
+def copy_stdout(copy: Callable[[str], object]) -> None:
+    """From now on, also give `copy` what is printed on stdout."""
+    if isinstance(sys.stdout, Stream):
+        sys.stdout.copy = copy
 
 
 def _repair_streams() -> Stream:

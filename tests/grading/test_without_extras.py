@@ -55,7 +55,7 @@ def test_predictions_are_scored_without_torch(bundled_data, tmp_path):
     assert "100" in run.stdout
 
 
-@pytest.mark.parametrize("arguments", [["explain", "mse"], ["check", "fixtures/submissions/reference"], ["--version"]])
+@pytest.mark.parametrize("arguments", [["explain", "mse"], ["check", "fixtures/submissions/reference"]])
 def test_what_needs_no_network_needs_no_extra(arguments):
     run = run_bare("grading", "cli.app", *arguments)
     assert run.returncode == 0, run.stderr
@@ -82,6 +82,12 @@ def test_nobody_is_told_to_install_a_name_that_anyone_may_register():
     assert len(texts) > 100
     name = "dlcv-hw2" + "["
     assert [path for path in texts if path.name != "CHANGELOG.md" and name in path.read_text()] == []
+
+
+@pytest.mark.parametrize(("module", "where"), [("grading", "cli.app"), ("hw2", "__main__")])
+def test_the_versions_name_what_is_missing(module, where):
+    run = run_bare(module, where, "--version")
+    assert ", no torch, " in run.stdout, run.stderr
 
 
 def test_a_module_of_nobody_is_a_defect():
