@@ -28,7 +28,10 @@ from grading.submission.assignment import Assignment
 
 OutputOption = Annotated[
     Path | None,
-    typer.Option(help="Folder for outputs, results and reports. Run again to resume. (default: graded/NAME)"),
+    typer.Option(
+        help="Folder for outputs, results and reports. Run again to resume. (default: graded/NAME in this folder, with "
+        "the name of what is graded)"
+    ),
 ]
 
 RosterOption = Annotated[

@@ -260,9 +260,16 @@ def _repair_sizes() -> None:
 
 
 def fit_help(app: Any) -> None:
-    """On a narrow terminal, help is plain text: Typer's columns would break the names of options."""
-    if shutil.get_terminal_size().columns < NARROW:
+    """On a narrow terminal, help is plain text: Typer's columns would break the names of options.
+
+    The explanations then have more than half of the width. An option that is too long for the rest has its own line.
+    """
+    columns = shutil.get_terminal_size().columns
+    if columns < NARROW:
         app.rich_markup_mode = None
+        spacing = 2
+        longest = max(1, min(30, columns // 2 - 2 * spacing - 1))
+        TyperGroup.context_class.formatter_class.write_dl.__defaults__ = (longest, spacing)
 
 
 def restore_help(app: Any, module: Path) -> None:
