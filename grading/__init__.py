@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     __version__: str
 
+__all__ = ["__version__"]
+
 
 def __getattr__(name: str) -> str:
     if name != "__version__":

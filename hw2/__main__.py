@@ -13,15 +13,16 @@ try:
 
     import typer
 
-    from hw2.cli import Commands, complain, print_version, reading_text
+    from hw2.cli import Commands, complain, reading_text
     from hw2.concepts.commands import app as concepts
     from hw2.digits.commands import app as digits
     from hw2.doctor.commands import doctor
     from hw2.faces.commands import app as faces
-    from hw2.log import program_options_first, set_up
+    from hw2.log import begin, printed, program_options_first, set_up, to_file
     from hw2.options import expanded
     from hw2.report.commands import report
-    from hw2.surroundings import fit_help, restore_help, run
+    from hw2.surroundings import copy_stdout, fit_help, restore_help, run
+    from hw2.version import print_version, version_line
 except KeyboardInterrupt:  # loading PyTorch takes seconds
     sys.exit(130)
 except ImportError as missing:
@@ -48,6 +49,9 @@ def _options(
     ] = False,
 ) -> None:
     set_up(log, verbose=verbose, quiet=quiet)
+    if log is not None:
+        begin(version_line())
+        copy_stdout(printed)
 
 
 for name, problem in {"digits": digits, "faces": faces, "concepts": concepts}.items():
@@ -63,7 +67,9 @@ def main() -> None:
     """Entry point of the `hw2` command."""
     warnings.filterwarnings("ignore", "CUDA initialization")  # `hw2.devices` says it in one sentence
     restore_help(app, Path(__file__))
-    sys.exit(run(_program, complain, _defect))
+    status = run(_program, complain, _defect)
+    to_file(f"exit status {status}")
+    sys.exit(status)
 
 
 def _program() -> None:
@@ -73,6 +79,7 @@ def _program() -> None:
 
 def _defect(error: Exception) -> str:
     traceback.print_exception(error)
+    to_file("".join(traceback.format_exception(error)))
     return "this is a defect of hw2; please report it with the lines above"
 
 

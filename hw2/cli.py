@@ -6,7 +6,6 @@ import difflib
 import functools
 import math
 import os
-import platform
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -16,7 +15,6 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-import hw2
 from hw2 import log
 from hw2.errors import InputError
 from hw2.log import say
@@ -96,27 +94,21 @@ class Commands(Group):
         except KeyboardInterrupt as stop:
             say(f"stopped; {stop or 'nothing was written'}")
             raise typer.Exit(stopped_status()) from None
+        except Exception as error:
+            log.refused(error)
+            raise
 
 
 def missing_package(module: str) -> str:
     """What to do if a module cannot be imported because its extra is not installed; empty if it belongs to none."""
     name = module.partition(".")[0]
     extra = next((extra for extra, modules in EXTRAS.items() if name in modules), "")
-    return f"this command needs {name}, which is not installed; run pip install 'dlcv-hw2[{extra}]'" if extra else ""
+    return f"this command needs {name}, which is not installed; run {install(extra)}" if extra else ""
 
 
-def print_version(wanted: bool) -> None:
-    """For --version: what a bug report needs, on one line; then the program ends."""
-    if not wanted:
-        return
-    try:
-        import torch
-
-        found = f"torch {torch.__version__} (CUDA {torch.version.cuda or 'none'})"
-    except ModuleNotFoundError:
-        found = "no torch"
-    typer.echo(f"hw2 {hw2.__version__}, Python {platform.python_version()}, {found}, {platform.platform()}")
-    raise typer.Exit
+def install(extra: str) -> str:
+    """What to type to install an extra. No package index has this distribution, so its name is no place to find it."""
+    return f"pip install '.[{extra}]' in a checkout, or pip install 'FILE.whl[{extra}]' with the file of the wheel"
 
 
 def _with_flags(error: InputError) -> str:

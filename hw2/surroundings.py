@@ -17,6 +17,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from typer.core import TyperGroup
+
 LEAST_COLUMNS, MOST_COLUMNS = 20, 10_000
 """Widths that a table can be printed in. Other programs leave COLUMNS=0, which would print nothing."""
 
@@ -33,12 +35,18 @@ _stopped: list[int] = []
 
 
 class Stream(io.TextIOWrapper):
-    """stdout or stderr. What cannot be written is remembered, and the program goes on."""
+    """stdout or stderr. What cannot be written is remembered, and the program goes on.
+
+    copy: is given all that is written.
+    """
 
     lost: OSError | None = None
+    copy: Callable[[str], object] | None = None
 
     def write(self, text: str) -> int:
         """As `TextIOWrapper.write`, without OSError."""
+        if self.copy:
+            self.copy(text)
         try:
             return super().write(text)
         except OSError as error:
@@ -119,6 +127,12 @@ def _stop(number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def copy_stdout(copy: Callable[[str], object]) -> None:
+    """From now on, also give `copy` what is printed on stdout."""
+    if isinstance(sys.stdout, Stream):
+        sys.stdout.copy = copy
+
+
 def _repair_streams() -> Stream:
     """Fill closed descriptors, which the next file would get otherwise, and replace stdout and stderr by a `Stream`.
 
@@ -155,9 +169,16 @@ def _repair_sizes() -> None:
 
 
 def fit_help(app: Any) -> None:
-    """On a narrow terminal, help is plain text: Typer's columns would break the names of options."""
-    if shutil.get_terminal_size().columns < NARROW:
+    """On a narrow terminal, help is plain text: Typer's columns would break the names of options.
+
+    The explanations then have more than half of the width. An option that is too long for the rest has its own line.
+    """
+    columns = shutil.get_terminal_size().columns
+    if columns < NARROW:
         app.rich_markup_mode = None
+        spacing = 2
+        longest = max(1, min(30, columns // 2 - 2 * spacing - 1))
+        TyperGroup.context_class.formatter_class.write_dl.__defaults__ = (longest, spacing)
 
 
 def restore_help(app: Any, module: Path) -> None:

@@ -89,5 +89,6 @@ def test_the_notebook_follows_the_noise_to_the_picture_of_the_command(monkeypatc
     # what the words between the cells claim
     assert names["abar"][981] < 1e-4
     assert names["fast"]["dpm++ 15"] < names["fast"]["ddim 5"]
+    assert names["fast"]["ddim 15"] < names["fast"]["ddim 5"]
     middle = names["lengths"]["lerp"][2] / names["lengths"]["slerp"][2]
     assert middle == pytest.approx(0.5**0.5, abs=0.03)

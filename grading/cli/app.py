@@ -16,11 +16,10 @@ from grading.cli import (
     student_commands,
     submission_commands,
 )
-from grading.cli.deliver import DEBUG, graded
-from grading.cli.surroundings import Commands, fit_help, restore_help, run
-from grading.cli.version import print_version
-from grading.core.errors import failure_sentence
-from grading.core.log import complain, program_options_first, set_up
+from grading.cli.deliver import DEBUG, explain, graded
+from grading.cli.surroundings import Commands, copy_stdout, fit_help, restore_help, run
+from grading.cli.version import print_version, version_line
+from grading.core.log import begin, complain, printed, program_options_first, set_up, to_file
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
@@ -42,6 +41,9 @@ def _commands(
 ) -> None:
     DEBUG["on"] = debug
     graded(lambda: set_up(log, verbose=verbose, quiet=quiet))
+    if log is not None:
+        begin(version_line())
+        copy_stdout(printed)
 
 
 app.command("faces")(problem_commands.faces)
@@ -66,7 +68,9 @@ def main() -> None:
     """Entry point of the `hw2-grade` command."""
     warnings.filterwarnings("ignore", "CUDA initialization")  # the judges' device says it in one sentence
     restore_help(app, Path(__file__))
-    sys.exit(run(_program, complain, failure_sentence))
+    status = run(_program, complain, explain)
+    to_file(f"exit status {status}")
+    sys.exit(status)
 
 
 def _program() -> None:

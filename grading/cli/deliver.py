@@ -13,7 +13,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from grading.core.errors import GradingError, record_failure
-from grading.core.log import complain, detail
+from grading.core.log import complain, detail, is_quiet, to_file
 from grading.core.results import Check, ProblemResult, SubmissionResult
 from grading.core.text import printable
 from grading.files.storage import write_whole
@@ -42,10 +42,7 @@ def graded(grade: Callable[[], Result], json: str = "", failed: Callable[[Check]
     except Exception as error:
         failure = record_failure(error)
         said = failure.sentence
-        if DEBUG["on"] and failure.traceback:
-            show_traceback(failure.traceback)
-        elif failure.traceback:
-            detail(failure.traceback)
+        show_traceback(failure.traceback)
     complain(said)
     if failed and json:
         write_json(json, failed(Check("call", "error", said)))
@@ -68,10 +65,8 @@ def deliver(result: ProblemResult, details: Any, json: str, lines: str | None = 
 
 def deliver_submission(result: SubmissionResult, json: str) -> None:
     """Print a submission's result, write it to the JSON file, and exit with its status."""
-    if DEBUG["on"]:
-        tracebacks = [stage.traceback for stage in result.stages] + [each.traceback for each in result.results]
-        for text in filter(None, tracebacks):
-            show_traceback(text)
+    for text in [*(stage.traceback for stage in result.stages), *(each.traceback for each in result.results)]:
+        show_traceback(text)
     _deliver(submission_table(result), result, result.status, json)
 
 
@@ -121,5 +116,25 @@ def write_text(path: Path, text: str) -> None:
 
 
 def show_traceback(text: str) -> None:
-    """Print a traceback on stderr, unchanged."""
-    Console(stderr=True, soft_wrap=True, highlight=False).print(text, style="dim", markup=False)
+    """Print a traceback on stderr, unchanged, with --debug; without it, it is a detail. The log file always has it."""
+    if text and DEBUG["on"]:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(text, style="dim", markup=False)
+        to_file(text)
+    elif text:
+        detail(text)
+
+
+def explain(error: BaseException) -> str:
+    """The sentence about an exception that ends the program. Its traceback is shown or logged."""
+    failure = record_failure(error)
+    show_traceback(failure.traceback)
+    return failure.sentence
+
+
+def show_aside(table: RenderableType) -> None:
+    """Print a table on stderr, unless --quiet hides it. The log file always has it."""
+    console = Console(stderr=True, highlight=False, quiet=is_quiet())
+    console.print(table)
+    copy = Console(file=io.StringIO(), width=console.width, highlight=False)
+    copy.print(table)
+    to_file(f"\n{copy.file.getvalue()}")  # type: ignore[attr-defined]

@@ -30,7 +30,7 @@ EMBEDDED = {
 """The embedded homework, which only a checkout has."""
 
 
-HEADING = "\nYour scripts, public part only. Below, staff is you, and the grading machine is this one.\n"
+HEADING = "\nYour scripts, public part only. Below, “staff” means you, and “the grading machine” means this one.\n"
 
 
 @dataclass(frozen=True)

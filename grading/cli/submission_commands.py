@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
 
 from grading.cli.assignment_file import commented_file
-from grading.cli.deliver import deliver_submission, graded, write_text
+from grading.cli.deliver import deliver_submission, graded, show_aside, write_text
 from grading.cli.options import MakeAssignment, takes_assignment
 from grading.cli.problem_commands import JsonOption
 from grading.cli.surroundings import Standing, planned, waiting
 from grading.core.errors import GradingError
-from grading.core.log import complain, is_quiet, say
+from grading.core.log import complain, say
 from grading.core.results import Check, SubmissionResult
 from grading.core.text import counted, listed, printable
 from grading.files.unpack import submission_name
@@ -29,7 +28,10 @@ from grading.submission.assignment import Assignment
 
 OutputOption = Annotated[
     Path | None,
-    typer.Option(help="Folder for outputs, results and reports. Run again to resume. (default: graded/NAME)"),
+    typer.Option(
+        help="Folder for outputs, results and reports. Run again to resume. (default: graded/NAME in this folder, with "
+        "the name of what is graded)"
+    ),
 ]
 
 RosterOption = Annotated[
@@ -153,7 +155,7 @@ def _preflight(assignment: Assignment, submissions: Path, output: Path) -> None:
 
     found = examine(assignment.absolute(), output.absolute())
     if found.unready:
-        Console(stderr=True, highlight=False, quiet=is_quiet()).print(preflight_table(found.unready))
+        show_aside(preflight_table(found.unready))
     refuse_if_blocked(found)
     if submissions.is_dir():
         check_fetch(submissions.iterdir(), assignment.sandbox)

@@ -19,6 +19,7 @@ from grading.cohort.engine import LostError, check_workers
 from grading.cohort.find import Submission
 from grading.cohort.worker import Grades, Worker
 from grading.core.errors import GradingError
+from grading.core.extras import install
 from grading.core.text import printable
 from grading.sandbox.temporary import prefix
 
@@ -113,7 +114,7 @@ def ray_engine(
         import ray
     except ImportError:
         raise GradingError(
-            "grading on several machines needs Ray, which is not installed; run pip install 'dlcv-hw2[cohort]'"
+            f"grading on several machines needs Ray, which is not installed; run {install('cohort')}"
         ) from None
     # A private folder, so that other users cannot reach what is in it. Its path is short: the path of a socket of Ray
     # may have at most 107 characters.

@@ -11,8 +11,8 @@ EXTRAS = {
 
 
 def install(extra: str) -> str:
-    """What to type: the command that installs an extra."""
-    return f"pip install 'dlcv-hw2[{extra}]'"
+    """What to type to install an extra. No package index has this distribution, so its name is no place to find it."""
+    return f"pip install '.[{extra}]' in a checkout, or pip install 'FILE.whl[{extra}]' with the file of the wheel"
 
 
 def missing_package(error: BaseException) -> str:

@@ -1,10 +1,13 @@
-"""What the program says on stderr, at three levels, and a log file with all of it."""
+"""What the program says on stderr, at three levels, and a log file with all of it, and with what is printed."""
 
 from __future__ import annotations
 
 import logging
+import re
+import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -19,6 +22,9 @@ FLAGS, WITH_VALUE = ("--verbose", "--quiet"), "--log"
 
 LINE = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
 
+STYLE = re.compile(r"\x1b(\[[0-?]*[@-~]|\][^\x1b]*\x1b\\)")
+"""Colours and links of a terminal, which no file needs."""
+
 
 class _Stderr(logging.Handler):
     """Prints each sentence on stderr, above a progress bar if there is one. An error is red."""
@@ -27,6 +33,18 @@ class _Stderr(logging.Handler):
         style = "red" if record.levelno >= logging.ERROR else ""
         console = Console(stderr=True, soft_wrap=True, highlight=False)
         console.print(f"{PROGRAM}: {record.getMessage()}", style=style, markup=False)
+
+
+class _File(logging.FileHandler):
+    """Appends each record to the log file. Where that fails, as on a full disk, one sentence says so."""
+
+    def handleError(self, _record: logging.LogRecord) -> None:  # noqa: N802 - the name in logging
+        """Give the file up, and let the program go on."""
+        for logger in (_logger, logging.getLogger("py.warnings"), logging.getLogger()):
+            logger.removeHandler(self)
+        with suppress(OSError):  # it cannot write what is left
+            self.close()
+        complain(f"{printable(self.baseFilename)} cannot be written ({sys.exception()}); the log ends here")
 
 
 _logger = logging.getLogger(PROGRAM)
@@ -57,12 +75,29 @@ def advance(sentence: str) -> None:
     (detail if stderr.isatty() else say)(sentence)
 
 
-def to_file(sentence: str) -> None:
-    """Something that another screen shows; it is written to the log file alone."""
-    record = _logger.makeRecord(PROGRAM, logging.INFO, "", 0, sentence, (), None)
-    for handler in _logger.handlers:
-        if handler is not _stderr:
-            handler.emit(record)
+def to_file(text: str, level: int = logging.INFO) -> None:
+    """Something that is shown in another way, such as a table. It is written to the log file alone."""
+    record = _logger.makeRecord(PROGRAM, level, "", 0, STYLE.sub("", text), (), None)
+    for handler in [each for each in _logger.handlers if each is not _stderr]:
+        handler.handle(record)
+
+
+def printed(text: str) -> None:
+    """Something that was printed on stdout. A table begins on a line of its own."""
+    if lines := text.strip("\n"):
+        to_file("printed:" + (f"\n{lines}" if "\n" in lines else f" {lines}"))
+
+
+def refused(error: Exception) -> None:
+    """For the log file: an error that Typer prints itself, such as an unknown option."""
+    if said := getattr(error, "format_message", None):
+        to_file(said(), logging.ERROR)
+
+
+def begin(versions: str) -> None:
+    """The first lines of a log that a bug report needs: the command as it was typed, and the versions."""
+    to_file(shlex.join([PROGRAM, *sys.argv[1:]]))
+    to_file(versions)
 
 
 def is_quiet() -> bool:
@@ -91,7 +126,7 @@ def set_up(file: Path | None = None, *, verbose: bool = False, quiet: bool = Fal
 
 def _file(path: Path) -> logging.Handler:
     try:
-        handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+        handler = _File(path, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise GradingError(
             f"{printable(str(path))} cannot be written ({error.strerror}); choose another file", option="log"

@@ -11,6 +11,7 @@ import warnings
 import torch
 
 from grading.core.errors import GradingError
+from grading.core.log import to_file
 from grading.core.text import counted, printable
 from grading.sandbox.gpu import driver_version, hides_gpus
 
@@ -83,3 +84,4 @@ def _trouble(driver: str, said: str) -> str:
 def _tell(sentence: str) -> None:
     """Print a sentence once a process, though each judge asks for its device."""
     sys.stderr.write(f"{sentence}\n")
+    to_file(sentence)

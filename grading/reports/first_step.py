@@ -20,18 +20,20 @@ class FirstStep:
 def first_step(result: SubmissionResult) -> FirstStep | None:
     """What costs the most points, a failed stage before a missed score; None if no line of a script failed.
 
-    Lines that fail because of the same stage count together, because one correction helps all of them.
+    Lines that fail for the same cause count together, because one correction helps all of them.
     """
     failed = [line for line in result.lines if line.kind == "score" and line.status == "fail"]
     alike: dict[str, list[ScoreLine]] = {}
     for line in failed:
-        alike.setdefault(_reason(line, result), []).append(line)
+        alike.setdefault(_cause(line, result), []).append(line)
     if not alike:
         return None
-    lost = {message: sum(line.max_points - (line.points or 0.0) for line in lines) for message, lines in alike.items()}
+    lost = {cause: sum(line.max_points - (line.points or 0.0) for line in lines) for cause, lines in alike.items()}
     stages = {" ".join(_said(stage)) for stage in result.stages}
-    first = max(alike, key=lambda message: (lost[message], message in stages, len(alike[message])))
-    return FirstStep(first, f"This costs {counted_points(lost[first])}." if lost[first] else "")
+    first = max(alike, key=lambda cause: (lost[cause], cause in stages, len(alike[cause])))
+    dearest = max(alike[first], key=lambda line: line.max_points)
+    message = first if first in stages else f"{dearest.title}: {dearest.message}"
+    return FirstStep(message, f"This costs {counted_points(lost[first])}." if lost[first] else "")
 
 
 def shown_logs(result: SubmissionResult) -> dict[str, Sequence[StageResult]]:
@@ -45,12 +47,15 @@ def shown_logs(result: SubmissionResult) -> dict[str, Sequence[StageResult]]:
     return found
 
 
-def _reason(line: ScoreLine, result: SubmissionResult) -> str:
-    """Why a line failed: what its first failed stage says, or else the line itself."""
+def _cause(line: ScoreLine, result: SubmissionResult) -> str:
+    """Why a line failed: what its first failed stage says, or else what was found in the output of its script.
+
+    Two baselines of the same images differ only in what was expected.
+    """
     for stage in result.stages_of(line):
         if stage.status == "fail":
             return " ".join(_said(stage))
-    return f"{line.title}: {line.message}"
+    return " ".join([*line.stages, line.message.partition("; expected ")[0]])
 
 
 def _said(stage: StageResult) -> Iterator[str]:

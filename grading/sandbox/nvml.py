@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from grading.core.extras import install
 from grading.core.system import said
 
 INTERVAL = 0.25
@@ -77,7 +78,7 @@ def load_nvml() -> Any:
             warnings.simplefilter("ignore")  # an older package of the same name warns about itself
             nvml: Any = importlib.import_module("pynvml")
     except ImportError:
-        raise UnmeasuredError("nvidia-ml-py is not installed; run pip install 'dlcv-hw2[gpu]'") from None
+        raise UnmeasuredError(f"nvidia-ml-py is not installed; run {install('gpu')}") from None
     try:
         nvml.nvmlInit()
     except nvml.NVMLError as error:

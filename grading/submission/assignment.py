@@ -42,11 +42,18 @@ class Assignment:
     more variables for the scripts. source: the values in the assignment file and on the command line, for the record.
     """
 
-    data: Annotated[Path, typer.Option(help="Folder with the homework's data, hw2_data.")]
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="Folder with the homework's data. (default: hw2_data in this folder; with `check`, the embedded "
+            "homework; with `doctor`, none)"
+        ),
+    ]
     private: Annotated[
         Path | None,
         typer.Option(
-            help="Folder like hw2_data, with the private inputs and ground truth. (default: public part only)"
+            help="Folder like hw2_data, with the private inputs and ground truth. `submission` and `cohort` need this, "
+            "or --public-only."
         ),
     ] = None
     homework: Annotated[str, typer.Option(help=f"Edition of the homework: {', '.join(homeworks.HOMEWORKS)}.")] = (

@@ -55,7 +55,7 @@ def test_predictions_are_scored_without_torch(bundled_data, tmp_path):
     assert "100" in run.stdout
 
 
-@pytest.mark.parametrize("arguments", [["explain", "mse"], ["check", "fixtures/submissions/reference"], ["--version"]])
+@pytest.mark.parametrize("arguments", [["explain", "mse"], ["check", "fixtures/submissions/reference"]])
 def test_what_needs_no_network_needs_no_extra(arguments):
     run = run_bare("grading", "cli.app", *arguments)
     assert run.returncode == 0, run.stderr
@@ -71,8 +71,23 @@ def test_what_needs_no_network_needs_no_extra(arguments):
 def test_a_command_without_its_extra_says_what_to_install(module, where, arguments, extra):
     run = run_bare(module, where, *arguments)
     assert run.returncode == 2
-    assert f"pip install 'dlcv-hw2[{extra}]'" in run.stderr
+    assert f"run pip install '.[{extra}]' in a checkout, or pip install 'FILE.whl[{extra}]' with" in run.stderr
     assert run.stderr.count("\n") == 1
+
+
+def test_nobody_is_told_to_install_a_name_that_anyone_may_register():
+    """The distribution is not published. pyproject.toml names it for its own extras, which pip never looks up."""
+    tracked = subprocess.run(["git", "ls-files", "-z"], capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    texts = [ROOT / name for name in tracked.split("\0") if name.endswith((".py", ".md", ".html", ".ipynb", ".yml"))]
+    assert len(texts) > 100
+    name = "dlcv-hw2" + "["
+    assert [path for path in texts if name in path.read_text()] == []
+
+
+@pytest.mark.parametrize(("module", "where"), [("grading", "cli.app"), ("hw2", "__main__")])
+def test_the_versions_name_what_is_missing(module, where):
+    run = run_bare(module, where, "--version")
+    assert ", no torch, " in run.stdout, run.stderr
 
 
 def test_a_module_of_nobody_is_a_defect():

@@ -1,7 +1,11 @@
 """What `hw2` says at each level, and what its log file keeps."""
 
 import io
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -9,6 +13,7 @@ from rich.console import Console
 from hw2 import log, progress
 from hw2.errors import InputError
 from hw2.log import program_options_first
+from tests.commands import ROOT
 
 
 @pytest.fixture
@@ -75,6 +80,73 @@ def test_the_command_writes_the_log_and_says_nothing_if_it_is_to_be_quiet(tmp_pa
     assert run.stderr.count("\n") == 1
     assert run.stderr.removeprefix("hw2: ") in (tmp_path / "log").read_text()
     assert "DEBUG the device is cpu" in (tmp_path / "log").read_text()
+
+
+TIMES = re.compile(r"(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ")
+
+
+@pytest.mark.slow
+def test_a_bug_report_has_the_command_the_versions_what_was_printed_and_how_it_ended(tmp_path, hw2):
+    log_file = tmp_path / "a log"
+    printed = hw2("digits", "info", "--log", log_file)
+    misspelt = hw2("digits", "info", "--sead", "a b", "--log", log_file)
+    assert (printed.returncode, misspelt.returncode) == (0, 2)
+    versions = hw2("--version").stdout
+    first, second = TIMES.sub("", log_file.read_text()).split("INFO exit status 0\n")
+    begun, *tables = first.split("INFO printed:\n")
+    assert begun == f"INFO hw2 digits info --log '{log_file}'\nINFO {versions}"
+    assert "".join(tables) == printed.stdout.lstrip("\n")
+    assert second == (
+        f"INFO hw2 digits info --sead 'a b' --log '{log_file}'\nINFO {versions}"
+        + "ERROR No such option: --sead\nINFO exit status 2\n"
+    )
+
+
+BREAK = """
+import sys
+from hw2.__main__ import app, main
+
+@app.command("break")
+def broken():
+    print("half a table")
+    raise RuntimeError("never")
+
+sys.argv = ["x", "break", "--log", sys.argv[1]]
+main()
+"""
+
+
+def test_the_log_of_a_defect_has_its_traceback(tmp_path):
+    variables = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
+    log_file = tmp_path / "log"
+    run = subprocess.run(
+        [sys.executable, "-c", BREAK, log_file], capture_output=True, text=True, cwd=ROOT, env=variables, timeout=300
+    )
+    assert run.returncode == 2
+    kept = TIMES.sub("", log_file.read_text())
+    assert "INFO printed: half a table\n" in kept
+    assert "line 8, in broken\n" in kept
+    assert "RuntimeError: never\n" in kept
+    assert kept.endswith("INFO exit status 2\n")
+    assert kept.count("Traceback") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_log_on_a_full_disk_ends_with_one_sentence_and_the_work_goes_on(said):
+    log.set_up(Path("/dev/full"))
+    log.detail("a step")
+    log.say("for people")
+    first, second = said().splitlines()
+    assert first.startswith("hw2: /dev/full cannot be written (")
+    assert "No space left" in first
+    assert second == "hw2: for people"
+
+
+def test_the_log_has_no_colours(said, tmp_path):
+    log.set_up(tmp_path / "log")
+    log.printed("\x1b[1;31mred\x1b[0m \x1b]8;id=1;http://a\x1b\\link\x1b]8;;\x1b\\\n")
+    log.printed("\n")
+    assert TIMES.sub("", (tmp_path / "log").read_text()) == "INFO printed: red link\n"
 
 
 class Clock:

@@ -4,8 +4,10 @@ import json
 
 import pytest
 import typer
+from rich.table import Table
 
-from grading.cli.deliver import DEBUG, graded, sentence
+from grading.cli.deliver import DEBUG, graded, sentence, show_aside
+from grading.core import log
 from grading.core.errors import GradingError
 from grading.core.results import Check, SubmissionResult
 
@@ -55,6 +57,36 @@ def test_debug_shows_the_traceback_at_once(capsys, monkeypatch):
     with pytest.raises(typer.Exit):
         graded(broken)
     assert 'raise ZeroDivisionError("of ours")' in capsys.readouterr().err
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """What a log file of the test holds. options: of `set_up`."""
+
+    def begin(**options):
+        log.set_up(tmp_path / "log", **options)
+        return (tmp_path / "log").read_text
+
+    yield begin
+    log.set_up()
+    log.logging.captureWarnings(False)
+
+
+@pytest.mark.parametrize("debug", [True, False])
+def test_the_log_has_the_traceback_once_shown_or_not(kept, monkeypatch, debug):
+    monkeypatch.setitem(DEBUG, "on", debug)
+    read = kept()
+    with pytest.raises(typer.Exit):
+        graded(broken)
+    assert read().count("Traceback") == 1
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_a_table_on_stderr_is_in_the_log_though_quiet_hides_it(kept, capsys, quiet):
+    read = kept(quiet=quiet)
+    show_aside(Table("what", "remedy"))
+    assert ("remedy" in capsys.readouterr().err) == (not quiet)
+    assert "remedy" in read()
 
 
 def test_a_refusal_is_written_as_json_where_json_was_asked_for(tmp_path, capsys):

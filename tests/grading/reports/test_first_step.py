@@ -3,12 +3,22 @@
 import re
 from dataclasses import replace
 
-from grading.core.results import Cause
+import pytest
+
+from grading.core.results import Cause, Part
 from grading.homeworks.fall2024 import FALL2024
 from grading.reports.first_step import first_step, shown_logs
 from grading.reports.submission_page import student_page, submission_page
 from grading.reports.todo import for_students
-from tests.grading.reported import WITHOUT_POINTS, submission_result, without_private
+from tests.grading.reported import (
+    WITHOUT_POINTS,
+    concepts_result,
+    digits_result,
+    faces_result,
+    regraded,
+    submission_result,
+    without_private,
+)
 
 RESULT = without_private(submission_result())
 STOPPED = "hw2_3.sh ended with exit status 1; its last line is: no weights."
@@ -36,6 +46,25 @@ def test_where_all_scripts_ran_the_line_that_costs_most_speaks_for_itself():
     failed = [line for line in RESULT.lines if line.kind == "score" and line.status == "fail"]
     dearest = max(failed, key=lambda line: line.max_points)
     assert found.message == f"{dearest.title}: {dearest.message}"
+
+
+@pytest.mark.parametrize("accuracy", [0.7, 0.0])
+def test_two_lines_that_one_cause_fails_count_together(accuracy):
+    """15 points of digits that are misread come before 10 of faces, although no line of them costs more than 10."""
+    results = [FALL2024.problem(1).result(digits_result(accuracy, accuracy))]
+    results.append(FALL2024.problem(2).result(faces_result(676.0), Part.PUBLIC))
+    stages = [stage for stage in RESULT.stages if stage.problem != 3]
+    result = regraded(replace(RESULT, stages=stages), results)
+    assert [line.points for line in result.lines if line.problem in (1, 2) and line.kind == "score"] == [0, 0, 0]
+    found = first_step(result)
+    assert found.lost == "This costs 15 points."
+    assert found.message.startswith("Problem 1, simple baseline: The mean accuracy is ")
+
+
+def test_two_prompts_that_are_missed_do_not_count_together():
+    results = [FALL2024.problem(3).result(concepts_result((60.0, 30.0), (61.0, 30.0)), Part.PUBLIC)]
+    stages = [stage for stage in RESULT.stages if stage.status == "pass"]
+    assert first_step(regraded(replace(RESULT, stages=stages), results)).lost == "This costs 5 points."
 
 
 def test_without_points_there_is_a_first_step_too_and_it_costs_nothing():

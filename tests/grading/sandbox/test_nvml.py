@@ -96,7 +96,8 @@ def test_processes_that_cannot_be_told_apart_are_nobodys(monkeypatch, proc):
 def test_without_the_package_the_reason_says_what_to_install(monkeypatch, proc):
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert GpuMemory(10, proc).peak is None
-    assert why_unmeasured(None) == "nvidia-ml-py is not installed; run pip install 'dlcv-hw2[gpu]'"
+    said = "nvidia-ml-py is not installed; run pip install '.[gpu]' in a checkout, or pip install 'FILE.whl[gpu]' with "
+    assert why_unmeasured(None) == said + "the file of the wheel"
     with pytest.raises(nvml.UnmeasuredError):
         load_nvml()
     assert total_memory() == []
