@@ -165,6 +165,26 @@ def test_every_submission_is_in_one_bar_of_the_histogram():
     assert bins([]) == []
 
 
+def test_the_histogram_ends_at_the_most_points_whatever_its_bars():
+    results = [replace(submission_result(), points=p, max_points=25.0, unchecked=0.0) for p in (0.0, 23.9, 24.0, 25.0)]
+    found = bins(results)
+    assert [(b.low, b.high, b.count) for b in found if b.count] == [(0, 2, 1), (22, 24, 1), (24, 25, 2)]
+    page = class_page(results, FALL2024)
+    assert "2 from 24 to 25" in page
+    ticks = re.findall(r'<text x="([\d.]+)" y="163" text-anchor="middle">([\d.]+)</text>', page)
+    assert [(float(x), float(points)) for x, points in ticks] == [(12 + 24 * p, p) for p in (0, 8, 16, 25)]
+    last = re.findall(r'<rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', page)[-1]
+    assert tuple(map(float, last)) == (12 + 24 * 24 + 1.5, 24 - 3)
+
+
+@pytest.mark.parametrize("most", [0.5, 1.0, 20.1, 37.5, 40.0])
+def test_no_bar_of_the_histogram_has_a_negative_width(most):
+    page = class_page([replace(submission_result(), points=most, max_points=most, unchecked=0.0)], FALL2024)
+    widths = [float(width) for width in re.findall(r'<rect [^>]*width="([^"]+)"', page)]
+    assert len(widths) == 1
+    assert widths[0] > 0
+
+
 def test_outliers_by_hand():
     # Median 5.5, deviations 2.5 1.5 0.5 0.5 1.5 and more: their median is 1.5, the limit 3.5 * 1.5 / 0.6745 = 7.783.
     assert far_values(dict(enumerate([3.0, 4, 5, 6, 7, 100]))) == [5]
