@@ -59,6 +59,16 @@ def test_the_table_says_why_points_were_lost_in_the_words_of_the_pages():
     assert row["lost_points"] == " | ".join(f"{line.name}: {line.message}" for line in failed)
 
 
+def test_the_table_names_each_judge_with_its_kind_once():
+    result = submission_result()
+    assert rows([result])[0]["judges"] == "mnistm (embedded), svhn (embedded), clip (embedded)"
+    official = [replace(judge, kind="official") for judge in result.results[0].judges]
+    results = [replace(result.results[0], judges=official), *result.results[1:]]
+    (mixed, without) = rows([replace(result, results=results), regraded(result, [])])
+    assert mixed["judges"] == "mnistm (official), svhn (official), clip (embedded)"
+    assert without["judges"] == ""
+
+
 def test_a_line_that_a_submission_lacks_is_empty_and_columns_stay_in_order():
     short = replace(submission_result("r2"), lines=submission_result().lines[:2], stages=[], results=[])
     first, second = rows([short, submission_result("r1")])
@@ -99,7 +109,7 @@ def test_hostile_lines_make_no_formula_either():
 def test_an_empty_class_is_a_header():
     first, last = (
         '"submission","status","points","max_points","unchecked"',
-        '"warnings","could_not_check","lost_points"',
+        '"warnings","could_not_check","lost_points","judges"',
     )
     assert scores_csv([]) == f"{first},{last}\n"
 

@@ -268,9 +268,9 @@ def test_without_points_pages_say_so_and_show_scores(pages):
 
 
 def test_every_number_of_any_problem_is_on_its_page(pages):
-    for shown in ("at least 90%", "88.17% to 93.21%", "53.82 dB", "below 20", "diversity"):
+    for shown in ("at least 90.00%", "88.17% to 93.21%", "53.82 dB", "below 20.0000", "diversity"):
         assert shown in pages["staff"]
-    assert re.search(r'<span class="fail">34.50</span> <span class="soft">of 35</span>', pages["staff"])
+    assert re.search(r'<span class="fail">34.50</span> <span class="soft">of 35.00</span>', pages["staff"])
     assert "Judged by <bdi>clip</bdi> (embedded, cdcdcdcd)" in pages["staff"]
 
 
