@@ -15,6 +15,7 @@ from typer.main import get_command
 from fixtures.making.rules import PAGE, rules_page
 from tests.commands import ROOT
 from tests.markdown import FENCE, PAGES, Command, anchors, broken_link, commands, links, typed_lines
+from tests.programs import every_command
 
 COMING: set[str] = set()
 """Pages and modules that other work adds; remove each here once it is there."""
@@ -178,6 +179,25 @@ def test_the_first_page_of_the_site_shows_the_report_if_it_was_made(tmp_path, mo
     page = hook.on_page_markdown((ROOT / "docs" / "index.md").read_text(), types.SimpleNamespace(repo_url=""))
     assert page.count('<iframe src="report.html"') == page.count("](report.html)") == made
     assert page.count("`build/report/report.html`") == (not made)
+
+
+def writers(option):
+    """(program, words) of each command that has the option."""
+    return [(program, " ".join(words)) for program, words, names in every_command() if option in names]
+
+
+def test_what_every_command_writes_is_on_the_page_of_results():
+    page = (ROOT / "docs" / "results.md").read_text()
+    own, solution = page.split("## What `hw2` writes")
+    found = {f"{program} {words}" for program, words in writers("--output")}
+    assert {"hw2 report", "hw2 digits prepare", "hw2-grade hub-cache"} <= found
+    for program, words in writers("--output"):
+        if program == "hw2":
+            assert re.search(rf"^\|[^|]*`{words}`[^|]*\| .+ \|$", solution, re.MULTILINE), f"hw2 {words}"
+        else:
+            assert f"`hw2-grade {words}`" in own, words
+    for program, words in writers("--neighbours"):
+        assert f"`{program} {words} --neighbours" in own
 
 
 def test_the_rules_are_those_of_explain():
