@@ -38,6 +38,7 @@ from tests.markdown import (
     transcripts,
     typed_lines,
 )  # fmt: skip
+from tests.programs import every_command
 
 COMING: set[str] = set()
 """Pages and modules that other work adds; remove each here once it is there."""
@@ -179,6 +180,25 @@ def test_a_link_that_leads_nowhere_is_found(tmp_path):
     assert list(filter(None, (broken_link(page, target) for target in links(page)))) == [
         "other.md: there is no such file", "#the-same: there is no such heading",
     ]  # fmt: skip
+
+
+def writers(option):
+    """(program, words) of each command that has the option."""
+    return [(program, " ".join(words)) for program, words, names in every_command() if option in names]
+
+
+def test_what_every_command_writes_is_on_the_page_of_results():
+    page = (ROOT / "docs" / "results.md").read_text()
+    own, solution = page.split("## What `hw2` writes")
+    found = {f"{program} {words}" for program, words in writers("--output")}
+    assert {"hw2 report", "hw2 digits prepare", "hw2-grade hub-cache"} <= found
+    for program, words in writers("--output"):
+        if program == "hw2":
+            assert re.search(rf"^\|[^|]*`{words}`[^|]*\| .+ \|$", solution, re.MULTILINE), f"hw2 {words}"
+        else:
+            assert f"`hw2-grade {words}`" in own, words
+    for program, words in writers("--neighbours"):
+        assert f"`{program} {words} --neighbours" in own
 
 
 def test_the_rules_are_those_of_explain():

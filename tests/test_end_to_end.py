@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 
+import jsonschema
 import pytest
 import torch
 from PIL import Image
@@ -109,3 +110,6 @@ def test_the_reference_submission_earns_its_points_in_the_sandbox(tmp_path, hw2_
     result = json.loads(run.stdout)
     assert (result["points"], result["max_points"]) == (10, 10)
     assert result["record"]["options"]["sandbox"] == "bubblewrap"
+    schema = json.loads((ROOT / "grading" / "reports" / "schemas" / "grade.schema.json").read_text())
+    for written in (result, json.loads((tmp_path / "out" / "grade.json").read_text())):
+        jsonschema.validate(written, schema)

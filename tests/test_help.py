@@ -12,23 +12,10 @@ from typer.main import get_command
 
 import grading.cli.surroundings
 import hw2.surroundings
-from grading.cli.app import app as grade
-from hw2.__main__ import app as solve
 from tests.commands import ROOT
+from tests.programs import APPS, every_command
 
 FIT = {"hw2": hw2.surroundings.fit_help, "hw2-grade": grading.cli.surroundings.fit_help}
-APPS = {"hw2": solve, "hw2-grade": grade}
-
-
-def every_command():
-    """(program, words, names of the options) of each command."""
-
-    def below(program, command, words):
-        yield program, words, [name for each in command.params for name in [*each.opts, *each.secondary_opts]]
-        for name, each in getattr(command, "commands", {}).items():
-            yield from below(program, each, [*words, name])
-
-    return [each for program, app in APPS.items() for each in below(program, get_command(app), [])]
 
 
 @pytest.mark.parametrize("columns", [60, 80, 100])

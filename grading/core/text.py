@@ -38,7 +38,7 @@ def beside(value: float, limits: Iterable[float | None], decimals: int, unit: st
     for kept in (known, [limit for limit in known if limit != value]):
         for places in range(decimals, MOST_DECIMALS + 1):
             text = f"{value:.{places}{unit}}"
-            shown = float(text.removesuffix("%")) / (100 if unit == "%" else 1)
+            shown = float(text.replace("%", "e-2"))  # a division by 100 would round once more
             if all((shown > limit) == (value > limit) and (shown < limit) == (value < limit) for limit in kept):
                 return text
     return f"{value:.{decimals}{unit}}"

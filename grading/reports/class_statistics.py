@@ -93,7 +93,7 @@ def points_summary(results: Sequence[SubmissionResult]) -> dict[str, float]:
 
 
 def bins(results: Sequence[SubmissionResult]) -> list[Bin]:
-    """Bars of equal width from 0 to max_points. If there are few points, each point has a bar."""
+    """Bars from 0 to max_points, of equal width but for the last. If there are few points, each point has a bar."""
     most = max((result.max_points for result in results), default=0.0)
     if not most:
         return []
@@ -102,7 +102,7 @@ def bins(results: Sequence[SubmissionResult]) -> list[Bin]:
     counts = [0] * count
     for result in results:
         counts[min(int(result.points / width), count - 1)] += 1
-    return [Bin(index * width, (index + 1) * width, each) for index, each in enumerate(counts)]
+    return [Bin(index * width, min((index + 1) * width, most), each) for index, each in enumerate(counts)]
 
 
 def line_rates(results: Sequence[SubmissionResult]) -> list[Rate]:

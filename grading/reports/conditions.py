@@ -31,15 +31,19 @@ def conditions(*results: SubmissionResult) -> str:
 
 def judged_by(judges: Iterable[Judge]) -> str:
     """Who judged, such as "judged by the official judges"; a mixture is named. Empty if nobody judged."""
-    kinds = dict.fromkeys((judge.name, judge.kind) for judge in judges)
-    if not kinds:
+    judges = list(judges)
+    found = {judge.kind for judge in judges}
+    if not found:
         return ""
-    found = {kind for _, kind in kinds}
     if found == {"official"}:
         return "judged by the official judges"
-    names = ", ".join(f"{name} ({kind})" for name, kind in kinds)
-    who = "the embedded judges" if found == {"embedded"} else names
+    who = "the embedded judges" if found == {"embedded"} else ", ".join(judge_names(judges))
     return f"judged by {who}: scores are not the official ones"
+
+
+def judge_names(judges: Iterable[Judge]) -> list[str]:
+    """Each judge with its kind, such as "clip (embedded)", once."""
+    return list(dict.fromkeys(f"{judge.name} ({judge.kind})" for judge in judges))
 
 
 def as_sentence(text: str) -> str:

@@ -27,15 +27,18 @@ def headlines(figures: Iterable[Figure]) -> list[Figure]:
 
 
 def tables(figures: Iterable[Figure]) -> list[FigureTable]:
-    """The tables that the other figures form."""
+    """The tables that the other figures form, without columns in which no row has a value."""
     grouped: dict[str, dict[tuple[str, str], Figure]] = {}
     for figure in figures:
         if figure.table:
             grouped.setdefault(figure.table, {})[figure.row, figure.column] = figure
-    return [
-        FigureTable(title, first_seen(row for row, _ in cells), first_seen(column for _, column in cells), cells)
-        for title, cells in grouped.items()
-    ]
+    found = []
+    for title, cells in grouped.items():
+        every = first_seen(column for _, column in cells)
+        known = {figure.column for figure in cells.values() if shown_value(figure, "")}
+        columns = [column for column in every if column in known] or every
+        found.append(FigureTable(title, first_seen(row for row, _ in cells), columns, cells))
+    return found
 
 
 def first_seen(names: Iterable[str]) -> list[str]:
@@ -58,14 +61,16 @@ def shown_value(figure: Figure, none: str = NONE) -> str:
 
 
 def shown_limit(figure: Figure) -> str:
-    """The baseline alone, in the shortest form; empty if there is none."""
+    """The baseline with the decimals of the value beside it, and more where these would move it; empty if none."""
     if figure.baseline is None:
         return ""
-    return f"{100 * figure.baseline:g}%" if figure.unit == "%" else f"{figure.baseline:g}"
+    number = shown_number(figure.value, figure).removesuffix("%").removesuffix(f" {figure.unit}")
+    decimals = figure.decimals if figure.value is None else len(number.partition(".")[2])
+    return beside(figure.baseline, [figure.baseline], decimals, "%" if figure.unit == "%" else "f")
 
 
 def shown_baseline(figure: Figure) -> str:
-    """The expectation, such as "at least 90%" or "below 20"; empty if there is none."""
+    """The expectation, such as "at least 90.00%" or "below 20.0000"; empty if there is none."""
     limit = shown_limit(figure)
     return limit and f"{'at least' if figure.higher_is_better else 'below'} {limit}"
 

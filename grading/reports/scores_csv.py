@@ -10,6 +10,7 @@ from types import MappingProxyType
 from grading.core.results import SubmissionResult
 from grading.core.text import printable
 from grading.reports.class_statistics import script_runs
+from grading.reports.conditions import judge_names
 from grading.reports.figures import headlines, run_name
 from grading.reports.roster import Student
 from grading.reports.todo import open_reasons
@@ -20,7 +21,7 @@ UNKNOWN = "not known"
 KINDS = ("line", "figure", "seconds")
 """The kinds of columns, in their order."""
 
-LAST = ("warnings", "could_not_check", "lost_points")
+LAST = ("warnings", "could_not_check", "lost_points", "judges")
 """The last columns."""
 
 Cell = str | float
@@ -31,10 +32,10 @@ def scores_csv(results: Sequence[SubmissionResult], students: Mapping[str, Stude
 
     students: by the name of their submission. Their ids are the column student_id, which stands last. The other
     columns are submission, status, points, max_points, unchecked, one per line, one per headline figure, seconds of
-    scripts, warnings, could_not_check (why), lost_points (the sentence of each line that failed). The cell of a line
-    that could not be checked is "not checked". It is empty for a line or figure that the submission does not have. If
-    the homework's points are not known, points are "not known", and lines are "pass" or "fail". No text begins like a
-    formula.
+    scripts, warnings, could_not_check (why), lost_points (the sentence of each line that failed), judges (the networks
+    that scored images, with their kind: official, embedded or custom). The cell of a line that could not be checked is
+    "not checked". It is empty for a line or figure that the submission does not have. If the homework's points are not
+    known, points are "not known", and lines are "pass" or "fail". No text begins like a formula.
     """
     rows = [_row(result) for result in results]
     fixed = ["submission", "status", "points", "max_points", "unchecked"]
@@ -46,7 +47,7 @@ def scores_csv(results: Sequence[SubmissionResult], students: Mapping[str, Stude
     writer.writerow([*header, "student_id"] if students else header)
     for result, row, id_cell in zip(results, rows, ids, strict=True):
         first = [safe_cell(result.submission), result.status, *_points(result)]
-        last = [len(result.warnings), safe_cell(_reasons(result)), safe_cell(_lost(result))]
+        last = [len(result.warnings), *map(safe_cell, (_reasons(result), _lost(result), _judges(result)))]
         writer.writerow([*first, *(row.get(column, "") for column in columns), *last, *(id_cell if students else [])])
     return text.getvalue()
 
@@ -54,6 +55,11 @@ def scores_csv(results: Sequence[SubmissionResult], students: Mapping[str, Stude
 def _lost(result: SubmissionResult) -> str:
     """Why points were lost, as the pages say it."""
     return " | ".join(f"{line.name}: {line.message}" for line in result.lines if line.status == "fail")
+
+
+def _judges(result: SubmissionResult) -> str:
+    """Each judge with its kind, such as "clip (embedded)"; empty if nobody judged."""
+    return ", ".join(judge_names(judge for each in result.results for judge in each.judges))
 
 
 def _row(result: SubmissionResult) -> dict[tuple[str, str], Cell]:

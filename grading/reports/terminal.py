@@ -16,7 +16,7 @@ from rich.text import Text
 from grading.core.results import Check, Figure, ProblemResult, ScoreLine, StageResult, SubmissionResult
 from grading.core.text import printable
 from grading.reports import figures
-from grading.reports.conditions import banner, conditions, judged_by
+from grading.reports.conditions import banner, conditions, judged_by, line_judges
 from grading.reports.visibility import (
     NO_POINTS,
     OUTCOMES,
@@ -123,26 +123,29 @@ def submission_table(result: SubmissionResult) -> RenderableType:
 
 
 def _line_table(result: SubmissionResult) -> Table:
-    """A row per line of the score, and their sum. Points are left out if the homework's are not known."""
+    """A row per line of the score, which names judges that are not official, and the sum.
+
+    Points are left out if the homework's are not known.
+    """
     pointed = has_points(result)
     table = Table(title=Text(f"Submission {printable(result.submission)}"), title_justify="left")
-    for column in ("line", ""):
-        table.add_column(column, overflow="fold")
+    table.add_column("line", overflow="fold")
     for column in ("points", "of") if pointed else ():
         table.add_column(column, justify="right")
     table.add_column("")
     for line in result.lines:
         most = "" if is_deduction(line) else shown_points(line.max_points)
         outcome = Text("") if is_deduction(line) else Text(OUTCOMES[line.status], STYLES[line.status])
-        title = Text(printable(line.title) + (" (private)" if line.private else ""))
+        notes = ", ".join(filter(None, ["private" if line.private else "", line_judges(result, line)]))
+        title = Text(printable(line.title) + (f" ({notes})" if notes else ""))
         points = (shown_points(line.points), most) if pointed else ()
-        table.add_row(Text(printable(line.name)), title, *points, outcome)
+        table.add_row(title, *points, outcome)
     table.add_section()
     if pointed:
         total, most = shown_points(result.points), shown_points(result.max_points)
-        table.add_row(Text("total", "bold"), "", Text(total, "bold"), Text(most, "bold"), "")
+        table.add_row(Text("total", "bold"), Text(total, "bold"), Text(most, "bold"), "")
     else:
-        table.add_row(Text("passed", "bold"), "", Text("{} of {}".format(*passed_lines(result)), "bold"))
+        table.add_row(Text("passed", "bold"), Text("{} of {}".format(*passed_lines(result)), "bold"))
     return table
 
 

@@ -69,7 +69,7 @@ def report(
             with progress_bar(part.name, part.steps(inputs)) as on_step:
                 made.append(make(part, inputs, output / "figures", on_step))
         absent = [part for part in parts_of(chosen) if not part.given(inputs)]
-        page = report_page(made, language, record(made, inputs, chosen), absent)
+        page = report_page(made, language, record(made, inputs, chosen), absent, embedded=inputs.embedded(chosen))
         write_file(output / "report.html", page.encode())
     say(f"the report is {output / 'report.html'}")
 

@@ -69,6 +69,11 @@ class Inputs:
         """Name -> SHA-256 of every file that a problem's figures depend on."""
         return {shown_path(path): sha256(path) for path in _each_file(self._paths[problem])}
 
+    def embedded(self, problems: Iterable[int]) -> bool:
+        """Whether a figure of these problems depends on an embedded file."""
+        paths = (path.resolve() for problem in problems for path in self._paths[problem])
+        return any(path.is_relative_to(own.resolve()) for path in paths for own in (MODELS, FIXTURES))
+
     @property
     def _paths(self) -> Mapping[int, list[Path]]:
         words = self.data / "textual_inversion"

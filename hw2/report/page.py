@@ -47,8 +47,14 @@ class Section:
     caption: Markup
 
 
-def report_page(made: Sequence[Made], language: str, record: Record, absent: Sequence[Part] = ()) -> str:
-    """The page of these parts. record: what reproduces them. absent: parts whose inputs are not given."""
+def report_page(
+    made: Sequence[Made], language: str, record: Record, absent: Sequence[Part] = (), *, embedded: bool = False
+) -> str:
+    """The page of these parts.
+
+    record: what reproduces them. absent: parts whose inputs are not given. embedded: whether any file is the embedded
+    one; a banner then says so.
+    """
     texts = load_texts(language)
     order = [part.name for part in PARTS]
     found = [(each.part, _section(each, texts)) for each in made] + [(part, _absent(part, texts)) for part in absent]
@@ -56,7 +62,7 @@ def report_page(made: Sequence[Made], language: str, record: Record, absent: Seq
     problems = sorted({part.problem for part, _ in found})
     sections = {problem: [section for part, section in found if part.problem == problem] for problem in problems}
     return _environment().get_template("report.html").render(
-        texts=texts, language=language, sections=sections, record=record, made=made
+        texts=texts, language=language, sections=sections, record=record, made=made, embedded=embedded
     )  # fmt: skip
 
 

@@ -17,11 +17,26 @@ import pytest
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="needs chromium, chromium-browser or google-chrome")
 
+COMMAND = [
+    str(BROWSER), "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+    "--hide-scrollbars", "--disable-background-networking",
+]  # fmt: skip
+
+PDFTOTEXT = shutil.which("pdftotext")
+needs_paper = pytest.mark.skipif(not (BROWSER and PDFTOTEXT), reason="needs a browser and pdftotext")
+
 PHONE = 360
 
 # Frames have exactly the width that they are given; a headless window may not. Same origin, so we can look into them.
 WRAPPER = """<!doctype html><meta charset="utf-8"><title>wrapper</title>
 <script>
+// a heading of one word that stands in several lines
+const inLines = heading => {
+  const range = document.createRange();
+  range.selectNodeContents(heading);
+  const tops = new Set([...range.getClientRects()].map(box => Math.round(box.top / 8)));
+  return !/\\s/.test(heading.textContent.trim()) && tops.size > 1;
+};
 addEventListener("load", () => {
   const seen = [...document.querySelectorAll("iframe")].map(frame => {
     const page = frame.contentDocument, all = [...page.querySelectorAll("*")];
@@ -31,6 +46,7 @@ addEventListener("load", () => {
       handlers: all.flatMap(element => [...element.attributes]).filter(a => a.name.startsWith("on")).length,
       images: [...page.images].map(i => [i.src.slice(0, 22), i.naturalWidth, i.alt]),
       links: [...page.links].map(link => link.getAttribute("href")),
+      broken: [...page.querySelectorAll("thead:not(.hidden) th")].filter(inLines).map(e => e.textContent),
       wide: all.filter(e => e.getBoundingClientRect().right > innerWidth).map(e => e.localName),
     };
   });
@@ -45,7 +61,10 @@ addEventListener("load", () => {
 
 @dataclass
 class Seen:
-    """One page. images: (start of the URL, width in pixels, alternative text)."""
+    """One page. images: (start of the URL, width in pixels, alternative text).
+
+    broken: headings of tables that have one word and stand in several lines.
+    """
 
     title: str
     text: str
@@ -54,6 +73,7 @@ class Seen:
     handlers: int
     images: list[tuple[str, int, str]]
     links: list[str]
+    broken: list[str]
     wide: list[str]
 
 
@@ -78,9 +98,7 @@ def look_at(folder: Path, pages: dict[str, str], width: int = PHONE) -> tuple[di
     try:
         done = subprocess.run(
             [
-                str(BROWSER), "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-                "--no-first-run", "--hide-scrollbars", "--disable-background-networking",
-                f"--user-data-dir={folder / 'profile'}",
+                *COMMAND, f"--user-data-dir={folder / 'profile'}",
                 "--virtual-time-budget=10000", "--dump-dom", f"http://127.0.0.1:{server.server_port}/wrapper.html",
             ],
             capture_output=True, text=True, timeout=120, check=True,
@@ -92,3 +110,14 @@ def look_at(folder: Path, pages: dict[str, str], width: int = PHONE) -> tuple[di
     assert found, done.stderr[-2000:]
     seen = json.loads(html.unescape(found[1]))
     return {name: Seen(**each) for name, each in zip(pages, seen, strict=True)}, asked
+
+
+def print_page(folder: Path, page: str) -> list[str]:
+    """The text of each sheet of paper, as a browser prints the page."""
+    (folder / "page.html").write_text(page, encoding="utf-8")
+    paper = folder / "page.pdf"
+    subprocess.run([*COMMAND, f"--user-data-dir={folder / 'profile'}", "--no-pdf-header-footer",
+                    f"--print-to-pdf={paper}", (folder / "page.html").as_uri()],
+                   capture_output=True, timeout=120, check=True)  # fmt: skip
+    told = subprocess.run([str(PDFTOTEXT), "-layout", str(paper), "-"], capture_output=True, text=True, check=True)
+    return told.stdout.split("\f")[:-1]

@@ -308,7 +308,7 @@ def test_the_command_fails_for_a_fault_and_passes_without(told, tmp_path):
 def test_run_scores_the_scripts_on_the_embedded_data(tmp_path):
     ended = run_command("grading", "check", REFERENCE, "--run", "--trust", "--problems", "2", "--json", tmp_path / "a")
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "2 public" in ended.stdout
+    assert "Problem 2, public noises" in ended.stdout
     found = json.loads((tmp_path / "a").read_text())
     assert (found["handin"]["findings"][0]["status"], found["run"]["points"]) == ("warning", 10)
 

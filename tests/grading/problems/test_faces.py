@@ -163,7 +163,7 @@ def test_passing_and_failing_have_exit_status_0_and_1(folders, hw2_grade):
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in run.stdout.splitlines() if "│" in line]
     assert rows[0] == ["00.png", "0.0000", "identical", "1.0000"]
     assert rows[1][:3] == ["01.png", "4.0000", "42.11 dB"]
-    assert ["MSE", "6.6667", "below 20"] in rows
+    assert ["MSE", "6.6667", "below 20.0000"] in rows
     assert ["PSNR", "39.10 dB", ""] in rows
     assert run.stderr == ""
     assert hw2_grade("faces", *folders, "--threshold", 5).returncode == 1

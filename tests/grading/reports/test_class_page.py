@@ -59,6 +59,16 @@ def test_the_table_says_why_points_were_lost_in_the_words_of_the_pages():
     assert row["lost_points"] == " | ".join(f"{line.name}: {line.message}" for line in failed)
 
 
+def test_the_table_names_each_judge_with_its_kind_once():
+    result = submission_result()
+    assert rows([result])[0]["judges"] == "mnistm (embedded), svhn (embedded), clip (embedded)"
+    official = [replace(judge, kind="official") for judge in result.results[0].judges]
+    results = [replace(result.results[0], judges=official), *result.results[1:]]
+    (mixed, without) = rows([replace(result, results=results), regraded(result, [])])
+    assert mixed["judges"] == "mnistm (official), svhn (official), clip (embedded)"
+    assert without["judges"] == ""
+
+
 def test_a_line_that_a_submission_lacks_is_empty_and_columns_stay_in_order():
     short = replace(submission_result("r2"), lines=submission_result().lines[:2], stages=[], results=[])
     first, second = rows([short, submission_result("r1")])
@@ -99,7 +109,7 @@ def test_hostile_lines_make_no_formula_either():
 def test_an_empty_class_is_a_header():
     first, last = (
         '"submission","status","points","max_points","unchecked"',
-        '"warnings","could_not_check","lost_points"',
+        '"warnings","could_not_check","lost_points","judges"',
     )
     assert scores_csv([]) == f"{first},{last}\n"
 
@@ -163,6 +173,26 @@ def test_every_submission_is_in_one_bar_of_the_histogram():
     assert (found[0].low, found[0].high, found[-1].high) == (0, 3, 60)
     assert sum(b.count for b in bins([submission_result()])) == 1
     assert bins([]) == []
+
+
+def test_the_histogram_ends_at_the_most_points_whatever_its_bars():
+    results = [replace(submission_result(), points=p, max_points=25.0, unchecked=0.0) for p in (0.0, 23.9, 24.0, 25.0)]
+    found = bins(results)
+    assert [(b.low, b.high, b.count) for b in found if b.count] == [(0, 2, 1), (22, 24, 1), (24, 25, 2)]
+    page = class_page(results, FALL2024)
+    assert "2 from 24 to 25" in page
+    ticks = re.findall(r'<text x="([\d.]+)" y="163" text-anchor="middle">([\d.]+)</text>', page)
+    assert [(float(x), float(points)) for x, points in ticks] == [(12 + 24 * p, p) for p in (0, 8, 16, 25)]
+    last = re.findall(r'<rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', page)[-1]
+    assert tuple(map(float, last)) == (12 + 24 * 24 + 1.5, 24 - 3)
+
+
+@pytest.mark.parametrize("most", [0.5, 1.0, 20.1, 37.5, 40.0])
+def test_no_bar_of_the_histogram_has_a_negative_width(most):
+    page = class_page([replace(submission_result(), points=most, max_points=most, unchecked=0.0)], FALL2024)
+    widths = [float(width) for width in re.findall(r'<rect [^>]*width="([^"]+)"', page)]
+    assert len(widths) == 1
+    assert widths[0] > 0
 
 
 def test_outliers_by_hand():

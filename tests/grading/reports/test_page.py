@@ -90,6 +90,12 @@ def test_no_page_scrolls_sideways_on_a_phone(seen):
 
 
 @needs_browser
+def test_no_word_of_a_tables_heading_is_broken_on_a_phone(seen):
+    for name, page in seen[0].items():
+        assert page.broken == [], name
+
+
+@needs_browser
 def test_every_picture_is_there_and_told_in_words(seen):
     counts = {name: len(page.images) for name, page in seen[0].items()}
     staff = 2 + 2 * 2 * 3 + 10
@@ -112,7 +118,14 @@ def test_links_of_the_class_page_lead_to_submissions_and_its_own_sections(seen, 
     assert all(re.fullmatch(r"students/[A-Za-z0-9%._~-]+/report\.html", link) for link in links if link not in within)
     assert {"#submissions", "#rates", "#unchecked", "#warnings"} <= within
     assert all(f'id="{link[1:]}"' in pages["class"] for link in within)
-    assert all(not page.links for name, page in seen[0].items() if "class" not in name)
+
+
+@needs_browser
+def test_links_of_a_submissions_page_lead_to_each_of_its_sections(seen, pages):
+    for name in ("staff", "public", "hostile", "no points", "bare"):
+        links = seen[0][name].links
+        assert links == [f"#{section}" for section in re.findall(r'<h2 id="(\w+)"', pages[name])], name
+        assert "#score" in links
 
 
 @needs_browser
@@ -174,7 +187,7 @@ def test_every_line_stage_check_and_warning_is_on_the_page(pages):
 
 def test_what_could_not_be_checked_is_told_and_no_zero(pages):
     assert "10 of 70 points could not be checked (Problem 3, private prompts)" in pages["staff"]
-    row = re.search(r"private prompts</bdi>.*?</tr>", pages["staff"], re.DOTALL)[0]
+    row = re.search(r"3, private prompts</bdi>.*?</tr>", pages["staff"], re.DOTALL)[0]
     assert re.search(r'<td class="right">\? <span class="soft">/ 10', row)
     assert "could not be checked (" not in pages["public"]
 
@@ -255,9 +268,9 @@ def test_without_points_pages_say_so_and_show_scores(pages):
 
 
 def test_every_number_of_any_problem_is_on_its_page(pages):
-    for shown in ("at least 90%", "88.17% to 93.21%", "53.82 dB", "below 20", "diversity"):
+    for shown in ("at least 90.00%", "88.17% to 93.21%", "53.82 dB", "below 20.0000", "diversity"):
         assert shown in pages["staff"]
-    assert re.search(r'<span class="fail">34.50</span> <span class="soft">of 35</span>', pages["staff"])
+    assert re.search(r'<span class="fail">34.50</span> <span class="soft">of 35.00</span>', pages["staff"])
     assert "Judged by <bdi>clip</bdi> (embedded, cdcdcdcd)" in pages["staff"]
 
 

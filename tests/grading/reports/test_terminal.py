@@ -31,23 +31,42 @@ def cells(text):
 
 def test_the_table_has_a_row_per_line_and_their_sum():
     rows = cells(printed(submission_result()))
-    assert ["1 simple", "Problem 1, simple baseline", "10", "10", "pass"] in rows
-    start = "Problem 3, public prompt “A corgi on a bench, the"  # it is folded
-    assert ["3 public 0/1", start, "0", "5", "fail"] in rows
-    assert ["3 private", "Problem 3, private prompts (private)", "?", "10", "could not check"] in rows
-    assert ["report 1", "Report, problem 1", "12", "15", "pass"] in rows
-    assert ["late", "Late", "-11.1"] in [row[:3] for row in rows]
-    assert ["total", "", "25.9", "70"] in [row[:4] for row in rows]
-    names = [row[0] for row in rows[:-1] if len(row) > 1]  # without the rest of a folded title
-    assert names == [line.name for line in submission_result().lines]
+    assert ["Problem 1, simple baseline (embedded judge)", "10", "10", "pass"] in rows
+    assert ["Problem 3, private prompts (private)", "?", "10", "could not check"] in rows
+    assert ["Report, problem 1", "12", "15", "pass"] in rows
+    assert ["Late", "-11.1"] in [row[:2] for row in rows]
+    assert ["total", "25.9", "70"] in [row[:3] for row in rows]
+    starts = [row[0] for row in rows[:-1] if len(row) > 1]  # without the rest of a folded title
+    titles = [line.title for line in submission_result().lines]
+    assert len(starts) == len(titles)
+    assert all(title.startswith(start.split(" (")[0]) for title, start in zip(titles, starts, strict=True))
+    (folded,) = (row for row in rows if row[0].startswith("Problem 3, public prompt “A corgi on a bench,"))
+    assert folded[1:] == ["0", "5", "fail"]
+
+
+def test_the_row_of_a_line_names_judges_that_are_not_official():
+    result = submission_result()
+    of_kinds = {}
+    for kinds in (("official", "official"), ("official", "custom"), ("embedded", "custom")):
+        judges = [replace(judge, kind=kind) for judge, kind in zip(result.results[0].judges, kinds, strict=True)]
+        judged = replace(result, results=[replace(result.results[0], judges=judges)])
+        of_kinds[kinds] = [row[0] for row in cells(printed(judged)) if row[0].startswith("Problem 1, simple")]
+    assert list(of_kinds.values()) == [
+        ["Problem 1, simple baseline"],
+        ["Problem 1, simple baseline (custom judge)"],
+        ["Problem 1, simple baseline (custom and embedded judge)"],
+    ]
+    private = replace(result.lines[0], part=Part.PRIVATE)
+    judged = replace(result, lines=[private], results=[replace(result.results[0], part=Part.PRIVATE)])
+    assert "Problem 1, simple baseline (private, embedded judge)" in printed(judged)
 
 
 def test_the_row_of_a_line_follows_its_points_and_status():
     result = submission_result()
     lines = [replace(line, points=3.5, status="fail") if line.name == "1 simple" else line for line in result.lines]
     rows = cells(printed(summed(result, lines)))
-    assert ["1 simple", "Problem 1, simple baseline", "3.5", "10", "fail"] in rows
-    assert ["total", "", "19.4", "70"] in [row[:4] for row in rows]
+    assert ["Problem 1, simple baseline (embedded judge)", "3.5", "10", "fail"] in rows
+    assert ["total", "19.4", "70"] in [row[:3] for row in rows]
 
 
 def test_every_line_warning_and_failed_stage_says_its_sentence():
@@ -104,9 +123,9 @@ def test_what_went_well_says_no_more_than_its_lines():
 def test_without_points_the_table_shows_scores_and_says_why():
     text = printed(submission_result(homework=WITHOUT_POINTS))
     rows = cells(text)
-    assert ["1 simple", "Problem 1, simple baseline", "pass"] in rows
-    assert ["3 private", "Problem 3, private prompts (private)", "could not check"] in rows
-    assert rows[-1] == ["passed", "", "3 of 7"]
+    assert ["Problem 1, simple baseline (embedded judge)", "pass"] in rows
+    assert ["Problem 3, private prompts (private)", "could not check"] in rows
+    assert rows[-1] == ["passed", "3 of 7"]
     assert NO_POINTS in text
     assert "0 of 0" not in text
     assert NO_POINTS not in printed(submission_result())
@@ -116,14 +135,14 @@ def test_a_problem_shows_its_tables_headline_figures_judges_and_checks():
     digits, faces, _, concepts, _ = problem_results()
     rows = cells(printed(digits))
     assert ["digit 8", "100%", "70%"] in rows
-    assert ["mean accuracy", "94.00%", "at least 90%"] in [row[:3] for row in rows]
+    assert ["mean accuracy", "94.00%", "at least 90.00%"] in [row[:3] for row in rows]
     assert ["SVHN accuracy", "91.00%", "", "88.17% to 93.21%"] in rows
     assert "mnistm (embedded, abababab), svhn (embedded, abababab)" in printed(digits)
     rows = cells(printed(faces))
     assert ["01.png", "0.2700", "53.82 dB", "0.9845"] in rows
-    assert ["MSE", "0.2600", "below 20"] in rows
+    assert ["MSE", "0.2600", "below 20.0000"] in rows
     rows = cells(printed(concepts))
-    assert ["0/1 A corgi on a bench, the Colosseum behind.", "76.00 of 74", "34.50 of 35"] in rows
+    assert ["0/1 A corgi on a bench, the Colosseum behind.", "76.00 of 74.00", "34.50 of 35.00"] in rows
     assert ["prompts passed", "1", "at least 2"] in rows
     assert "warning  hw2_3.sh ended with exit status 1" in printed(concepts)
     for result in problem_results():
@@ -145,8 +164,8 @@ def test_zero_shot_shows_its_classes():
     ("figure", "row"),
     [
         (Figure("a", "IoU", None, "%"), ["IoU", "-"]),
-        (Figure("a", "IoU", 0.125, "%", 1, baseline=0.5), ["IoU", "12.5%", "at least 50%"]),
-        (Figure("a", "time", 1.25, "s", 1, baseline=2.0, higher_is_better=False), ["time", "1.2 s", "below 2"]),
+        (Figure("a", "IoU", 0.125, "%", 1, baseline=0.5), ["IoU", "12.5%", "at least 50.0%"]),
+        (Figure("a", "time", 1.25, "s", 1, baseline=2.0, higher_is_better=False), ["time", "1.2 s", "below 2.0"]),
     ],
 )
 def test_any_figure_is_shown_with_its_unit_and_what_is_expected(figure, row):
@@ -168,8 +187,8 @@ def test_colours_tell_whether_a_baseline_is_reached():
     console = Console(**PLAIN | {"file": io.StringIO(), "force_terminal": True, "color_system": "standard"})
     console.print(problem_table(problem_results()[3]))
     text = console.file.getvalue()
-    assert "\x1b[32m76.00 of 74" in text
-    assert "\x1b[31m34.50 of 35" in text
+    assert "\x1b[32m76.00 of 74.00" in text
+    assert "\x1b[31m34.50 of 35.00" in text
 
 
 def test_no_hostile_text_steers_the_terminal():
@@ -179,8 +198,8 @@ def test_no_hostile_text_steers_the_terminal():
         assert "…" not in text  # nothing is cut
     assert "[bold]markup[/bold]" in printed(result)
     result = submission_result("[red]n[/red]")
-    result = replace(result, lines=[replace(result.lines[0], title="[red]t[/red]", key="[red]l[/red]")])
-    assert "│ 1 [red]l[/red] │ [red]t[/red] │" in printed(result)
+    result = replace(result, lines=[replace(result.lines[0], title="[red]t[/red]")])
+    assert "│ [red]t[/red] (embedded judge) │" in printed(result)
     assert "Submission [red]n[/red]" in printed(result)
 
 

@@ -13,9 +13,11 @@ from tests.hw2.report.made import all_made
 RECORD = {"versions": {"hw2": "1"}, "files": {"a.png": "00ff"}, "total": 3.0, "seed": 0, "device": "cpu", "code": "ab"}
 
 
-def page_of(made, language):
+def page_of(made, language, **options):
     seconds = {each.part.name: each.seconds for each in made}
-    return report_page(made, language, Record(**RECORD, seconds=seconds, commands=dict.fromkeys(seconds, "hw2")))
+    return report_page(
+        made, language, Record(**RECORD, seconds=seconds, commands=dict.fromkeys(seconds, "hw2")), **options
+    )
 
 
 class NumbersOf(HTMLParser):
@@ -110,6 +112,15 @@ def test_a_text_with_a_number_that_is_not_in_the_data_is_refused():
         Numbers("part").fill("an error of {mse:.1f}", {"error": 1.0})
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_nearly_all_recognized_digits_are_not_all(language):
+    (curves,) = (each for each in all_made() if each.part.name == "digits_curves")
+    numbers = curves.numbers | {"last_accuracy": [0.9952, 0.75]}
+    caption = Numbers("").fill(load_texts(language)["parts"]["digits_curves"]["caption"], numbers)
+    assert ">99.5%<" in caption
+    assert ">75.0%<" in caption
+
+
 def test_text_from_a_file_is_not_markup():
     assert Numbers("part").fill("<b> {name}", {"name": "<script>"}) == "&lt;b&gt; &lt;script&gt;"
 
@@ -121,6 +132,14 @@ def test_the_page_loads_nothing_and_runs_nothing():
     assert all(link.startswith(("#", "data:")) for link in parser.links)
     assert "default-src 'none'" in page
     assert "<script" not in page
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_page_of_embedded_files_says_so_above_its_title(language):
+    sentence = load_texts(language)["page"]["embedded"]
+    pages = {embedded: page_of([], language, embedded=embedded) for embedded in (True, False)}
+    assert pages[True].index(f'<p class="banner">{sentence}</p>') < pages[True].index("<h1>")
+    assert sentence not in pages[False]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

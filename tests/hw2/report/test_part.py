@@ -174,3 +174,14 @@ def test_the_commands_log_of_digits_is_not_the_programs_own_log(tmp_path):
     assert done.returncode == 2
     assert "has no TensorBoard log; give the output folder of a training (--digit-log)" in done.stderr.replace("\n", "")
     assert not path.exists()
+
+
+def test_a_report_is_embedded_if_one_file_of_its_problems_is(tmp_path, data):
+    own = tmp_path / "own"
+    assert not inputs_of(data, unet=own).embedded([2])
+    assert inputs_of(data).embedded([2])  # with the bundled weights
+    assert inputs_of(unet=own).embedded([2])  # with the embedded data
+    assert inputs_of(data, unet=own).embedded([1, 2])  # with the bundled digit model
+    words = {"embeddings": [own], "clip": str(own), "stable_diffusion": own}
+    assert not inputs_of(data, **words).embedded([3])
+    assert inputs_of(data, **words | {"clip": None}).embedded([3])

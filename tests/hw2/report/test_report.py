@@ -2,6 +2,7 @@ import dataclasses
 import json
 
 from hw2.report import commands, parts
+from hw2.report.texts import LANGUAGES, load_texts
 
 CHEAP = ("digits_network", "clip_case")
 
@@ -37,3 +38,10 @@ def test_one_problem_makes_a_page_of_one_problem(tmp_path, monkeypatch):
     commands.report(output=tmp_path, problems="1", device="cpu")
     assert not (tmp_path / "figures" / "clip_case.json").exists()
     assert 'id="problem-3"' not in (tmp_path / "report.html").read_text()
+
+
+def test_the_page_of_the_embedded_files_has_a_banner(tmp_path, monkeypatch):
+    keep(monkeypatch)
+    for language in LANGUAGES:
+        commands.report(output=tmp_path, problems="1", device="cpu", language=language)
+        assert load_texts(language)["page"]["embedded"] in (tmp_path / "report.html").read_text()
