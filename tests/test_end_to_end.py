@@ -67,7 +67,7 @@ def test_every_bundled_file_is_the_one_that_the_readme_describes():
         check=True,
         cwd=ROOT,
     )
-    _, listed = (ROOT / "fixtures" / "README.md").read_text().split("\n```\n", 1)
+    _, listed = (ROOT / "fixtures" / "README.md").read_text().split("\n```text\n")
     assert listed == f"{run.stdout}```\n"
     assert len(run.stdout.splitlines()) == 33
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,14 @@ class PngReader(Protocol):
 
     def __call__(self, folder: Path, name: str, size: tuple[int, int] | None = None) -> GradedImage:
         """See `read_png`."""
+
+
+def followed(path: Path) -> Path:
+    """Where the links of a path lead, for files of staff. Raises ImageRefused for a link that leads back to itself."""
+    found = Path(os.path.realpath(path))
+    if found.is_symlink():  # Path.resolve raises an error for it, or from Python 3.13 on does not
+        raise ImageRefused("is a link to itself")
+    return found
 
 
 def read_png(

@@ -22,7 +22,7 @@ from grading.core.arrays import ImageU8
 from grading.core.errors import GradingError
 from grading.core.results import Card, Check, Figure, Frame, Judge, Outcome, Part, ProblemResult, Status
 from grading.core.text import SHOWN, counted, ignored, listed, printable
-from grading.files.images import STAFF, ImageRefused, read_image
+from grading.files.images import STAFF, ImageRefused, followed, read_image
 from grading.files.layout import check_layout
 from grading.files.leftovers import described
 from grading.files.staff_files import read_bytes
@@ -229,10 +229,8 @@ def _explained(output: Path, lines: Sequence[Line], refused: Mapping[str, str]) 
 def _read_source(folder: Path, name: str) -> ImageU8:
     shown = printable(str(folder / name))
     try:
-        path = (folder / name).resolve()  # staff may link to their pictures
+        path = followed(folder / name)  # staff may link to their pictures
         return read_image(path.parent, path.name, STAFF)
-    except RuntimeError:
-        raise GradingError(f"the control image {shown} is a link to itself; expected a picture") from None
     except ImageRefused as refusal:
         raise GradingError(f"the control image {shown} {printable(str(refusal))}; expected a picture") from None
     except OSError as error:

@@ -12,7 +12,7 @@ from grading.core.arrays import ImageU8
 from grading.core.errors import GradingError
 from grading.core.results import AMPLIFICATION, Card, Check, Figure, Frame, Outcome, Part, ProblemResult, Status
 from grading.core.text import beside, counted, ignored, printable
-from grading.files.images import ImageRefused, PngReader, read_png
+from grading.files.images import ImageRefused, PngReader, followed, read_png
 from grading.files.layout import check_layout, png_names
 from grading.problems.metrics import mse, psnr, ssim
 from grading.problems.missing import missing_reasons
@@ -152,10 +152,8 @@ def _read_ground_truth(folder: Path) -> dict[str, ImageU8]:
     references = {}
     for name in names:
         try:
-            path = (folder / name).resolve()  # staff may link to their ground truth
+            path = followed(folder / name)  # staff may link to their ground truth
             references[name] = read_png(path.parent, path.name).pixels_u8
-        except RuntimeError:
-            raise GradingError(f"the ground truth {printable(str(folder / name))} is a link to itself") from None
         except ImageRefused as refusal:
             raise GradingError(f"the ground truth {printable(str(folder / name))} {printable(str(refusal))}") from None
     return references

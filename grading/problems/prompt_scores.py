@@ -13,7 +13,7 @@ from grading.core.arrays import ImageU8
 from grading.core.errors import GradingError
 from grading.core.results import Check, Judge, Status
 from grading.core.text import beside, counted, ignored, printable
-from grading.files.images import STAFF, ImageRefused, read_image
+from grading.files.images import STAFF, ImageRefused, followed, read_image
 from grading.files.layout import image_names
 from grading.judges.protocols import ClipJudge, Features
 from grading.problems.missing import missing_reasons, others_in
@@ -195,10 +195,8 @@ def _reference_names(folder: Path, rules: ConceptsRules) -> list[str]:
 def _read_reference(folder: Path, name: str) -> ImageU8:
     shown = printable(str(folder / name))
     try:
-        path = (folder / name).resolve()  # staff may link to their pictures
+        path = followed(folder / name)  # staff may link to their pictures
         return read_image(path.parent, path.name, STAFF)
-    except RuntimeError:
-        raise GradingError(f"the reference {shown} is a link to itself; expected a picture") from None
     except ImageRefused as refusal:
         raise GradingError(f"the reference {shown} {printable(str(refusal))}; expected a picture") from None
 

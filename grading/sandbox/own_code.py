@@ -50,7 +50,8 @@ ABSENT = """
 import importlib.machinery, importlib.util, os, sys
 
 here = os.path.realpath(os.path.dirname(os.path.dirname(__file__)))
-others = [entry for entry in sys.path if os.path.realpath(entry) != here]
+sys.absent_hw2 = {here, *getattr(sys, "absent_hw2", ())}
+others = [entry for entry in sys.path if os.path.realpath(entry) not in sys.absent_hw2]
 spec = importlib.machinery.PathFinder.find_spec(__name__, others)
 if spec is None:
     raise ModuleNotFoundError("No module named %r" % __name__, name=__name__)
@@ -59,6 +60,7 @@ if spec.loader:
     spec.loader.exec_module(module)
 """
 """In place of a package. Imports find what they would find if the package were absent: another of that name, or none.
+There may be several such places, and none of them is found from another.
 
 An empty folder would be imported as a namespace, and be merged with a submission's folder of the same name.
 """

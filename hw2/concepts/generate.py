@@ -135,7 +135,8 @@ class Fit(NamedTuple):
 
 @torch.no_grad()
 def fit_batch(model: StableDiffusion, rows: int = 2, kept: int = 0) -> Fit:
-    """How many images to draw at once: on a GPU as many as its memory holds, at most a prompt's 25; else 5.
+    """How many images to draw at once, at most a prompt's 25: on a GPU as many as its memory holds, on a CPU as many as
+    take the room of 5 of Stable Diffusion's (64x64 latents).
 
     A step of one and of two images is tried. The difference is the estimate of what each image needs. It is compared
     with the whole memory of the GPU, not with what is free, so that the same GPU draws the same batches each time.
@@ -143,7 +144,8 @@ def fit_batch(model: StableDiffusion, rows: int = 2, kept: int = 0) -> Fit:
     for each image.
     """
     if model.device.type != "cuda":
-        return Fit(5, 0)
+        _, height, width = model.latent_shape
+        return Fit(max(1, min(PER_PROMPT, 5 * 64 * 64 // (height * width))), 0)
     states = model.encode_prompts([""])
 
     def peak(images: int) -> int:

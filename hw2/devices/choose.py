@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator, PartialState
 
 from hw2.devices.launcher import forget_other_launchers
+from hw2.devices.memory import keep_freed_memory
 from hw2.errors import InputError
 from hw2.log import detail, say
 from hw2.wording import counted
@@ -68,6 +69,8 @@ def start_processes(name: str) -> PartialState:
     processes = PartialState(cpu=device.type == "cpu")
     if device.index is not None or device.type == "cpu":  # it would say "cuda", and "cpu:1" for the second process
         processes.device = device
+    if device.type == "cpu":
+        keep_freed_memory()
     detail(f"the device is {processes.device}")
     return processes
 

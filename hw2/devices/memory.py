@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 import torch
@@ -16,6 +17,9 @@ from hw2.progress import OnStep
 from hw2.wording import counted
 
 Result = TypeVar("Result")
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Of glibc's mallopt(3)."""
 
 NO_MEMORY = "there is not enough memory"
 
@@ -30,6 +34,18 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and _ALLOCATION.search(str(error)) is not None
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep memory that tensors on a CPU free, up to 1 GiB a piece, for the next ones.
+
+    By default, glibc gives large pieces back to the kernel and asks for them again, page by page, at each layer.
+    Drawing pictures took 15 % less time. Other C libraries go on as they do.
+    """
+    with suppress(AttributeError, OSError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter, value in ((M_MMAP_THRESHOLD, 2**30), (M_TRIM_THRESHOLD, 2**31 - 1)):
+            mallopt(parameter, value)
 
 
 @contextmanager

@@ -161,6 +161,23 @@ def test_a_submissions_own_package_is_imported_as_if_ours_were_absent(folder, in
     assert alone.count("No module named 'grading'") == 2
 
 
+@pytest.mark.parametrize("last", ["", "ORIGIN = 'the student'"])
+def test_several_covered_packages_are_all_as_if_absent(tmp_path, last):
+    contents = [own_code.ABSENT, own_code.ABSENT, own_code.ABSENT, *([last] if last else [])]
+    for number, content in enumerate(contents):
+        (tmp_path / str(number) / "hw2").mkdir(parents=True)
+        (tmp_path / str(number) / "hw2" / "__init__.py").write_text(content)
+    path = os.pathsep.join(str(tmp_path / str(number)) for number in range(len(contents)))
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", "import hw2; print(hw2.ORIGIN)"],
+        env={"PYTHONPATH": path}, cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if last:
+        assert done.stdout == "the student\n", done.stderr
+    else:
+        assert done.stderr.endswith("ModuleNotFoundError: No module named 'hw2'\n")
+
+
 @needs_sandbox
 def test_programs_that_list_all_installations_find_a_name_for_each(folder, installed):
     code = "import importlib.metadata as m; print({d.name.lower(): d.version for d in m.distributions()}['dlcv-hw2'])"

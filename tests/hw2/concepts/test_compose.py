@@ -183,7 +183,7 @@ def test_a_composition_counts_what_its_pictures_need_of_a_gpu(sampler, monkeypat
     assert [kept_bytes(sampler, Composition(PROMPT, WORDS, None, hold)) for hold in (0.0, 0.5, 1.0)] == [
         0, whole // 2, whole
     ]  # fmt: skip
-    assert fit_batch(sampler, Composition(PROMPT, WORDS)).images == 5  # on a CPU
+    assert fit_batch(sampler, Composition(PROMPT, WORDS)).images == 25  # on a CPU
     asked = []
     monkeypatch.setattr("hw2.concepts.generate.fit_batch", lambda model, rows, kept: asked.append((rows, kept)))
     monkeypatch.setattr("hw2.concepts.compose.kept_bytes", lambda sampler, composition: 7)

@@ -93,7 +93,7 @@ class _Gpu:
         (3e9, {}, 1),
     ],
 )
-def test_as_many_images_are_drawn_at_once_as_memory_holds(model, monkeypatch, total, needs, images):
+def test_as_many_images_are_drawn_at_once_as_memory_holds(monkeypatch, total, needs, images):
     gpu = _Gpu(total)
     gpu.install(monkeypatch)
 
@@ -108,7 +108,14 @@ def test_as_many_images_are_drawn_at_once_as_memory_holds(model, monkeypatch, to
 
     monkeypatch.setattr(torch, "zeros", lambda *shape, device=None, dtype=None: torch.empty(shape))
     assert fit_batch(OnGpu, **needs).images == images
-    assert fit_batch(model, **needs).images == 5
+
+
+@pytest.mark.parametrize(("side", "images"), [(8, 25), (16, 25), (32, 20), (64, 5), (96, 2), (160, 1)])
+def test_on_a_cpu_as_many_are_drawn_as_take_the_room_of_five_of_stable_diffusions(side, images):
+    class OnCpu:
+        device, latent_shape = torch.device("cpu"), (4, side, side)
+
+    assert fit_batch(OnCpu) == (images, 0)
 
 
 def test_where_two_images_do_not_fit_one_is_drawn_at_once(monkeypatch):

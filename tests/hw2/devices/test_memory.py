@@ -1,5 +1,8 @@
 """Memory that runs out is recognized, halves the batch, and is nothing else."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -100,3 +103,25 @@ def test_another_error_is_not_taken_for_memory():
 
 def test_no_batch_is_drawn_for_no_names():
     assert Work(fits=1).run(4, names=[]) == []
+
+
+FAULTS = """
+import resource, torch
+from hw2.devices.memory import keep_freed_memory
+{first}
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+for _ in range(10): faults()
+print(sum(faults() for _ in range(10)))
+"""
+
+
+@pytest.mark.slow
+def test_memory_that_tensors_free_is_not_asked_for_again():
+    asked = [
+        int(subprocess.run([sys.executable, "-c", FAULTS.format(first=first)], capture_output=True, check=True).stdout)
+        for first in ("", "keep_freed_memory()")
+    ]
+    assert asked[1] < asked[0] / 4, asked
