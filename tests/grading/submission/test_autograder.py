@@ -107,7 +107,7 @@ subprocess.run(sys.argv[1:], check=True)
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
 print(json.dumps({"memory": used.ru_maxrss * 1024, "seconds": used.ru_utime + used.ru_stime}))
 """
-"""Runs a command and prints what it took. A process counts the memory of the one that started it, so this is a small one."""
+"""Runs a command and prints what it took. A process counts the memory of the one that started it: this one is small."""
 
 
 @pytest.fixture
