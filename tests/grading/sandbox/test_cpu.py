@@ -5,6 +5,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -172,6 +173,9 @@ def test_a_run_with_many_processes_slows_its_neighbour_only_without_groups(folde
 
     held, _ = beside_a_hog()
     assert held < 4 * cores
+    autogroups = Path("/proc/sys/kernel/sched_autogroup_enabled")
+    if autogroups.exists() and autogroups.read_text().strip() == "1":
+        return  # the kernel itself shares the CPUs among sessions, and a run is one
     monkeypatch.setattr(grading.sandbox.cgroups, "find_groups", lambda: Found((), "switched off"))
     times, victim = beside_a_hog()
     assert times > held
