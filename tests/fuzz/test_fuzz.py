@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from mmap import MAP_ANONYMOUS, MAP_POPULATE, MAP_PRIVATE, mmap
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +85,7 @@ HOARD: list[object] = []
 
 def hoards(folder: Path) -> None:
     if len(numbers(folder)) > 10 and not HOARD:
-        HOARD.append(np.ones(2**29, np.uint8))
+        HOARD.append(mmap(-1, 2**29, flags=MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE))  # no freed memory serves it
 
 
 @pytest.mark.parametrize(
