@@ -1,4 +1,4 @@
-"""Measure speed and memory: `python -m tests.benchmarks [faces|digits|concepts|pictures|names|cohort]`."""
+"""Measure speed and memory: `python -m tests.benchmarks [faces|digits|concepts|start|growth|pictures|names|cohort]`."""
 
 from __future__ import annotations
 
@@ -16,24 +16,30 @@ class Part(StrEnum):
     faces = "faces"
     digits = "digits"
     concepts = "concepts"
+    start = "start"
+    growth = "growth"
     pictures = "pictures"
     cohort = "cohort"
     names = "names"
 
 
-PROBLEMS = [Part.faces, Part.digits, Part.concepts]
+IN_ONE_TABLE = [Part.faces, Part.digits, Part.concepts, Part.start]
 
-Parts = Annotated[list[Part] | None, typer.Argument(help="What to measure; without names, the three problems.")]
+Parts = Annotated[list[Part] | None, typer.Argument(help="What to measure; without names, all of the one table.")]
 Submissions = Annotated[int, typer.Option(min=1, help="For cohort: number of submissions in the class.")]
 Workers = Annotated[int, typer.Option(min=1, help="For cohort: number of workers.")]
 
 
 def main(parts: Parts = None, submissions: Submissions = 200, workers: Workers = 2) -> None:
     """Measure speed and memory, each figure beside its floor or its rival."""
-    wanted = parts or PROBLEMS
-    problems = [problem for problem in PROBLEMS if problem in wanted]
-    if problems:
-        Console(width=200).print(problems_table(problems))
+    wanted = parts or IN_ONE_TABLE
+    together = [part for part in IN_ONE_TABLE if part in wanted]
+    if together:
+        Console(width=200).print(one_table(together))
+    if Part.growth in wanted:
+        from tests.benchmarks.growth import bench_growth
+
+        bench_growth()
     if Part.pictures in wanted:
         from tests.benchmarks.pictures import bench_pictures
 
@@ -50,26 +56,30 @@ def main(parts: Parts = None, submissions: Submissions = 200, workers: Workers =
         bench_names()
 
 
-def problems_table(problems: list[Part]) -> Table:
-    """The figures of the named problems in one table; code is imported only for these."""
+def one_table(parts: list[Part]) -> Table:
+    """The figures of the named parts in one table; code is imported only for these."""
     import torch
 
     from tests.benchmarks.measure import DEVICE
 
     torch.backends.cudnn.allow_tf32 = False
     table = Table("what", "measured", "beside", "ratio", title=f"{DEVICE}, {torch.get_num_threads()} threads")
-    if Part.faces in problems:
+    if Part.faces in parts:
         from tests.benchmarks.faces import bench_faces
 
         bench_faces(table)
-    if Part.digits in problems:
+    if Part.digits in parts:
         from tests.benchmarks.digits import bench_digits
 
         bench_digits(table)
-    if Part.concepts in problems:
+    if Part.concepts in parts:
         from tests.benchmarks.concepts import bench_concepts
 
         bench_concepts(table)
+    if Part.start in parts:
+        from tests.benchmarks.start import bench_start
+
+        bench_start(table)
     return table
 
 
