@@ -70,7 +70,7 @@ grade test test-all quick gpu-test report: export OMP_WAIT_POLICY = PASSIVE
 test: lint ## check style, types and import contracts, and run the whole test suite
 	@$(TESTS) -m "not long"
 
-test-all: lint ## the same, and the tests that repeat shorter ones at real size (CI runs them weekly)
+test-all: lint ## the same, and the tests that repeat shorter ones at real size (CI runs them daily)
 	@$(TESTS)
 
 quick: lint ## check style and types, and run the tests of the formulas (a minute and a half)

@@ -25,6 +25,7 @@ from tests.commands import ROOT
 from tests.models.tiny_sd import save_tiny_stable_diffusion
 from tests.rounded import Rounded, half, tf32
 
+pytestmark = pytest.mark.long
 Draw = Callable[[], dict[str, Tensor]]
 WORDS = ROOT / "fixtures" / "submissions" / "reference" / "learned"
 PROMPTS = {"object": "A <new1> under water.", "style": "A boat at night in the style of <new2>."}
@@ -118,7 +119,6 @@ def drawn_in(dtype: torch.dtype, names: dict[str, str]) -> list[np.ndarray]:
         return [picture for _, picture in sampler.pixels(names)]
 
 
-@pytest.mark.slow
 def test_pictures_in_16_bits_get_the_clip_scores_of_float32():
     """On a GPU, pictures are drawn in 16 bits by default; no prompt's score moves by more than a seed moves it."""
     names = {f"{key} {i}": prompt for key, prompt in PROMPTS.items() for i in range(4)}

@@ -41,16 +41,19 @@ def used(installed):
     return use_all(*installed)
 
 
+@pytest.mark.long
 def test_what_is_drawn_with_the_wheel_is_scored_with_the_wheel(used):
     statuses = used.stdout.splitlines()[-1]
     assert statuses == str([*COMMANDS.values()]), used.stdout + used.stderr
 
 
+@pytest.mark.long
 def test_the_wheel_prints_what_the_index_shows(used):
     assert len(SHOWN) >= 2
     assert not_printed([line for each in SHOWN for line in each.lines], used.stdout) == ""
 
 
+@pytest.mark.long
 def test_a_wheel_says_that_it_has_no_homework(used):
     refused = [line for line in used.stderr.splitlines() if line.startswith(("hw2: ", "hw2-grade: "))][-2:]
     assert [("hw2_data" in line, "--data)" in line) for line in refused] == [(True, True)] * 2, used.stderr

@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 from tests.commands import ROOT
-from tests.markdown import INDEX, transcripts
+from tests.markdown import INDEX, not_printed, transcripts
 
 Run = "subprocess.CompletedProcess[str]"
 
@@ -134,7 +134,8 @@ def main() -> None:
         for command, status in COMMANDS.items():
             done = use(folder / "environment", folder / "person", command)
             print(f"{command}: exit status {done.returncode}", flush=True)
-            if done.returncode != status:
+            shown = [line for each in SHOWN if each.command == f"wheel/bin/{command}" for line in each.lines]
+            if done.returncode != status or not_printed(shown, done.stdout):
                 sys.exit(done.stdout + done.stderr)
 
 

@@ -214,7 +214,8 @@ def _figures(graded: FacesResult) -> Iterable[Figure]:
     )  # fmt: skip
     same = "identical" if graded.mse == 0 else ""
     yield Figure("psnr", "PSNR", graded.psnr, "dB", informative=True, if_none=same)
-    yield Figure("ssim", "SSIM", graded.ssim, decimals=4, informative=True)
+    if graded.ssim is not None:  # without scikit-image there is none
+        yield Figure("ssim", "SSIM", graded.ssim, decimals=4, informative=True)
     for name in graded.expected:
         same = "identical" if graded.mse_per_image.get(name) == 0 else ""
         for column, values, unit, decimals in (

@@ -14,7 +14,7 @@ from torch import Tensor
 from hw2.diffusion.schedule import NoiseSchedule, PredictionType, cosine_betas, linear_betas
 from hw2.digits.network import DigitUNet, DigitUNetConfig
 from hw2.errors import InputError
-from hw2.files.weights import assign_weights, read_weights, save_weights
+from hw2.files.weights import assign_weights, read_weights, save_weights, without_weights
 
 BetaSchedule = Literal["linear", "cosine"]
 
@@ -102,8 +102,8 @@ def assembled_model(
                 key: tuple(value) if isinstance(value, list) else value for key, value in config["distilled"].items()
             }
             distilled = Distilled(**entries)
-        with torch.device("meta"):
-            network = DigitUNet(DigitUNetConfig(**config["network"]))
+        found = DigitUNetConfig(**config["network"])
+        network = without_weights(lambda: DigitUNet(found))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{path} describes no digit model ({error}); export it again") from None
     assign_weights(network, tensors, path, "digit network")

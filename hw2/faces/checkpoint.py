@@ -11,7 +11,7 @@ from torch import Tensor
 from hw2.errors import InputError
 from hw2.faces.network import FaceUNet, FaceUNetConfig
 from hw2.files.torch_file import read_torch_file
-from hw2.files.weights import assign_weights, describe_keys, is_safetensors, read_weights, save_weights
+from hw2.files.weights import assign_weights, describe_keys, is_safetensors, read_weights, save_weights, without_weights
 
 
 def save_face_unet(network: FaceUNet, path: Path) -> None:
@@ -41,8 +41,7 @@ def load_face_unet(path: Path, *, device: torch.device | str = "cpu", dtype: tor
                 ) from None
     else:
         tensors = _read_state_dict(path)
-    with torch.device("meta"):
-        network = FaceUNet(config)
+    network = without_weights(lambda: FaceUNet(config))
     assign_weights(network, tensors, path, "face network")
     return network.to(device=device, dtype=dtype).eval().requires_grad_(False)
 

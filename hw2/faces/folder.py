@@ -16,7 +16,7 @@ from hw2.faces.diffusers_names import (
 )
 from hw2.faces.network import FaceUNet
 from hw2.files.diffusers_folder import CONFIG, WEIGHTS, read_folder, write_folder
-from hw2.files.weights import assign_weights
+from hw2.files.weights import assign_weights, without_weights
 
 
 def save_face_folder(network: FaceUNet, folder: Path, *, sample_size: int | None = None) -> None:
@@ -51,7 +51,6 @@ def load_face_folder(
         raise InputError(
             f"{folder / CONFIG} describes another network than FaceUNet ({reason}); load it with diffusers"
         ) from None
-    with torch.device("meta"):
-        network = FaceUNet(config)
+    network = without_weights(lambda: FaceUNet(config))
     assign_weights(network, weights_from_diffusers(tensors, config), folder / WEIGHTS, "face network")
     return network.to(device=device, dtype=dtype).eval().requires_grad_(False)

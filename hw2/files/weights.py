@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from hw2.errors import InputError
 from hw2.files.leftovers import leftover
 from hw2.files.output import write_file
 from hw2.wording import are, counted, shortened
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def save_weights(path: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> None:
@@ -58,8 +62,27 @@ def read_weights(path: Path) -> tuple[dict[str, Any] | None, dict[str, Tensor]]:
     return config, tensors
 
 
+class _NoRandomWeights(TorchFunctionMode):
+    """In a `with`, the functions of torch.nn.init that draw weights leave them as they are."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        return kwargs["tensor"] if getattr(func, "__module__", "") == nn.init.__name__ else func(*args, **kwargs)
+
+
+def without_weights(build: Callable[[], Network]) -> Network:
+    """A network on the meta device, whose weights have shapes and no values; `assign_weights` gives it some.
+
+    To draw random weights there, PyTorch would import its compiler, which takes two seconds.
+    """
+    with torch.device("meta"), _NoRandomWeights():
+        return build()
+
+
 def assign_weights(network: nn.Module, tensors: dict[str, Tensor], path: Path, what: str) -> None:
-    """Give a network (which may live on the meta device) the tensors of `path`, as float32.
+    """Give a network (which may be `without_weights`) the tensors of `path`, as float32.
 
     what: the network's name in errors. Raises InputError if there are missing, extra, misshapen, non-floating or
     non-finite entries; the message names them.

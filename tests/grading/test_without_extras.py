@@ -43,6 +43,8 @@ def test_faces_are_scored_without_torch(bundled_data, tmp_path):
     run = run_bare("grading", "cli.app", "faces", truth, truth, "--json", tmp_path / "faces.json")
     assert run.returncode == 0, run.stderr
     assert json.loads((tmp_path / "faces.json").read_text())["mse"] == 0
+    assert "PSNR" in run.stdout
+    assert "SSIM" not in run.stdout, "scikit-image computes it"
 
 
 def test_predictions_are_scored_without_torch(bundled_data, tmp_path):

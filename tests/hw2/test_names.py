@@ -53,3 +53,14 @@ def test_an_unknown_name_is_no_attribute():
         hw2.ddmi  # noqa: B018
     with pytest.raises(ImportError, match="cannot import name 'ddmi'"):
         exec("from hw2 import ddmi")
+
+
+def test_loading_a_network_does_not_import_pytorchs_compiler():
+    """It took two of the three seconds that a command needed to start."""
+    code = (
+        "from hw2 import load_digit_model, load_face_unet; from hw2.files.bundled import *; import sys; "
+        "load_digit_model(DIGIT_STUDENT); load_face_unet(FACE_UNET); print(*sys.modules)"
+    )
+    loaded = run(code).split()
+    assert "hw2.faces.network" in loaded
+    assert "torch._dynamo" not in loaded

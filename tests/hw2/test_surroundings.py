@@ -61,7 +61,7 @@ def test_an_exception_that_nobody_expects_is_no_verdict():
     assert run.stderr.endswith("hw2: this is a defect of hw2; please report it with the lines above\n")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.long)])
 def test_a_signal_keeps_finished_faces_and_tells_how_to_resume(tmp_path, number):
     noise = ROOT / "fixtures" / "hw2_data" / "face" / "noise"
     model = ROOT / "hw2" / "models" / "face_unet.safetensors"

@@ -60,6 +60,7 @@ def test_it_is_one_sentence_and_the_doctor_has_it_too(environment: dict[str, str
     assert [(row["name"], row["found"], row["remedy"]) for row in problems] == [("driver", TELLS, REMEDY)]
 
 
+@pytest.mark.long
 def test_pytest_reaches_its_tests(environment: dict[str, str]) -> None:
     """With warnings as errors, PyTorch's own warning ended pytest before the first test."""
     chosen = ("tests/grading/sandbox/test_gpu_real.py", "-k", "visible_devices")

@@ -118,7 +118,7 @@ def test_our_own_ray_keeps_its_sockets_in_a_folder_that_is_closed_to_other_users
     assert private.stat().st_uid == os.geteuid()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_lost_machine_costs_nothing(tmp_path, handed_in, monkeypatch):
     """Three nodes of Ray on one machine: the head, which grades nothing, and two for a worker each; one dies."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

@@ -5,6 +5,7 @@ import os
 from dataclasses import replace
 
 import jsonschema
+import pydantic
 import pytest
 
 from fixtures.making.schemas import FOLDER, TYPES, schemas
@@ -47,12 +48,17 @@ def validator(name):
     return jsonschema.Draft202012Validator(schema)
 
 
-def test_the_schemas_are_those_of_the_types_and_the_page_of_results_links_each():
+def test_every_type_has_its_schema_and_the_page_of_results_links_each():
     page = (ROOT / "docs" / "results.md").read_text()
     assert set(os.listdir(FOLDER)) == {*schemas(), "gradescope.schema.json"}
+    assert all(f"(../grading/reports/schemas/{name})" in page for name in schemas())
+
+
+def test_the_schemas_are_those_of_the_types():
+    if f"pydantic=={pydantic.VERSION}" not in (ROOT / "constraints.txt").read_text().splitlines():
+        pytest.skip("other versions of pydantic than the tested one write schemas in other words")
     for name, text in schemas().items():
         assert json.loads((FOLDER / name).read_text()) == json.loads(text), "run python -m fixtures.making.schemas"
-        assert f"(../grading/reports/schemas/{name})" in page
 
 
 @pytest.mark.parametrize(("name", "result"), WRITTEN, ids=[f"{name}-{i}" for i, (name, _) in enumerate(WRITTEN)])

@@ -283,7 +283,7 @@ def composing(tmp_path, tiny_sd):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.long)])
 def test_a_stopped_composition_goes_on_to_the_same_picture(tmp_path, hw2, composing, how):
     many = [*composing, "--count", 3, "--batch-size", 1]
     assert hw2(*many, "--output", tmp_path / "whole.png").returncode == 0

@@ -413,7 +413,7 @@ def finished(arguments):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
 def test_a_killed_training_goes_on_to_the_same_model(digits_folder, tmp_path, how):
     finished(command(digits_folder, tmp_path / "whole"))
     arguments = command(digits_folder, tmp_path / "killed")

@@ -222,7 +222,7 @@ def test_what_is_trained_can_be_sampled(tmp_path, hw2, images, noise_folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [pytest.param(signal.SIGKILL, marks=pytest.mark.long), signal.SIGINT])
 def test_a_killed_training_continues_to_the_same_model(tmp_path, hw2, images, how):
     assert hw2(*command(images, tmp_path / "whole")).returncode == 0
     arguments = command(images, tmp_path / "killed")
