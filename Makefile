@@ -66,6 +66,8 @@ report: .venv/.ready ## draw and explain every figure of the homework's report: 
 
 # Idle threads sleep. These run several processes at a time, and spinning threads would take cores from each other.
 grade test test-all quick gpu-test report: export OMP_WAIT_POLICY = PASSIVE
+# To wake a second thread for a tiny network takes longer than its work: each worker has its share of the cores.
+test test-all quick: export OMP_NUM_THREADS = $(shell share=$$(($$(nproc) / $(WORKERS))); echo $$((share > 1 ? share : 1)))
 test: lint ## check style, types and import contracts, and run the whole test suite
 	@$(TESTS) -m "not long"
 

@@ -48,13 +48,13 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 NOBODY = Judge("", "custom", "", "")
 SLOW = "digits reverse"
 """It walks through 1000 steps; `digits ddpm` takes the same ones."""
-SHORT_SECOND = ("faces train", "digits train", "concepts learn", "concepts generate")
+SHORT_SECOND = ("faces train", "concepts generate")
 SHARING = (
     *("digits sample", "digits grid", "digits train", "faces sample", "faces train"),
     *("concepts learn", "concepts generate"),
 )
 """Commands that `accelerate launch` may start; those that only draw a picture leave it to the first process."""
-SHORT_SHARING = ("digits sample", "digits grid", "digits train", "concepts learn")
+SHORT_SHARING = ("digits grid", "concepts learn")
 PHOTOGRAPHS = 133_257
 """Training images of MNIST-M and SVHN together."""
 
@@ -176,7 +176,7 @@ FUNCTIONS = [
     Case("faces float16", partial(faces, "float16"), most_gib=0.93, most_syncs=0, steps=FACES),
     Case("faces bfloat16", partial(faces, "bfloat16"), most_gib=0.93, most_syncs=0, steps=FACES),
     # Five at once need 1.84 GiB.
-    Case("faces float32, batch halved", partial(faces, "float32"), total=1.5, short=True),
+    Case("faces float32, batch halved", partial(faces, "float32"), total=1.5),
     Case("faces train official in 8 parts", partial(train_faces_officially, 8), most_gib=17.4, steps=500_000),
     # A step waits for the range of its timesteps, the gradient's norm and the loss.
     Case("digits train float32", partial(train, "no", False), most_gib=1.5, most_syncs=3, steps=TRAIN, short=True),

@@ -25,7 +25,7 @@ TINY = FaceTrainConfig(
 )  # fmt: skip
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def faces():
     return torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(2)) * 2 - 1
 
@@ -89,8 +89,8 @@ def test_the_first_loss_is_the_definition(faces, tmp_path):
 
 
 def test_training_learns(faces, tmp_path):
-    losses = train_faces(faces, changed(num_steps=60, batch_size=16), tmp_path, device="cpu")
-    assert losses.shape == (60,)
+    losses = train_faces(faces, changed(num_steps=30, batch_size=8), tmp_path, device="cpu")
+    assert losses.shape == (30,)
     assert losses[-10:].mean() < 0.8 * losses[:10].mean()
     assert load_face_unet(tmp_path / "model.safetensors").config == TINY_NETWORK
 
@@ -118,6 +118,14 @@ def test_a_resumed_run_ends_with_the_same_weights_bit_for_bit(faces, tmp_path, p
     assert equal(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
 
 
+@pytest.fixture(scope="module")
+def unchanged(faces, tmp_path_factory):
+    """The weights of the tiny recipe."""
+    folder = tmp_path_factory.mktemp("unchanged")
+    train_faces(faces, TINY, folder, device="cpu")
+    return weights(folder)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -133,11 +141,10 @@ def test_a_resumed_run_ends_with_the_same_weights_bit_for_bit(faces, tmp_path, p
         {"flip": False},
     ],
 )
-def test_every_option_changes_the_weights(faces, tmp_path, monkeypatch, change):
+def test_every_option_changes_the_weights(faces, unchanged, tmp_path, monkeypatch, change):
     monkeypatch.setattr("hw2.devices.arithmetic.cpu_has_bfloat16", lambda: True)
-    train_faces(faces, TINY, tmp_path / "a", device="cpu")
-    train_faces(faces, changed(**change), tmp_path / "b", device="cpu")
-    assert not equal(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    train_faces(faces, changed(**change), tmp_path / "run", device="cpu")
+    assert not equal(unchanged, weights(tmp_path / "run"))
 
 
 def test_a_run_is_resumed_only_with_its_own_recipe_and_images(faces, tmp_path):
