@@ -321,7 +321,7 @@ def test_without_protection_memory_that_nobody_has_mapped_passes(folder, monkeyp
 @needs_sandbox
 def test_little_memory_that_nobody_has_mapped_is_allowed(folder, kept):
     (folder / "hold.py").write_text((MEMFDS + SEGMENTS).replace("range(48)", "range(4)"))
-    result = run("python3 hold.py", folder, replace(SMALL, file_bytes=2**30))
+    result = run("python3 hold.py", folder, replace(SMALL, file_bytes=2**30, seconds=60.0))
     assert (result.limit, result.log) == ("", "holding\nholding")
 
 
