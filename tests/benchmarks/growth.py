@@ -120,7 +120,9 @@ def plot(growths: list[Growth]) -> bytes:
         line = [seconds[0] if shared else seconds[-1] * amount / amounts[-1] for amount in amounts]
         axes.plot(amounts, line, "--", color="gray", label="no change" if shared else "in proportion")
         axes.plot(amounts, seconds, "o-", label="measured")
-        axes.set(title=growth.what, xlabel=growth.amount, ylabel="seconds", ylim=(0, None), xticks=amounts)
+        axes.set(
+            title=growth.what, xlabel=growth.amount, ylabel="seconds", ylim=(0, 1.15 * max(seconds)), xticks=amounts
+        )
         axes.legend()
     figure.suptitle(f"{CORES} CPU cores" if DEVICE == "cpu" else DEVICE)
     return figure_png(figure)
