@@ -73,6 +73,7 @@ def test_real_images_that_are_read_right_are_told_beside_all(study, monkeypatch)
         assert (all_real.accuracy, right.accuracy) == (20 / 30, 1)
         kept = reads[i][0] == labels[i]
         pairs = [everything[i][1][kept & (labels[i] == digit)] for digit in range(10)]
+        assert right.nearest > 0, "no image is its own neighbour"
         assert right.diversity == pytest.approx(np.mean([np.linalg.norm(a - b) for a, b in pairs]))
 
 
