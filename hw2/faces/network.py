@@ -132,9 +132,11 @@ class TimestepEmbedding(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        # Computed on the CPU: on the meta device, PyTorch imports its compiler for it, which takes two seconds.
-        inv_freq = torch.exp(torch.arange(0, dim, 2, device="cpu") * (-math.log(10000) / dim))
-        self.register_buffer("inv_freq", inv_freq.to(torch.get_default_device()))
+        if torch.get_default_device().type == "meta":  # it has no values; for arange, PyTorch would import its compiler
+            inv_freq = torch.empty((dim + 1) // 2)
+        else:
+            inv_freq = torch.exp(torch.arange(0, dim, 2) * (-math.log(10000) / dim))
+        self.register_buffer("inv_freq", inv_freq)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         # `network.to(torch.bfloat16)` must not reach the frequencies: timestep 981 would be off by several radians.
