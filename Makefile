@@ -19,7 +19,8 @@ QUICK := tests/hw2/diffusion tests/hw2/files tests/grading/core tests/grading/po
 TESTS = $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # Most tests wait for other processes, so that one more than there are cores are run at a time; each takes about 1 GB.
-WORKERS ?= $(shell cores=$$(nproc); echo $$((cores < 8 ? cores + 1 : 8)))
+CORES   := $(shell nproc)
+WORKERS ?= $(shell echo $$(($(CORES) < 8 ? $(CORES) + 1 : 8)))
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,7 +33,7 @@ setup: .venv/.ready ## create .venv and install everything into it (a few minute
 	+@$(BIN)/$(INSTALL) --editable '.[dev]' && touch $@ || exit 2
 
 # The pictures are drawn in what the reference submission leaves of the cores: two at a time, with few threads, and nice.
-THREADS := $(shell cores=$$(nproc); echo $$((cores > 4 ? cores / 4 : 1)))
+THREADS := $(shell echo $$(($(CORES) > 4 ? $(CORES) / 4 : 1)))
 
 # make normally turns every failure into exit status 2. In question mode (-q), a recipe line marked '+' still runs and
 # keeps its exit status 1. So `make grade`, as the only goal, ends with the grader's verdict: 0 (pass), 1 (fail) or
@@ -67,7 +68,7 @@ report: .venv/.ready ## draw and explain every figure of the homework's report: 
 # Idle threads sleep. These run several processes at a time, and spinning threads would take cores from each other.
 grade test test-all quick gpu-test report: export OMP_WAIT_POLICY = PASSIVE
 # To wake a second thread for a tiny network takes longer than its work: each worker has its share of the cores.
-test test-all quick: export OMP_NUM_THREADS = $(shell share=$$(($$(nproc) / $(WORKERS))); echo $$((share > 1 ? share : 1)))
+test test-all quick: export OMP_NUM_THREADS = $(shell echo $$(($(CORES) > $(WORKERS) ? $(CORES) / $(WORKERS) : 1)))
 test: lint ## check style, types and import contracts, and run the whole test suite
 	@$(TESTS) -m "not long"
 

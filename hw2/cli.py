@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from hw2 import log
 from hw2.errors import InputError
+from hw2.extras import package_problem
 from hw2.log import say
 from hw2.surroundings import stopped_status
 
@@ -24,16 +25,6 @@ from hw2.surroundings import stopped_status
 def complain(sentence: str) -> None:
     """Print a sentence on stderr."""
     log.complain(sentence)
-
-
-EXTRAS = {
-    "draw": (
-        "torch", "torchvision", "transformers", "tokenizers", "huggingface_hub", "diffusers", "accelerate", "open_clip",
-        "matplotlib",
-    ),
-    "train": ("tensorboard",),
-}  # fmt: skip
-"""Extra -> the modules that it installs."""
 
 
 class Group(TyperGroup):
@@ -75,40 +66,29 @@ class Commands(Group):
         except InputError as error:
             complain(_with_flags(error))
             raise typer.Exit(2) from None
-        except OSError as error:
-            name = error.filename or "a file"
-            complain(f"{name} could not be used: {error.strerror}")
-            raise typer.Exit(2) from None
-        except ModuleNotFoundError as error:
-            if not (missing := missing_package(error.name or "")):
-                raise
-            complain(missing)
-            raise typer.Exit(2) from None
-        except (MemoryError, RuntimeError) as error:
-            from hw2.devices.memory import NO_MEMORY, is_out_of_memory
-
-            if not is_out_of_memory(error):
-                raise
-            complain(f"{NO_MEMORY}; close other programs, or use another device (--device)")
-            raise typer.Exit(2) from None
         except KeyboardInterrupt as stop:
             say(f"stopped; {stop or 'nothing was written'}")
             raise typer.Exit(stopped_status()) from None
         except Exception as error:
-            log.refused(error)
-            raise
+            if not (sentence := _of_this_machine(error)):
+                log.refused(error)
+                raise
+            complain(sentence)
+            raise typer.Exit(2) from None
 
 
-def missing_package(module: str) -> str:
-    """What to do if a module cannot be imported because its extra is not installed; empty if it belongs to none."""
-    name = module.partition(".")[0]
-    extra = next((extra for extra, modules in EXTRAS.items() if name in modules), "")
-    return f"this command needs {name}, which is not installed; run {install(extra)}" if extra else ""
+def _of_this_machine(error: Exception) -> str:
+    """What is wrong with this machine's packages, files or memory, and what to do; empty for every other exception."""
+    if problem := package_problem(error):
+        return problem
+    if isinstance(error, OSError):
+        return f"{error.filename or 'a file'} could not be used: {error.strerror}"
+    if isinstance(error, MemoryError | RuntimeError):
+        from hw2.devices.memory import NO_MEMORY, is_out_of_memory
 
-
-def install(extra: str) -> str:
-    """What to type to install an extra. No package index has this distribution, so its name is no place to find it."""
-    return f"pip install '.[{extra}]' in a checkout, or pip install 'FILE.whl[{extra}]' with the file of the wheel"
+        if is_out_of_memory(error):
+            return f"{NO_MEMORY}; close other programs, or use another device (--device)"
+    return ""
 
 
 def _with_flags(error: InputError) -> str:

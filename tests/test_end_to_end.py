@@ -1,6 +1,7 @@
 """Whole workflows, run as `make grade` and the staff's scripts run them."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -85,13 +86,19 @@ def test_make_grade_leaves_with_the_verdict(tmp_path, status):
         (tmp_path / name).touch()
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / ".ready").touch()
-    graded = f'[ "$1" = submission ] && exit {status}; exit 0'
-    for name, body in {"hw2": "exit 0", "hw2-grade": graded}.items():
+    graded = f'[ "$1" = submission ] && echo $(nice) $OMP_NUM_THREADS >> graded && exit {status}; exit 0'
+    for name, body in {"hw2": "echo $(nice) $OMP_NUM_THREADS >> drawn", "hw2-grade": graded}.items():
         (tmp_path / ".venv" / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / ".venv" / "bin" / name).chmod(0o755)
     # If make runs this test suite, it passes its own flags on to this make; a person types none of them.
-    run = subprocess.run(["env", "-u", "MAKEFLAGS", "-u", "MAKELEVEL", "make", "grade"], cwd=tmp_path, check=False)
+    without = [word for name in ("MAKEFLAGS", "MAKELEVEL", "OMP_NUM_THREADS") for word in ("-u", name)]
+    run = subprocess.run(["env", *without, "make", "grade"], cwd=tmp_path, check=False)
     assert run.returncode == status
+    # Pictures take what the submission leaves: the submission chooses its threads, pictures have few and are nice.
+    own = os.nice(0)
+    assert (tmp_path / "graded").read_text().split() == [str(own)]
+    threads = str(max(1, len(os.sched_getaffinity(0)) // 4))
+    assert (tmp_path / "drawn").read_text() == 5 * f"{min(own + 19, 19)} {threads}\n"
 
 
 @needs_sandbox

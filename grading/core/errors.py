@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from grading.core.extras import missing_package
+from grading.core.extras import package_problem
 from grading.core.text import printable, shortened
 
 LOG_NAME = "failures.log"
@@ -53,19 +53,19 @@ class Failure:
 def record_failure(error: BaseException, folder: Path | None = None) -> Failure:
     """Describe an exception, and write the traceback of an unexpected one to a log file.
 
-    GradingError, OSError and a package whose extra is not installed are expected: their sentence is complete, and
-    nothing is written. Any other exception is a defect of the grader. Its traceback is appended to the first file that
-    can be written: failures.log in `folder`, failures.log in the user's state folder ($XDG_STATE_HOME/hw2-grade or
+    GradingError, OSError and a package that cannot be imported are expected: their sentence is complete, and nothing is
+    written. Any other exception is a defect of the grader. Its traceback is appended to the first file that can be
+    written: failures.log in `folder`, failures.log in the user's state folder ($XDG_STATE_HOME/hw2-grade or
     ~/.local/state/hw2-grade), or a new file in the temporary folder. Never raises.
     """
     if isinstance(error, GradingError):
         return Failure(f"The grader could not check this: {printable(_text(error))}.")
+    if problem := package_problem(error):
+        return Failure(f"The grader could not check this: {problem}.")
     if isinstance(error, OSError):
         name = printable(os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "a file")
         reason = printable(error.strerror or _text(error) or type(error).__name__)
         return Failure(f"The grader could not check this, because it could not use {name} ({reason}).")
-    if missing := missing_package(error):
-        return Failure(f"The grader could not check this: {missing}.")
     lines = _traceback(error)
     log = _write_log(lines, folder)
     quoted = printable(f"{type(error).__name__}: {_text(error)}")

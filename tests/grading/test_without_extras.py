@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -74,6 +75,43 @@ def test_a_command_without_its_extra_says_what_to_install(module, where, argumen
     run = run_bare(module, where, *arguments)
     assert run.returncode == 2
     assert f"run pip install '.[{extra}]' in a checkout, or pip install 'FILE.whl[{extra}]' with" in run.stderr
+    assert run.stderr.count("\n") == 1
+
+
+# What PyTorch 2.13 and a torchvision of another build say, and what a package says that another one takes for too old.
+UNFIT = {
+    "torchvision": "raise RuntimeError('operator torchvision::nms does not exist')",
+    "transformers": "",
+}
+DATA = "fixtures/hw2_data/textual_inversion"
+CONCEPTS = ["concepts", DATA, "--prompts", f"{DATA}/input.json", "--references", DATA, "--judges", "embedded"]
+ZERO_SHOT = [
+    "--images",
+    "fixtures/hw2_data/clip_zeroshot/val",
+    "--labels",
+    "fixtures/hw2_data/clip_zeroshot/id2label.json",
+]
+
+
+@pytest.mark.parametrize(
+    ("module", "where", "arguments", "broken", "extra"),
+    [
+        ("grading", "cli.app", ["digits", "hw2/models", "--judges", "embedded"], "torchvision", "judges"),
+        ("grading", "cli.app", CONCEPTS, "transformers", "judges"),
+        ("hw2", "__main__", ["concepts", "zero-shot", *ZERO_SHOT, "--output", "unwritten"], "transformers", "draw"),
+    ],
+)
+def test_packages_that_do_not_fit_each_other_are_no_defect_of_ours(tmp_path, module, where, arguments, broken, extra):
+    (tmp_path / broken).mkdir()
+    (tmp_path / broken / "__init__.py").write_text(UNFIT[broken])
+    code = f"import sys; sys.argv = ['it', *{arguments!r}]; from {module}.{where} import main; main()"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert run.returncode == 2
+    assert f"{broken} cannot be imported (" in run.stderr
+    assert f"in a new environment, run pip install '.[{extra}]'" in run.stderr
     assert run.stderr.count("\n") == 1
 
 
