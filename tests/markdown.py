@@ -171,6 +171,13 @@ def anchors(page: Path) -> set[str]:
     return found
 
 
+def documented_fields(file: str) -> list[str]:
+    """The fields of a JSON file that docs/results.md names in the row that begins with these words."""
+    rows = (ROOT / "docs" / "results.md").read_text().splitlines()
+    (fields,) = (row.split("|")[2] for row in rows if row.startswith(f"| {file} |"))
+    return re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)", "", fields))
+
+
 def commands_of_line(page: Path, line: str) -> Iterator[Command]:
     """The commands of a page's line, which && or a semicolon separate."""
     words: list[str] = []

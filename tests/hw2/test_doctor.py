@@ -17,6 +17,7 @@ from hw2.doctor.operations import OPERATIONS, error
 from hw2.doctor.rows import checked
 from hw2.doctor.times import tasks
 from tests.hw2.devices.gpus import OLD_DRIVER, pretend_failing_cuda, pretend_gpus
+from tests.markdown import documented_fields
 
 CPU = torch.device("cpu")
 GIB = 2**30
@@ -65,6 +66,7 @@ def test_a_machine_without_a_gpu_is_no_problem(no_gpu):
     assert status == 0
     assert (rows["GPU"]["status"], rows["GPU"]["found"]) == ("ok", "no GPU; the CPU is used")
     assert {row["status"] for row in rows.values()} <= {"ok", "warning"}
+    assert list(rows["GPU"]) == documented_fields("`doctor --json`, on stdout")
     assert {"float32 operations", "float16 operations", "bfloat16 operations", "TF32", "repeat", "rate"} <= set(rows)
 
 

@@ -32,6 +32,7 @@ from hw2.concepts.zero_shot import (
     wilson_interval,
 )
 from hw2.errors import InputError
+from tests.markdown import documented_fields
 from tests.models.tiny_clip import register_tiny_open_clip, save_tiny_clip, tiny_clip, tiny_open_clip
 from tests.models.tiny_sd import tiny_tokenizer
 
@@ -400,6 +401,7 @@ def test_the_command_writes_what_the_functions_say(tmp_path, run, clip, images, 
     assert right == sum(row["label"] == row["predicted_label"] for row in rows)
     expected = json.loads(json.dumps(results(predictions, NAMES)))
     assert {key: summary[key] for key in expected} == expected
+    assert list(summary) == documented_fields("`results.json` of `concepts zero-shot`")
     assert (summary["template"], summary["ignored_files"]) == ("A photo of {object}.", 0)
     low, high = wilson_interval(right, 33)
     assert found.stdout == (

@@ -1,5 +1,6 @@
 import csv
 import dataclasses
+import json
 import shutil
 
 import numpy as np
@@ -12,6 +13,7 @@ from hw2.report.commands import _problems
 from hw2.report.inputs import FIXTURES, chosen_inputs
 from hw2.report.part import Part, make, numbers_csv
 from tests.commands import run_command
+from tests.markdown import documented_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +57,8 @@ def test_a_second_run_reads_what_the_first_one_kept(tmp_path, data):
     assert again.numbers == first.numbers == {"error": 1.1, "names": ["a"]}
     np.testing.assert_array_equal(again.data.image, first.data.image)
     assert again.seconds == first.seconds
+    kept = json.loads((tmp_path / "out" / "part.json").read_text())
+    assert list(kept) == documented_fields("`figures/PART.json` of `report`")
 
 
 @pytest.mark.parametrize("change", ["input", "picture", "table", "numbers"])
