@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from hw2.diffusion.samplers import (
     classifier_free_guidance,
+    ddim,
     ddim_sigma,
     ddim_step,
+    ddpm,
     ddpm_step,
     dpm_solver_pp_2m,
     predict,
@@ -51,7 +53,7 @@ def noise_batch(dtype=torch.float64):
 @pytest.mark.parametrize("steps", [2, 7, 50, 250])
 def test_ddim_walks_the_trajectory_of_diffusers(steps, eta, clip):
     theirs = diffusers_ddim_scheduler(steps, clip_sample=clip)
-    step = partial(ddim_step, eta=eta, clip_sample=1.0 if clip else None, generator=torch.Generator().manual_seed(1))
+    step = ddim(eta=eta, clip_sample=1.0 if clip else None, generator=torch.Generator().manual_seed(1))
     states = walk(step, dummy_network, noise_batch(), homework_schedule(), timestep_pairs("homework", steps))
     sample, generator = noise_batch(), torch.Generator().manual_seed(1)
     for t, state in zip(theirs.timesteps, states, strict=True):
@@ -68,12 +70,8 @@ def test_ddim_walks_the_trajectory_of_diffusers(steps, eta, clip):
 @pytest.mark.parametrize("steps", [10, 100, 1000])
 def test_ddpm_walks_the_trajectory_of_diffusers(steps, clip, variance_type):
     theirs = diffusers_ddpm_scheduler(steps, clip_sample=clip, variance_type=variance_type)
-    step = partial(
-        ddpm_step,
-        variance_type=variance_type,
-        clip_sample=1.0 if clip else None,
-        generator=torch.Generator().manual_seed(1),
-    )
+    own = torch.Generator().manual_seed(1)
+    step = ddpm(variance_type=variance_type, clip_sample=1.0 if clip else None, generator=own)
     states = walk(
         step, dummy_network, noise_batch(torch.float32), homework_schedule(), timestep_pairs("leading", steps)
     )
@@ -87,7 +85,7 @@ def test_ddpm_walks_the_trajectory_of_diffusers(steps, clip, variance_type):
 
 def test_v_prediction_walks_the_trajectory_of_diffusers():
     theirs = diffusers_ddim_scheduler(20, prediction_type="v_prediction", clip_sample=False)
-    step = partial(ddim_step, prediction_type="v_prediction")
+    step = ddim(prediction_type="v_prediction")
     states = walk(step, dummy_network, noise_batch(), homework_schedule(), timestep_pairs("homework", 20))
     sample = noise_batch()
     for t, state in zip(theirs.timesteps, states, strict=True):
@@ -144,8 +142,8 @@ def test_dpm_solver_comes_closer_than_ddim_in_as_many_steps():
         return last_sample(walk(step, perfect, noise_batch(), schedule, timestep_pairs("trailing", steps)))
 
     exact = end(ddim_step, 1000)
-    ddim, dpm = ((end(step, 20) - exact).abs().mean() for step in (ddim_step, dpm_solver_pp_2m()))
-    assert dpm < ddim / 1.5
+    error_of_ddim, error_of_dpm = ((end(step, 20) - exact).abs().mean() for step in (ddim_step, dpm_solver_pp_2m()))
+    assert error_of_dpm < error_of_ddim / 1.5
 
 
 def test_a_solver_belongs_to_one_walk():
@@ -219,7 +217,7 @@ def test_ddim_with_eta_zero_ignores_the_generator_the_batch_and_the_order(batch,
     pairs = timestep_pairs("homework", 10)
 
     def draw(sample, **options):
-        return last_sample(walk(partial(ddim_step, **options), dummy_network, sample, homework_schedule(), pairs))
+        return last_sample(walk(ddim(**options), dummy_network, sample, homework_schedule(), pairs))
 
     together = draw(batch)
     order = [i for i in order if i < len(batch)]
