@@ -120,8 +120,8 @@ def reason(error: Exception) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Switch off the reports, warnings and progress bars of the libraries."""
-    disabled = logging.root.manager.disable
+    """Switch off the reports, warnings and progress bars of the libraries; afterwards they are as they were."""
+    disabled, bars = logging.root.manager.disable, transformers_logging.is_progress_bar_enabled()
     logging.disable(logging.CRITICAL)
     transformers_logging.disable_progress_bar()
     try:
@@ -130,4 +130,5 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(disabled)
-        transformers_logging.enable_progress_bar()
+        if bars:
+            transformers_logging.enable_progress_bar()

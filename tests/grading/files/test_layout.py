@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from grading.files.layout import check_layout, png_names
+from grading.files.layout import check_layout, files_below, has_files, image_names, png_names
 
 
 def test_names_are_sorted_into_found_missing_and_unexpected(tmp_path):
@@ -70,3 +70,46 @@ def test_hw2_loads_no_grading():
         "sys.exit(any(m.split('.')[0] == 'grading' for m in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_anything_but_a_folder_counts_as_a_file_also_a_link_and_also_deep_down(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    assert not has_files(tmp_path)
+    assert not has_files(tmp_path / "nowhere")
+    (tmp_path / "a" / "b" / "link").symlink_to("nowhere")
+    assert has_files(tmp_path)
+    (tmp_path / "way").symlink_to(tmp_path / "a")
+    assert has_files(tmp_path / "way")
+
+
+def test_what_cannot_be_listed_may_have_files(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    assert has_files(tmp_path / "file")
+    assert has_files(tmp_path / "loop")
+
+
+def test_regular_files_are_found_as_deep_as_asked(tmp_path):
+    folder = tmp_path
+    for name in "abcd":
+        (folder / "z.txt").touch()
+        folder = folder / name
+        folder.mkdir()
+    (tmp_path / "a" / "link").symlink_to("z.txt")
+    (tmp_path / "way").symlink_to("a")
+    every = ["a/b/c/z.txt", "a/b/z.txt", "a/z.txt", "z.txt"]
+    assert files_below(tmp_path) == every
+    assert files_below(tmp_path, depth=1) == every[2:]
+    assert len(files_below(tmp_path, most=4)) < 4
+    assert files_below(tmp_path / "nowhere") == []
+    assert files_below(tmp_path / "z.txt") == []
+
+
+def test_a_folder_has_the_images_of_its_endings_in_any_case(tmp_path):
+    for name in ("b.PNG", "a.jpg", "c.txt", ".d.png"):
+        (tmp_path / name).touch()
+    assert image_names(tmp_path, (".png", ".jpg")) == [".d.png", "a.jpg", "b.PNG"]
+    assert png_names(tmp_path) == ["b.PNG"]
+    assert image_names(tmp_path / "nowhere", (".png",)) == []
+    with pytest.raises(NotADirectoryError):
+        image_names(tmp_path / "c.txt", (".png",))

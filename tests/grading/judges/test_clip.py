@@ -10,6 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import CLIPModel, CLIPProcessor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.utils import logging as transformers_logging
 
 from grading.core.errors import GradingError
 from grading.judges.clip import FEWEST, load_clip
@@ -125,6 +126,18 @@ def test_the_model_is_known_by_its_weights(shared_folder, folder):
     weights["visual_projection.weight"][0, 0] += 1
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     assert load_clip(str(folder)).identity.sha256 != first.sha256
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_progress_bars_of_the_library_are_afterwards_as_they_were(shared_folder, shown):
+    bars = transformers_logging.is_progress_bar_enabled()
+    change_bars = {True: transformers_logging.enable_progress_bar, False: transformers_logging.disable_progress_bar}
+    try:
+        change_bars[shown]()
+        load_clip(str(shared_folder))
+        assert transformers_logging.is_progress_bar_enabled() is shown
+    finally:
+        change_bars[bars]()
 
 
 def test_only_what_comes_from_the_hub_is_the_official_judge(shared_folder, tmp_path, monkeypatch):

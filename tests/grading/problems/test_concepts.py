@@ -18,7 +18,14 @@ from grading.core.bounds import MAX_PIXELS
 from grading.core.errors import GradingError
 from grading.homeworks.fall2024 import CONCEPTS
 from grading.judges.clip import load_clip
-from grading.problems.prompt_scores import clip_scores, grade_concepts, score_prompt
+from grading.problems.prompt_scores import (
+    ConceptsResult,
+    PromptScore,
+    clip_scores,
+    grade_concepts,
+    official_lines,
+    score_prompt,
+)
 from grading.problems.prompts import read_concepts
 from tests.models.tiny_clip import save_tiny_clip
 from tests.oracles import clip_scores_twin
@@ -374,6 +381,27 @@ def test_staff_may_link_to_their_references(world, clip_folder):
     (world / "references" / "0" / "00.jpg").symlink_to("00.jpg")
     with pytest.raises(GradingError, match="link to itself"):
         grade(world, clip_folder)
+
+
+def test_the_official_lines_are_those_of_grade_hw2_3():
+    prompts = {
+        "0/0": PromptScore((70.0, 30.0), 80.125, 31.5, True, src_image="dog", prompt="a dog"),
+        "0/1": PromptScore((70.0, 30.5), 69.999, 31.5, src_image="dog", prompt="a <new1>\n"),
+        "1/0": PromptScore((65.0, 25.0), src_image="cat", prompt="too few"),
+    }
+    assert official_lines(ConceptsResult("fail", passed=1, total=3, prompts=prompts)) == (
+        'Image source: "dog", text prompt: a dog\n'
+        "CLIP Image Score: 80.12\n"
+        "CLIP Text Score: 31.50\n"
+        "PASS\n"
+        'Image source: "dog", text prompt: a <new1>\\n\n'
+        "CLIP Image Score: 70.00\n"
+        "CLIP Text Score: 31.50\n"
+        "Fail! Baseline is 70.00/30.50\n"
+        'Image source: "cat", text prompt: too few\n'
+        "Fail! Baseline is 65.00/25.00\n"
+        "You have passed 1/3 cases\n"
+    )
 
 
 def test_the_command_prints_scores_json_and_the_official_lines(world, clip_folder, hw2_grade):
