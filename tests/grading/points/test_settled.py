@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from grading.core.results import Check, Part
 from grading.homeworks.fall2024 import CONCEPTS, DIGITS, FACES, FALL2024
-from grading.points.lines import score_lines, settled_warnings, total, verdict
+from grading.points.lines import SETTLED, score_lines, settled_warnings, total, verdict
 from grading.points.staff import StaffEntry
 from tests.grading.points.test_lines import POINTS, digits, faces, submissions
 
@@ -21,7 +21,9 @@ def settled(results, points, **more):
 
 
 def warnings(results, points):
-    return [check.message for check in settled_warnings(FALL2024, results, StaffEntry(settled=points))]
+    checks = list(settled_warnings(FALL2024, results, StaffEntry(settled=points)))
+    assert {(check.name, check.status) for check in checks} <= {(SETTLED, "warning")}
+    return [check.message for check in checks]
 
 
 gifts = st.dictionaries(st.sampled_from([1, 2, 3]), st.floats(0, 20))
@@ -92,10 +94,15 @@ def test_only_full_points_pass(points, status):
 
 
 def test_points_beyond_what_could_not_be_checked_are_never_given():
-    results = [faces("fail"), FACES.unchecked(Part.PRIVATE, BROKEN)]
+    results = [faces("fail"), CONCEPTS.unchecked(Part.PUBLIC, BROKEN), FACES.unchecked(Part.PRIVATE, BROKEN)]
     assert settled(results, {2: 12.0}) == settled(results, {})
     assert warnings(results, {2: 12.0}) == [
         "Staff settled Problem 2 with 12 points, without effect: the lines that could not be checked have 10 points "
+        "together; correct the staff file."
+    ]
+    results = [FACES.unchecked(Part.PUBLIC, BROKEN), FACES.unchecked(Part.PRIVATE, BROKEN)]
+    assert warnings(results, {2: 20.5}) == [
+        "Staff settled Problem 2 with 20.5 points, without effect: the lines that could not be checked have 20 points "
         "together; correct the staff file."
     ]
 

@@ -1,3 +1,4 @@
+import gzip
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,3 +81,11 @@ def test_a_homework_without_points_has_no_report_to_enter(tmp_path):
     (tmp_path / "staff.csv").write_text("submission,report_1\nb01,1\n")
     with pytest.raises(GradingError, match="has a column report_1; expected some of submission, late_days"):
         read_staff_file(tmp_path / "staff.csv", WITHOUT_POINTS)
+
+
+def test_a_compressed_file_is_known_by_its_name_or_by_its_content(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, said in (("staff.csv", "staff.csv is compressed with gzip; unpack it"), ("staff.csv.gz", "is not a CSV")):
+        Path(name).write_bytes(gzip.compress(b"submission\nb01\n"))
+        with pytest.raises(GradingError, match=said):
+            read_staff_file(Path(name), FALL2024)

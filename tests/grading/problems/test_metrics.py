@@ -39,11 +39,22 @@ def test_psnr_equals_scikit_images(a, b):
         assert psnr(a, b) == pytest.approx(psnr_twin(a, b), rel=1e-12)
 
 
+def test_psnr_of_one_level_in_one_pixel_is_a_number():
+    a, b = np.zeros((2, 16, 16, 3), np.uint8)
+    b[3, 4, 0] = 1
+    assert psnr(a, b) == pytest.approx(10 * np.log10(255**2 * 16 * 16 * 3), rel=1e-12)
+
+
 @settings(max_examples=20)
 @given(arrays(np.uint8, (9, 8, 3)), st.integers(0, 40))
 def test_ssim_equals_the_papers_formula_window_by_window(image, noise):
     noisy = np.clip(image + np.random.default_rng(noise).normal(0, noise, image.shape), 0, 255).astype(np.uint8)
     assert ssim(noisy, image) == pytest.approx(ssim_twin(noisy, image), abs=1e-9)
+
+
+def test_the_smallest_image_with_an_ssim_is_as_large_as_its_window():
+    image = np.random.default_rng(0).integers(0, 256, (7, 7, 3), dtype=np.uint8)
+    assert ssim(image // 2, image) == pytest.approx(ssim_twin(image // 2, image), abs=1e-9)
 
 
 @given(st.integers(1, 6))
@@ -73,6 +84,11 @@ def test_near_pairs_are_those_that_a_plain_comparison_finds(monkeypatch, block, 
 def test_rows_of_one_brightness_are_compared_all_the_same():
     rows = np.array([[0, 100], [100, 0], [50, 50], [51, 49]], np.float32)
     assert near_pairs(rows, np.array(list("0123")), 4.0, 9) == (1, [(2, 3)])
+
+
+def test_a_pair_at_the_limit_is_not_near():
+    rows = np.array([[0, 0], [4, 4], [3, 5]], np.float32)
+    assert near_pairs(rows, np.array(list("012")), 4.0, 9) == (1, [(1, 2)])
 
 
 def test_memory_of_near_pairs_does_not_grow_with_the_square_of_their_number():

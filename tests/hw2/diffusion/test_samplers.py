@@ -115,9 +115,13 @@ def test_dpm_solver_walks_the_trajectory_of_diffusers(steps, prediction_type):
     pairs = timestep_pairs("trailing", steps)
     states = walk(step, dummy_network, noise_batch(torch.float32), homework_schedule(), pairs)
     sample = noise_batch(torch.float32)
-    for t, state in zip(theirs.timesteps, states, strict=True):
-        sample = theirs.step(dummy_network(sample, t.expand(3)), t, sample).prev_sample
+    for t, (_, end), state in zip(theirs.timesteps, pairs, states, strict=True):
+        output = dummy_network(sample, t.expand(3))
+        sample = theirs.step(output, t, sample).prev_sample
+        clean = theirs.model_outputs[-1]  # it keeps the clean images that it predicted
         torch.testing.assert_close(state.sample, sample, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(state.pred_original_sample, clean, rtol=1e-4, atol=1e-4)
+        assert state.timestep == end
 
 
 def test_dpm_solver_follows_algorithm_2_in_float64():
@@ -307,16 +311,17 @@ def test_noise_pred_is_not_recomputed_after_the_clamp():
     assert torch.equal(noise_pred, eps)
 
 
-@pytest.mark.parametrize("step", [ddim_step, ddpm_step])
+@pytest.mark.parametrize("maker", [partial(ddim, eta=1.0), ddpm, dpm_solver_pp_2m])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
-def test_samples_keep_their_dtype_and_half_precision_is_summed_in_float32(step, dtype):
+def test_samples_keep_their_dtype_and_half_precision_is_summed_in_float32(maker, dtype):
     sample, eps = noise_batch(dtype), noise_batch(dtype).flip(0)
-    options = {"eta": 1.0} if step is ddim_step else {}
-    g = [torch.Generator().manual_seed(i) for i in range(3)]
-    state = step(homework_schedule(), eps, 981, 961, sample, generator=g, **options)
+
+    def stepped(eps, sample):
+        step = maker(generator=[torch.Generator().manual_seed(i) for i in range(3)])
+        return step(homework_schedule(), eps, 981, 961, sample)
+
+    state, exact = stepped(eps, sample), stepped(eps.double(), sample.double())
     assert state.sample.dtype == state.pred_original_sample.dtype == dtype
-    g = [torch.Generator().manual_seed(i) for i in range(3)]
-    exact = step(homework_schedule(), eps.double(), 981, 961, sample.double(), generator=g, **options)
     unit = torch.finfo(dtype).eps
     torch.testing.assert_close(state.sample.double(), exact.sample, rtol=max(unit, 1e-6), atol=max(unit, 1e-6))
 

@@ -31,6 +31,12 @@ def test_alphas_cumprod_has_the_values_of_the_published_solution(timestep, publi
 def test_scaled_linear_betas_are_stable_diffusions():
     theirs = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").betas
     np.testing.assert_allclose(scaled_linear_betas().numpy(), theirs.numpy(), rtol=1e-6)
+    exact = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-6)):
+        betas = scaled_linear_betas(dtype=dtype)
+        assert betas.dtype == dtype
+        np.testing.assert_allclose(betas.numpy(), exact, rtol=tolerance)
+    np.testing.assert_allclose(scaled_linear_betas().numpy(), exact, rtol=1e-12)
 
 
 def test_cosine_betas_are_those_of_improved_ddpm():
