@@ -262,6 +262,10 @@ def test_deductions_are_lines_of_their_own_and_never_go_below_zero():
     # 15 performance points, 4.5 of them deducted; with 27 of the report 37.5, of which two days take 60 %
     assert found["staff fixed"] == pytest.approx(-4.5)
     assert found["late"] == pytest.approx(-22.5)
+    assert [(line.title, line.status, line.max_points) for line in lines if line.kind == "deduction"] == [
+        ("Code fixed by staff", "pass", 0),
+        ("Late", "pass", 0),
+    ]
     assert [found[f"report {n}"] for n in (1, 2, 3)] == [12, 15, 0]
     points, max_points, unchecked = total(lines)
     assert (points, max_points, unchecked) == (pytest.approx(15), 70, 0)

@@ -76,6 +76,7 @@ def test_an_empty_data_set_has_no_accuracy(tmp_path):
     save(tmp_path / "mnistm" / "4_001.png", 4)
     result = grade_digits(tmp_path, JUDGES, DIGITS.rules)
     assert (result.accuracy_mnistm, result.accuracy_svhn, result.accuracy) == (1.0, None, None)
+    assert result.wilson_95["mnistm"] == pytest.approx((0.2065, 1.0), abs=1e-4)  # of one out of one
     assert result.wilson_95["svhn"] is None
     assert result.status == "fail"
     assert grade_digits(tmp_path / "nowhere", JUDGES, DIGITS.rules).accuracy is None
@@ -94,11 +95,16 @@ def test_extra_images_count_as_in_the_official_script_and_cannot_pass(complete):
 def test_stray_files_are_named_and_cost_nothing(complete):
     (complete / "mnistm" / ".DS_Store").touch()
     (complete / "svhn" / "7_notes.txt").touch()
+    (complete / "svhn" / "X.png").touch()
     (complete / "report.pdf").touch()
     result = grade_digits(complete, JUDGES, DIGITS.rules)
     assert result.status == "pass"
-    assert result.unexpected == ["report.pdf", "mnistm/.DS_Store", "svhn/7_notes.txt"]
-    assert len(messages(result, "warning")) == 3
+    assert result.unexpected == ["report.pdf", "mnistm/.DS_Store", "svhn/7_notes.txt", "svhn/X.png"]
+    assert {check.name: check.message for check in result.checks if check.status == "warning"} == {
+        "unexpected": "The grader ignored 1 unexpected entry: report.pdf.",
+        "mnistm files": "The grader ignored 1 unexpected entry: mnistm/.DS_Store.",
+        "svhn files": "The grader ignored 2 unexpected entries: svhn/7_notes.txt, svhn/X.png.",
+    }
 
 
 def test_unreadable_images_fail_and_the_others_are_scored(complete):

@@ -27,6 +27,16 @@ def test_the_frechet_distance_is_that_of_another_implementation(seed, dims, n, m
     assert frechet_distance(a, b) == pytest.approx(frechet_distance_by_matrix_root(a, b), rel=1e-6, abs=1e-6)
 
 
+def test_fewer_images_than_features_have_a_frechet_distance():
+    """Their covariance has eigenvalues of 0, which come out a little below it."""
+    g = np.random.default_rng(0)
+    a, b = g.normal(size=(5, 40)), g.normal(size=(6, 40))
+    covariances = [np.cov(each.T) for each in (a, b)]
+    norms = np.linalg.svd((a - a.mean(0)) @ (b - b.mean(0)).T, compute_uv=False).sum() / (4 * 5) ** 0.5
+    expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + sum(map(np.trace, covariances)) - 2 * norms
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-6)
+
+
 def test_the_frechet_distance_of_gaussians_with_known_moments():
     # In one dimension it is (m1 - m2)^2 + (s1 - s2)^2: here with means 1 and 4, standard deviations 1 and 3
     a, b = np.array([[0.0], [2.0]]) / 2**0.5 * 1.0, np.array([[0.0], [2.0]]) / 2**0.5 * 3.0
