@@ -72,6 +72,20 @@ def test_a_single_good_image_scores_but_cannot_pass(tmp_path):
     assert result.per_digit["mnistm"] == {"4": 1.0}
 
 
+def test_a_missing_image_is_named_with_the_first_reason(complete):
+    (complete / "svhn" / "3_007.png").rename(complete / "svhn" / "3_007.jpg")
+    assert messages(grade_digits(complete, JUDGES, DIGITS.rules))[0] == (
+        "svhn: 1 of 500 images is missing: 3_007.png. svhn/3_007.png is missing; there is svhn/3_007.jpg."
+    )
+    for name in ("3_008.png", "3_009.png"):
+        (complete / "svhn" / name).unlink()
+    refused = {f"svhn/3_00{i}.png": "was too large" for i in (7, 8, 9)}
+    assert messages(grade_digits(complete, JUDGES, DIGITS.rules, refused=refused))[0] == (
+        "svhn: 3 of 500 images are missing: 3_007.png, 3_008.png, 3_009.png. svhn/3_007.png was too large. "
+        "2 more are missing for the same reason."
+    )
+
+
 def test_an_empty_data_set_has_no_accuracy(tmp_path):
     save(tmp_path / "mnistm" / "4_001.png", 4)
     result = grade_digits(tmp_path, JUDGES, DIGITS.rules)
