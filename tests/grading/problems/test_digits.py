@@ -9,6 +9,7 @@ from PIL import Image
 from scipy.stats import norm
 
 from grading.core.errors import GradingError
+from grading.core.results import Check
 from grading.homeworks.fall2024 import DIGITS
 from grading.judges.classifiers import (
     SvhnClassifier,
@@ -79,9 +80,11 @@ def test_a_missing_image_is_named_with_the_first_reason(complete):
     )
     for name in ("3_008.png", "3_009.png"):
         (complete / "svhn" / name).unlink()
+    (complete / "9_001.png").touch()
+    (complete / "svhn" / "9_001.png").unlink()  # a second reason, which waits until the first is gone
     refused = {f"svhn/3_00{i}.png": "was too large" for i in (7, 8, 9)}
     assert messages(grade_digits(complete, JUDGES, DIGITS.rules, refused=refused))[0] == (
-        "svhn: 3 of 500 images are missing: 3_007.png, 3_008.png, 3_009.png. svhn/3_007.png was too large. "
+        "svhn: 4 of 500 images are missing: 3_007.png, 3_008.png, 3_009.png, 9_001.png. svhn/3_007.png was too large. "
         "2 more are missing for the same reason."
     )
 
@@ -93,6 +96,9 @@ def test_an_empty_data_set_has_no_accuracy(tmp_path):
     assert result.wilson_95["mnistm"] == pytest.approx((0.2065, 1.0), abs=1e-4)  # of one out of one
     assert result.wilson_95["svhn"] is None
     assert result.status == "fail"
+    sentence = "At least one data set has no image that could be scored."
+    baselines = [check for check in result.checks if "baseline" in check.name]
+    assert baselines == [Check(f"{name} baseline", "fail", sentence) for name in ("simple", "strong")]
     assert grade_digits(tmp_path / "nowhere", JUDGES, DIGITS.rules).accuracy is None
 
 

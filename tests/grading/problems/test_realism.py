@@ -1,4 +1,5 @@
 import json
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -55,6 +56,10 @@ def test_the_frechet_distance_is_a_distance(seed):
 
 def test_diversity_is_the_mean_over_pairs():
     assert mean_pairwise_distance(np.array([[0.0, 0], [3, 4], [0, 0]])) == pytest.approx((5 + 0 + 5) / 3)
+    assert mean_pairwise_distance(np.array([[0.0, 0], [3, 4]])) == 5
+    features = np.random.default_rng(0).normal(size=(6, 3))
+    distances = [np.sqrt(((a - b) ** 2).sum()) for a, b in combinations(features, 2)]
+    assert mean_pairwise_distance(features) == pytest.approx(np.mean(distances))
     assert mean_pairwise_distance(np.zeros((1, 4))) is None
     assert mean_pairwise_distance(np.zeros((0, 4))) is None
 
