@@ -36,7 +36,7 @@ def slerp(start: Tensor, end: Tensor, alpha: Alphas) -> Tensor:
     """
     alphas = _check(start, end, alpha)
     theta = angle_between(start, end)
-    if theta < PARALLEL or not bool(start.any()) or not bool(end.any()):
+    if theta < PARALLEL:  # and where there is no angle
         return _combine(start, end, 1 - alphas, alphas)
     if torch.pi - theta < PARALLEL:
         raise ValueError("start and end point in opposite directions: every arc between them is equally short")

@@ -39,6 +39,8 @@ def test_the_score_is_the_plain_mean_of_the_two_accuracies(complete):
     assert result.per_digit["svhn"]["1"] == 1.0
     assert result.confusion["svhn"][7] == [0, 50, 0, 0, 0, 0, 0, 0, 0, 0]
     assert result.status == "pass"
+    assert result.judges == {dataset: JUDGES[dataset].identity for dataset in ("mnistm", "svhn")}
+    assert result.thresholds == DIGITS.rules.baselines
     assert messages(result) == []
     assert messages(result, "pass") == [
         "The mean accuracy is 95.00%; the simple baseline is 90.00%.",
@@ -99,7 +101,9 @@ def test_an_empty_data_set_has_no_accuracy(tmp_path):
     sentence = "At least one data set has no image that could be scored."
     baselines = [check for check in result.checks if "baseline" in check.name]
     assert baselines == [Check(f"{name} baseline", "fail", sentence) for name in ("simple", "strong")]
-    assert grade_digits(tmp_path / "nowhere", JUDGES, DIGITS.rules).accuracy is None
+    nowhere = grade_digits(tmp_path / "nowhere", JUDGES, DIGITS.rules)
+    assert nowhere.accuracy is None
+    assert nowhere.checks[0] == Check("folder", "fail", f"The folder {tmp_path}/nowhere does not exist.")
 
 
 def test_extra_images_count_as_in_the_official_script_and_cannot_pass(complete):
@@ -141,8 +145,14 @@ def test_unreadable_images_fail_and_the_others_are_scored(complete):
 
 def test_an_output_that_is_no_folder_cannot_be_graded(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(GradingError, match="is a file; expected the folder with mnistm/ and svhn/"):
+    with pytest.raises(GradingError, match=f"^{tmp_path}/file is a file; expected the folder with mnistm/ and svhn/"):
         grade_digits(tmp_path / "file", JUDGES, DIGITS.rules)
+
+
+def test_a_folder_that_cannot_be_listed_says_why(tmp_path):
+    (tmp_path / "mnistm").touch()
+    with pytest.raises(GradingError, match=rf"^{tmp_path} cannot be listed \(Not a directory\); check its rights$"):
+        grade_digits(tmp_path, JUDGES, DIGITS.rules)
 
 
 # --- numbers ---
@@ -152,6 +162,7 @@ def test_an_output_that_is_no_folder_cannot_be_graded(tmp_path):
 def test_the_confusion_matrix_counts_every_pair_once(pairs):
     labels, predictions = (np.array([p[i] for p in pairs], np.int64) for i in (0, 1))
     confusion = confusion_matrix(labels, predictions)
+    assert (confusion.shape, confusion.dtype) == ((10, 10), np.int64)
     for label in range(10):
         for prediction in range(10):
             assert confusion[label, prediction] == pairs.count((label, prediction))
