@@ -181,6 +181,13 @@ def test_points_agree_with_their_noun(points):
 # --- examples
 
 
+@pytest.mark.parametrize(
+    ("points", "shown"), [(34.5, "34.5 points"), (10 / 3, "3.33 points"), (1.0, "1 point"), (-0.001, "0 points")]
+)
+def test_points_have_at_most_two_decimals_and_no_negative_zero(points, shown):
+    assert counted_points(points) == shown
+
+
 def test_everything_right_is_55_points():
     lines = lines_of(
         digits(),

@@ -158,6 +158,11 @@ def test_angle_between_is_exact_near_zero_and_pi_too(angle):
 def test_angle_between_does_not_depend_on_length(pair, factor):
     assume(pair[0].abs().max() < 10)
     assert angle_between(pair[0] * factor, pair[1]) == pytest.approx(angle_between(*pair), rel=1e-6)
+    assert angle_between(pair[1], pair[0] * factor) == pytest.approx(angle_between(*pair), rel=1e-6)
+
+
+def test_a_point_without_a_direction_has_no_angle():
+    assert angle_between(torch.zeros(3), torch.ones(3)) == angle_between(torch.ones(3), torch.zeros(3)) == 0
 
 
 def test_float32_noises_are_interpolated_to_float32_rounding():
