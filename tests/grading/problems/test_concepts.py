@@ -16,6 +16,7 @@ from PIL import Image
 
 from grading.core.bounds import MAX_PIXELS
 from grading.core.errors import GradingError
+from grading.core.results import Check
 from grading.homeworks.fall2024 import CONCEPTS
 from grading.judges.clip import load_clip
 from grading.problems.prompt_scores import (
@@ -222,6 +223,8 @@ def test_missing_and_linked_folders_fail_and_others_are_named(world, clip_folder
     assert "style/0/ is a link; expected a folder with 25 images in it." in messages
     assert result.missing == ["0/1/", "style/0/"]
     assert result.unexpected == ["cat", "0/7"]
+    warning = Check("files", "warning", "The grader ignored 2 unexpected entries: cat, 0/7.")
+    assert [check for check in result.checks if check.status == "warning"] == [warning]
     assert result.status == "fail"
 
 
@@ -240,7 +243,15 @@ def test_an_output_folder_that_is_not_there_fails(world, clip_folder):
     shutil.rmtree(world / "out")
     result = grade(world, clip_folder)
     assert (result.status, result.passed, result.total) == ("fail", 0, 3)
-    assert result.checks[0].message == f"The folder {world / 'out'} does not exist."
+    assert result.checks[0] == Check("folder", "fail", f"The folder {world / 'out'} does not exist.")
+
+
+def test_an_output_that_is_a_file_cannot_be_graded(world, clip_folder):
+    shutil.rmtree(world / "out")
+    (world / "out").touch()
+    with pytest.raises(GradingError) as refusal:
+        grade(world, clip_folder)
+    assert str(refusal.value) == f"{world / 'out'} is a file; expected the folder with 0, style"
 
 
 def test_equal_images_have_equal_scores_and_the_last_are_selected(world, clip_folder):

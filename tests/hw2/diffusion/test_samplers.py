@@ -54,15 +54,17 @@ def noise_batch(dtype=torch.float64):
 def test_ddim_walks_the_trajectory_of_diffusers(steps, eta, clip):
     theirs = diffusers_ddim_scheduler(steps, clip_sample=clip)
     step = ddim(eta=eta, clip_sample=1.0 if clip else None, generator=torch.Generator().manual_seed(1))
-    states = walk(step, dummy_network, noise_batch(), homework_schedule(), timestep_pairs("homework", steps))
+    pairs = timestep_pairs("homework", steps)
+    states = walk(step, dummy_network, noise_batch(), homework_schedule(), pairs)
     sample, generator = noise_batch(), torch.Generator().manual_seed(1)
-    for t, state in zip(theirs.timesteps, states, strict=True):
+    for t, (_, end), state in zip(theirs.timesteps, pairs, states, strict=True):
         fresh = torch.randn(sample.shape, generator=generator).double() if eta > 0 else None
         eps = dummy_network(sample, t.expand(3))
         out = theirs.step(eps, t, sample, eta=eta, variance_noise=fresh)
         sample = out.prev_sample
         torch.testing.assert_close(state.sample, sample, rtol=1e-8, atol=1e-8)
         torch.testing.assert_close(state.pred_original_sample, out.pred_original_sample, rtol=1e-8, atol=1e-8)
+        assert state.timestep == end
 
 
 @pytest.mark.parametrize("variance_type", ["fixed_small", "fixed_large"])
@@ -72,15 +74,16 @@ def test_ddpm_walks_the_trajectory_of_diffusers(steps, clip, variance_type):
     theirs = diffusers_ddpm_scheduler(steps, clip_sample=clip, variance_type=variance_type)
     own = torch.Generator().manual_seed(1)
     step = ddpm(variance_type=variance_type, clip_sample=1.0 if clip else None, generator=own)
-    states = walk(
-        step, dummy_network, noise_batch(torch.float32), homework_schedule(), timestep_pairs("leading", steps)
-    )
+    pairs = timestep_pairs("leading", steps)
+    states = walk(step, dummy_network, noise_batch(torch.float32), homework_schedule(), pairs)
     sample, generator = noise_batch(torch.float32), torch.Generator().manual_seed(1)
-    for t, state in zip(theirs.timesteps, states, strict=True):
+    for t, (_, end), state in zip(theirs.timesteps, pairs, states, strict=True):
         eps = dummy_network(sample, t.expand(3))
         out = theirs.step(eps, t, sample, generator=generator)
         sample = out.prev_sample
         torch.testing.assert_close(state.sample, sample, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(state.pred_original_sample, out.pred_original_sample, rtol=1e-4, atol=1e-3)
+        assert state.timestep == end
 
 
 def test_v_prediction_walks_the_trajectory_of_diffusers():
