@@ -127,6 +127,27 @@ def test_every_score_and_selection_is_the_official_ones(world, clip_folder):
     assert (result.passed, result.total, result.status) == (2, 3, "fail")
 
 
+def test_if_every_prompt_passes_the_result_does_and_says_for_what_and_by_whom(world, clip_folder):
+    low = {concept: {**entry, "baseline": [[-100, -1000]] * 2} for concept, entry in INPUT.items()}
+    (world / "input.json").write_text(json.dumps(low))
+    judge = load_clip(str(clip_folder))
+    asked = read_concepts(world / "input.json")
+    result = grade_concepts(world / "out", asked, world / "references", judge, RULES)
+    assert (result.passed, result.total, result.status, result.judge) == (3, 3, "pass", judge.identity)
+    assert {key: (score.src_image, score.prompt) for key, score in result.prompts.items()} == {
+        "0/0": ("dog", "a red dog on the beach"),
+        "0/1": ("dog", "a dog"),
+        "style/0": ("x", "a cat " * 40),
+    }
+    (world / "out" / "0" / "1" / sorted(os.listdir(world / "out" / "0" / "1"))[0]).unlink()
+    result = grade_concepts(world / "out", asked, world / "references", judge, RULES)
+    assert (result.passed, result.status) == (2, "fail")
+    assert [check.message for check in result.checks if check.name == "0/1 score"] == [
+        f"0/1: image score {result.prompts['0/1'].clip_image_score:.4f}, text score "
+        f"{result.prompts['0/1'].clip_text_score:.4f}. This reaches the baseline, but the folder is not complete."
+    ]
+
+
 def test_scores_are_those_of_transformers_4(tmp_path, clip_folder):
     """The numbers are what the official procedure gives under transformers 4.57.3 for this model and these images."""
     rng = np.random.default_rng(7)
@@ -209,6 +230,8 @@ def test_what_is_no_image_is_ignored_and_what_cannot_be_read_fails(world, clip_f
     assert len(result.prompts["0/0"].images) == 23
     assert f"0/0/{victims[0].name} is broken" in messages
     assert f"0/0/{victims[1].name} is a link" in messages
+    failed = {check.name for check in result.checks if check.status == "fail"}
+    assert failed >= {f"0/0/{victim.name}" for victim in victims[:2]}
 
 
 def test_missing_and_linked_folders_fail_and_others_are_named(world, clip_folder):
@@ -372,7 +395,9 @@ def test_the_official_prompts_are_read(shared_data):
 def test_references_must_be_there(world, clip_folder):
     for path in (world / "references" / "style").iterdir():
         path.unlink()
-    with pytest.raises(GradingError, match="style has no images"):
+    with pytest.raises(
+        GradingError, match=r"style has no images \(\.png \.jpg \.jpeg \.bmp \.gif\); expected the concept's pictures$"
+    ):
         grade(world, clip_folder)
     (world / "references" / "style" / "a.png").write_bytes(b"no")
     with pytest.raises(GradingError, match=r"style/a\.png is no image; expected a picture"):
