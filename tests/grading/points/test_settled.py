@@ -93,6 +93,13 @@ def test_only_full_points_pass(points, status):
     assert (private.points, private.status) == (points, status)
 
 
+@pytest.mark.parametrize("off", [-1e-10, 0.0, 1e-10])
+def test_points_that_differ_from_all_only_by_rounding_are_all(off):
+    lines = settled([DIGITS.unchecked(Part.WHOLE, BROKEN)], {1: 15.0 + off})
+    assert [(line.points, line.status) for line in lines] == [(10.0, "pass"), (5.0, "pass")]
+    assert warnings([DIGITS.unchecked(Part.WHOLE, BROKEN)], {1: 15.0 + off}) == []
+
+
 def test_points_beyond_what_could_not_be_checked_are_never_given():
     results = [faces("fail"), CONCEPTS.unchecked(Part.PUBLIC, BROKEN), FACES.unchecked(Part.PRIVATE, BROKEN)]
     assert settled(results, {2: 12.0}) == settled(results, {})
