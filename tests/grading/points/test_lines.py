@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grading.core.results import Check, Outcome, Part, ProblemResult
+from grading.core.results import Check, Outcome, Part, ProblemResult, ScoreLine
 from grading.homeworks.fall2024 import CONCEPTS, DIGITS, FACES, FALL2024
 from grading.points.lines import counted_points, score_lines, total, verdict
 from grading.points.staff import StaffEntry
@@ -263,24 +263,29 @@ def test_a_line_gives_three_reasons_and_counts_the_others(reasons, end):
 
 
 def test_deductions_are_lines_of_their_own_and_never_go_below_zero():
-    staff = StaffEntry({1: 12.0, 2: 15.0, 3: 0.0}, late_days=2, staff_fixed=True)
+    staff = StaffEntry({1: 12.0, 2: 15.0, 3: 0.0}, late_days=2, staff_fixed=True, fixes=("Line ends.", "A path."))
     lines = lines_of(digits(), faces("fail"), staff=staff)
-    found = {line.name: line.points for line in lines}
     # 15 performance points, 4.5 of them deducted; with 27 of the report 37.5, of which two days take 60 %
-    assert found["staff fixed"] == pytest.approx(-4.5)
-    assert found["late"] == pytest.approx(-22.5)
-    assert [(line.title, line.status, line.max_points) for line in lines if line.kind == "deduction"] == [
-        ("Code fixed by staff", "pass", 0),
-        ("Late", "pass", 0),
-    ]
-    assert [(line.title, line.message, line.points) for line in lines if line.kind == "report"] == [
-        ("Report, problem 1", "Staff gave 12 of 15 points.", 12),
-        ("Report, problem 2", "Staff gave 15 of 15 points.", 15),
-        ("Report, problem 3", "Staff gave 0 of 15 points.", 0),
+    fixed = "Staff fixed the code: 30 % of 15 points for performance deducted. Line ends. A path."
+    late = "2 days late after the free days: 60 % of 37.5 points deducted."
+    assert [line for line in lines if line.kind != "score"] == [
+        ScoreLine(1, WHOLE, "", "report", "Report, problem 1", 12, 15, "pass", "Staff gave 12 of 15 points."),
+        ScoreLine(2, WHOLE, "", "report", "Report, problem 2", 15, 15, "pass", "Staff gave 15 of 15 points."),
+        ScoreLine(3, WHOLE, "", "report", "Report, problem 3", 0, 15, "pass", "Staff gave 0 of 15 points."),
+        ScoreLine(None, WHOLE, "staff fixed", "deduction", "Code fixed by staff", -4.5, 0, "pass", fixed),
+        ScoreLine(None, WHOLE, "late", "deduction", "Late", -22.5, 0, "pass", late),
     ]
     points, max_points, unchecked = total(lines)
     assert (points, max_points, unchecked) == (pytest.approx(15), 70, 0)
-    assert total(lines_of(digits(), staff=StaffEntry(late_days=9)))[0] == 0
+
+
+def test_no_more_than_everything_is_deducted():
+    lines = lines_of(digits(), staff=StaffEntry(late_days=9))
+    assert (lines[-1].points, lines[-1].message) == (
+        -15,
+        "9 days late after the free days: 100 % of 15 points deducted.",
+    )
+    assert total(lines)[0] == 0
 
 
 @pytest.mark.parametrize(("days", "said"), [(1, "1 day late"), (2, "2 days late")])
