@@ -248,6 +248,23 @@ def test_a_failed_run_explains_every_line_that_failed_and_none_that_passed():
     assert passed.message == "0/0 said."
 
 
+def test_a_line_says_what_was_met_whole_if_it_passes_and_its_first_if_it_fails():
+    for passed, message in ((True, "a. b."), (False, "a. c.")):
+        outcome = Outcome("", "", passed, met=("a.", "b."), unmet=("c.",))
+        (line,) = lines_of(ProblemResult(2, PUBLIC, "faces", "title", "pass", outcomes=[outcome]))
+        assert line.message == message
+
+
+def test_titles_name_the_problem_the_part_and_what_was_asked():
+    lines = lines_of(digits(), faces("pass"), concepts(**{"0/1": True}))
+    assert [line.title for line in lines] == [
+        "Problem 1, simple baseline",
+        "Problem 1, strong baseline",
+        "Problem 2, public noises",
+        "Problem 3, public prompt “”",
+    ]
+
+
 def test_a_check_of_prompt_1_is_not_said_of_prompt_10():
     first, tenth = lines_of(concepts(**{"0/1": False, "0/10": False}))
     assert (first.message, tenth.message) == ("0/1 said.", "0/10 said.")

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -77,16 +79,34 @@ def test_each_step_starts_where_the_one_before_ended(spacing, steps):
     assert pairs[-1][1] == (0 if spacing == "homework" else -1)
 
 
-@pytest.mark.parametrize("steps", [0, -1, 1, 1001, 1000, 600, 400, 334])
-def test_homework_spacing_refuses_counts_that_cannot_start_from_noise(steps):
-    with pytest.raises(ValueError, match=f"num_inference_steps.* {steps}|got {steps}"):
+LATE = (
+    "num_inference_steps {} would start at timestep {} of 1000 and skip the noisiest part; use {}, or a divisor of 1000"
+)
+
+
+@pytest.mark.parametrize(
+    ("steps", "sentence"),
+    [
+        (0, "num_inference_steps must be in 1 .. 1000, got 0"),
+        (-1, "num_inference_steps must be in 1 .. 1000, got -1"),
+        (1001, "num_inference_steps must be in 1 .. 1000, got 1001"),
+        (1, "num_inference_steps 1 would start at timestep 1, where no noise is left; use 2 or more"),
+        (1000, "num_inference_steps 1000 would start at timestep 1000, past 999; use at most 999"),
+        (600, LATE.format(600, 600, 500)),
+        (400, LATE.format(400, 799, 333)),
+        (334, LATE.format(334, 667, 333)),
+    ],
+)
+def test_homework_spacing_refuses_counts_that_cannot_start_from_noise_and_names_one_that_can(steps, sentence):
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         timestep_pairs("homework", steps)
+    if named := re.search(r"use (\d+),", sentence):
+        assert len(timestep_pairs("homework", int(named[1]))) == int(named[1])
 
 
-def test_refused_count_names_one_that_works():
-    with pytest.raises(ValueError, match="use 500"):
-        timestep_pairs("homework", 600)
-    assert len(timestep_pairs("homework", 500)) == 500
+@pytest.mark.parametrize("spacing", ["trailing", "linspace"])
+def test_one_step_goes_from_pure_noise_to_the_clean_image(spacing):
+    assert timestep_pairs(spacing, 1) == [(999, -1)]
 
 
 def test_unknown_spacing_is_refused_by_name():
