@@ -172,10 +172,19 @@ def test_the_confusion_matrix_counts_every_pair_once(pairs):
 def test_wilsons_interval_solves_its_equation(counts):
     correct, total = counts
     z = norm.ppf(0.975)
-    for bound in wilson_interval(correct, total):
+    low, high = wilson_interval(correct, total)
+    assert 0 <= low <= correct / total <= high <= 1
+    assert ((low == 0), (high == 1)) == ((correct == 0), (correct == total))
+    for bound in (low, high):
         # both ends are where the observed share lies z standard errors of the bound away (Wilson 1927)
         if 0 < bound < 1:
             assert (correct / total - bound) ** 2 == pytest.approx(z**2 * bound * (1 - bound) / total, abs=1e-9)
+
+
+@pytest.mark.parametrize(("correct", "total"), [(-1, 2), (3, 2), (0, 0)])
+def test_what_is_no_share_has_no_interval(correct, total):
+    with pytest.raises(ValueError, match=f"^{correct} of {total} is not a share$"):
+        wilson_interval(correct, total)
 
 
 # --- real digits of a published solution ---

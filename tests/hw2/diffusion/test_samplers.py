@@ -379,8 +379,9 @@ def test_eta_outside_zero_to_one_is_refused(eta):
 
 @pytest.mark.parametrize("step", [ddim_step, ddpm_step])
 def test_going_forwards_in_time_is_refused(step):
-    with pytest.raises(ValueError, match="got 981 after 961"):
-        step(homework_schedule(), noise_batch(), 961, 981, noise_batch())
+    for end in (981, 961):
+        with pytest.raises(ValueError, match=f"got {end} after 961"):
+            step(homework_schedule(), noise_batch(), 961, end, noise_batch())
 
 
 def test_unknown_kinds_are_refused():
