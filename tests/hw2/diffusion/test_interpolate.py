@@ -120,7 +120,8 @@ def test_slerp_with_a_zero_vector_is_lerp(zero_first):
 
 @pytest.mark.parametrize("gap", [0.0, 1e-8])
 def test_opposite_vectors_have_no_shortest_arc(gap):
-    with pytest.raises(ValueError, match="opposite directions"):
+    sentence = "start and end point in opposite directions: every arc between them is equally short"
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
         slerp(rotated(0), rotated(math.pi - gap), 0.5)
 
 

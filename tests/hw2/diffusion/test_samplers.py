@@ -391,6 +391,15 @@ def test_unknown_kinds_are_refused():
         ddpm_step(homework_schedule(), noise_batch(), 961, 941, noise_batch(), variance_type="learned")
 
 
+def test_a_network_that_also_predicts_a_variance_is_refused():
+    with pytest.raises(ValueError) as refusal:
+        ddim_step(homework_schedule(), torch.zeros(1, 6, 2, 2), 961, 941, torch.zeros(1, 3, 2, 2))
+    assert str(refusal.value) == (
+        "the network's output is (1, 6, 2, 2) for a sample of (1, 3, 2, 2); both must be equal, and a network that "
+        "also predicts a variance is not supported"
+    )
+
+
 def test_the_number_of_generators_must_be_the_number_of_images():
     with pytest.raises(ValueError, match="each of the 3 images, got 2"):
         randn((3, 1), image_generators(0, ["a", "b"]))

@@ -121,23 +121,26 @@ def test_timestep_minus_one_has_the_stated_final_alpha_cumprod():
 
 @pytest.mark.parametrize("timestep", [-2, 1000])
 def test_timesteps_outside_the_schedule_are_refused(timestep):
-    with pytest.raises(ValueError, match=f"got {timestep}"):
+    with pytest.raises(ValueError, match=rf"^timestep must be in -1 \.\. 999, got {timestep}$"):
         homework_schedule().alpha_cumprod(timestep)
 
 
+RANGE, KIND = "every beta must be in (0, 1)", "betas must be (T,) float64 or float32, got "
+
+
 @pytest.mark.parametrize(
-    "betas",
+    ("betas", "sentence"),
     [
-        torch.tensor([0.1, 1.0], dtype=torch.float64),
-        torch.tensor([0.0, 0.1], dtype=torch.float64),
-        torch.tensor([float("nan")], dtype=torch.float64),
-        torch.tensor([0.1], dtype=torch.float16),
-        torch.ones(2, 2, dtype=torch.float64) / 2,
-        torch.empty(0, dtype=torch.float64),
+        (torch.tensor([0.1, 1.0], dtype=torch.float64), RANGE),
+        (torch.tensor([0.0, 0.1], dtype=torch.float64), RANGE),
+        (torch.tensor([float("nan")], dtype=torch.float64), RANGE),
+        (torch.tensor([0.1], dtype=torch.float16), f"{KIND}(1,) torch.float16"),
+        (torch.ones(2, 2, dtype=torch.float64) / 2, f"{KIND}(2, 2) torch.float64"),
+        (torch.empty(0, dtype=torch.float64), f"{KIND}(0,) torch.float64"),
     ],
 )
-def test_betas_that_make_no_schedule_are_refused(betas):
-    with pytest.raises(ValueError, match="beta"):
+def test_betas_that_make_no_schedule_are_refused(betas, sentence):
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         NoiseSchedule(betas)
 
 
