@@ -51,7 +51,7 @@ def _imported(error: BaseException | None) -> Iterator[str | None]:
         for frame, _ in traceback.walk_tb(error.__traceback__):
             if frame.f_code.co_name == "<module>":
                 yield frame.f_globals.get("__name__")
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        error = error.__cause__
 
 
 def _extra(module: str | None) -> str:

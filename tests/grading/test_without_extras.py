@@ -9,7 +9,9 @@ import sys
 
 import pytest
 
+from grading.core import extras as extras_of_grading
 from grading.core.errors import record_failure
+from hw2 import extras as extras_of_hw2
 from tests.commands import ROOT
 
 BARE = """
@@ -108,6 +110,18 @@ def test_packages_that_do_not_fit_each_other_are_no_defect_of_ours(tmp_path, mod
     assert f"{broken} cannot be imported (" in run.stderr
     assert f"in a new environment, run pip install '.[{extra}]'" in run.stderr
     assert run.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("package_problem", [extras_of_grading.package_problem, extras_of_hw2.package_problem])
+def test_a_cause_is_a_problem_of_packages_but_neither_a_context_nor_a_full_memory(package_problem):
+    unfit = ImportError("cannot import name 'CLIPModel'", name="transformers")
+    wrapped, own = RuntimeError("Failed to import it"), KeyError("ours")
+    wrapped.__cause__ = own.__context__ = unfit
+    assert package_problem(wrapped).startswith("transformers cannot be imported (RuntimeError: Failed to import it); ")
+    assert package_problem(own) == ""
+    full = MemoryError()
+    full.__cause__ = unfit
+    assert package_problem(full) == ""
 
 
 def test_nobody_is_told_to_install_a_name_that_anyone_may_register():
