@@ -56,6 +56,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=f"{reason} (pytest -m gpu)"))
 
 
+@pytest.fixture(autouse=True)
+def _same_numbers() -> None:
+    """`torch.randn` gives a test the same numbers whichever tests its worker ran before."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real homework material; only this project's development checkouts have it beside them."""

@@ -337,7 +337,7 @@ def test_compose_draws_two_rows(tmp_path, hw2, tiny_sd):
 
 
 def test_inspect_reads_what_people_have(tmp_path, hw2, tiny_sd):
-    torch.save(torch.randn(4, 768), tmp_path / "four.pt")
+    torch.save(torch.ones(4, 768), tmp_path / "four.pt")
     run = hw2("concepts", "inspect", tmp_path / "four.pt", "--model", tiny_sd)
     assert run.returncode == 0
     assert run.stdout.count("768") == 4
