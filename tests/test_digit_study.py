@@ -8,10 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
+from fixtures.making.digit_study import CHOSEN as KEPT
 from fixtures.making.digit_study import READ_RIGHT, SEEDS, Setting, Study, run, settings
 from hw2.digits.data import load_digits
 from hw2.digits.recognizer import Recognizer
-from hw2.digits.sample import DigitSampler, official_names
+from hw2.digits.sample import TRIES, DigitSampler, official_names
 
 CHOSEN = [Setting("ddim", 2, 3.0, (0, 1000)), Setting("dpm++", 3, 1.0, (0, 1000))]
 
@@ -83,3 +84,33 @@ def test_the_study_leaves_its_table_and_its_plot(study, tiny_digit_model, tmp_pa
     assert [float(line["frechet"]) for line in written] == pytest.approx([row.frechet for row in rows], rel=1e-4)
     assert len(capsys.readouterr().out.splitlines()) == len(rows) >= 6
     assert np.asarray(Image.open(tmp_path / "out" / "study.png").convert("L")).std() > 5
+
+
+class EvenDigits:
+    """In place of a recognizer: even digits are always recognized, and odd ones never."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def probabilities(self, images_pm1, digits):
+        assert -1 <= images_pm1.min() < 0 < images_pm1.max() <= 1
+        self.asked += len(images_pm1)
+        return 1.0 - digits % 2
+
+
+def test_a_chooser_draws_again_and_says_which_real_images_it_would_keep(
+    study, recognizer, digits_folder, tiny_digit_model, tmp_path
+):
+    chooser = EvenDigits()
+    images = load_digits(digits_folder, tmp_path / "cache")
+    choosing = Study(images, recognizer, "cpu", per_digit=2, chooser=chooser)
+    kept = [row for row in choosing.real_rows() if row.model == KEPT]
+    assert [row.dataset for row in kept] == ["mnistm", "svhn"]
+    for i, row in enumerate(kept):
+        mine = (images.datasets == i) & (images.digits % 2 == 0)
+        read = recognizer(images.images_u8[mine] / 127.5 - 1).argmax(1) == images.digits[mine]
+        assert row.accuracy == float(read.float().mean())
+    assert chooser.asked == 60
+    assert len(list(choosing.rows("tiny", tiny_digit_model, CHOSEN[:1]))) == 2
+    assert chooser.asked == 60 + len(SEEDS) * (20 + 20 * TRIES)  # 40 digits: 20 once, 20 as often as can be
+    assert not [row for row in study.real_rows() if row.model == KEPT]

@@ -29,11 +29,13 @@ from hw2.devices.choose import cuda_devices
 from hw2.diffusion.interpolate import slerp
 from hw2.digits.checkpoint import load_digit_model
 from hw2.digits.data import DigitImages, load_digits
+from hw2.digits.recognizer import load_recognizer
 from hw2.digits.sample import DigitSampler, official_names
 from hw2.digits.train import TrainConfig, train_digits
 from hw2.faces.checkpoint import load_face_unet
 from hw2.faces.network import FaceUNet
 from hw2.faces.sample import FaceSampler, batch_invariant, face_to_u8, load_noises
+from hw2.files.bundled import DIGIT_RECOGNIZER, DIGIT_STUDENT, DIGIT_UNET
 from tests import rounded
 from tests.commands import ROOT
 from tests.models.sd_v1_random import random_sd_v1
@@ -157,11 +159,13 @@ def test_slerp_refuses_to_join_two_devices():
         slerp(torch.ones(2), torch.ones(2).cuda(), 0.5)
 
 
-def test_a_gpu_draws_the_digits_of_a_cpu(bundled_digit_model):
+@pytest.mark.parametrize(("checkpoint", "again"), [(DIGIT_UNET, False), (DIGIT_STUDENT, True)])
+def test_a_gpu_draws_the_digits_of_a_cpu(checkpoint, again):
     names = official_names(2)
     digits = {}
     for device in ("cpu", "cuda"):
-        sampler = DigitSampler(load_digit_model(bundled_digit_model, device=device), device=device)
+        recognizer = load_recognizer(DIGIT_RECOGNIZER, device) if again else None
+        sampler = DigitSampler(load_digit_model(checkpoint, device=device), device=device, recognizer=recognizer)
         digits[device] = dict(sampler.sample(names))
     for name, digit in digits["cpu"].items():
         assert (digit - digits["cuda"][name]).square().mean().sqrt() < rounded.DIGITS, name

@@ -20,7 +20,7 @@ from hw2.cli import (
 )
 from hw2.diffusion.table import pixel_steps
 from hw2.errors import InputError
-from hw2.files.bundled import DIGIT_STUDENT, DIGIT_UNET
+from hw2.files.bundled import DIGIT_RECOGNIZER, DIGIT_STUDENT, DIGIT_UNET
 from hw2.options import (
     AccumulationOption,
     BatchOption,
@@ -78,7 +78,14 @@ class DrawingOptions(GuidanceOptions):
         Path | None,
         typer.Option(
             help="A model.safetensors of `hw2 digits train` or `distill`. Default: the bundled model that is distilled "
-            "for 4 evaluations; with a sampler, steps or guidance of your own, the model that it was distilled from."
+            "for 3 evaluations; with a sampler, steps or guidance of your own, the model that it was distilled from."
+        ),
+    ] = None
+    recognizer: Annotated[
+        Path | None,
+        typer.Option(
+            help="A recognizer.safetensors of `hw2 digits train`: a digit that it does not recognize is drawn again, "
+            "at most 7 times. Default: the bundled one for the bundled distilled model, none for any other."
         ),
     ] = None
     sampler: Annotated[
@@ -105,9 +112,7 @@ def sample(
     if per_digit > 999:
         raise InputError(f"--per-digit is {per_digit}; expected at most 999, because names are such as 0_001.png")
     processes = start_processes(drawing.device)
-    sampler, settings = _sampler(
-        drawing, drawing.sampler, drawing.num_inference_steps, drawing.batch_size, str(processes.device)
-    )
+    sampler, settings = _own_sampler(drawing, str(processes.device))
     with when_stopped():
         steps = sampler.num_inference_steps
         draw_folder(output, official_names(per_digit), settings, sampler.pixels, steps, "digits", processes)
@@ -124,8 +129,7 @@ def grid(output: Annotated[Path, typer.Option(help="PNG file to write.")], drawi
     processes = start_processes(drawing.device)
     if not processes.is_main_process:
         return
-    device = str(processes.device)
-    sampler, _ = _sampler(drawing, drawing.sampler, drawing.num_inference_steps, drawing.batch_size, device)
+    sampler, _ = _own_sampler(drawing, str(processes.device))
     write_file(output, digit_grid_png(sampler))
 
 
@@ -246,7 +250,7 @@ def distill(
     accumulation: AccumulationOption = 1,
     cache: Annotated[Path | None, typer.Option(help="Folder for decoded images. Default: ~/.cache/hw2.")] = None,
 ) -> None:
-    """Distill a model: a student that draws in 4 evaluations what its teacher draws with guidance in many."""
+    """Distill a model: a student that draws in few evaluations what its teacher draws with guidance in many."""
     from hw2.devices.choose import start_processes
     from hw2.devices.memory import remedies
     from hw2.digits.checkpoint import load_digit_model
@@ -315,13 +319,26 @@ def prepare(
     prepare_digits(output, photographs, downloads, seed)
 
 
+def _own_sampler(options: DrawingOptions, device: str) -> tuple[DigitSampler, object]:
+    """`_sampler` with the options' own walk, and with their recognizer."""
+    return _sampler(
+        options, options.sampler, options.num_inference_steps, options.batch_size, device, options.recognizer
+    )
+
+
 def _sampler(
-    options: GuidanceOptions, sampler: str | None, num_inference_steps: int | None, batch_size: int, device: str
+    options: GuidanceOptions,
+    sampler: str | None,
+    num_inference_steps: int | None,
+    batch_size: int,
+    device: str,
+    recognizer: Path | None = None,
 ) -> tuple[DigitSampler, object]:
     """(sampler, everything that its digits depend on); every option is checked before the long work starts."""
     from hw2.devices.arithmetic import chosen_dtype
     from hw2.diffusion.schedule import timestep_pairs
     from hw2.digits.checkpoint import load_digit_model
+    from hw2.digits.recognizer import load_recognizer
     from hw2.digits.sample import DigitSampler
 
     if num_inference_steps is not None:
@@ -333,14 +350,16 @@ def _sampler(
     # Only what a model was distilled for can be drawn with it. For anything else there is its teacher.
     asked = (sampler, num_inference_steps, options.guidance_scale, options.guidance_interval)
     path = options.checkpoint or (DIGIT_STUDENT if asked == (None,) * 4 else DIGIT_UNET)
-    model = load_digit_model(path, device=device, dtype=dtype)
+    if options.checkpoint is None and path == DIGIT_STUDENT:
+        recognizer = recognizer or DIGIT_RECOGNIZER
     drawing = DigitSampler(
-        model, sampler, num_inference_steps, options.guidance_scale, options.guidance_interval, options.seed,
-        batch_size, device,
+        load_digit_model(path, device=device, dtype=dtype), sampler, num_inference_steps, options.guidance_scale,
+        options.guidance_interval, options.seed, batch_size, device,
+        recognizer=load_recognizer(recognizer, device) if recognizer else None,
     )  # fmt: skip
-    weights = hashlib.sha256(path.read_bytes()).hexdigest()
+    files = [hashlib.sha256(file.read_bytes()).hexdigest() for file in (path, recognizer) if file]
     guided = (drawing.guidance_scale, drawing.guidance_interval, drawing.seed)
-    settings = (weights, drawing.sampler, drawing.num_inference_steps, *guided, device.split(":")[0], dtype)
+    settings = (*files, drawing.sampler, drawing.num_inference_steps, *guided, device.split(":")[0], dtype)
     return drawing, settings
 
 

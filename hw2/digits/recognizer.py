@@ -1,12 +1,13 @@
-"""A small classifier for digits of both data sets, used while the generator is trained.
+"""A small classifier for digits of both data sets, trained on the generator's own images.
 
-It is trained on the generator's own images. It shows during training whether digits are recognized, and sampling
-options were chosen with it. It grades nothing: `grading` has other judges, on which the generator is never tuned.
+It shows during training whether digits are recognized, and `DigitSampler` draws again what it does not recognize. It
+grades nothing: `grading` has other judges, on which the generator is never tuned.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +15,12 @@ from torch.nn import functional as F
 
 from hw2.devices.arithmetic import exact
 from hw2.digits.network import NUM_DIGITS
-from hw2.digits.train import BatchSource, TrainConfig
+from hw2.errors import InputError
 from hw2.files.weights import assign_weights, read_weights, save_weights
 from hw2.progress import progress_bar
+
+if TYPE_CHECKING:
+    from hw2.digits.train import BatchSource, TrainConfig
 
 TRAINING_STEPS = 1500
 
@@ -53,6 +57,16 @@ class Recognizer(nn.Module):
         with exact():
             return float((self(images_pm1).argmax(1) == digits).float().mean())
 
+    @torch.no_grad()
+    def probabilities(self, images_pm1: Tensor, digits: Tensor) -> Tensor:
+        """Probability that each image (B, 3, 28, 28) shows its digit (B,): (B,) float32 on the CPU.
+
+        Each image is read alone, so that its probability is the same bit for bit in every batch.
+        """
+        with exact():
+            scores = torch.cat([self(image[None].float()) for image in images_pm1.clamp(-1, 1)])
+        return scores.softmax(1).gather(1, digits[:, None]).flatten().cpu()
+
 
 def load_or_train_recognizer(
     path: Path, source: BatchSource, config: TrainConfig, device: str, steps: int | None = None
@@ -64,7 +78,9 @@ def load_or_train_recognizer(
 
 
 def load_recognizer(path: Path, device: str) -> Recognizer:
-    """The recognizer in a safetensors file. Raises InputError if it is another network's."""
+    """The recognizer in a safetensors file. Raises InputError if there is none, or another network's."""
+    if not path.is_file():
+        raise InputError(f"{path} is not a file; expected the recognizer.safetensors of `hw2 digits train`")
     recognizer = Recognizer()
     assign_weights(recognizer, read_weights(path)[1], path, "recognizer")
     return recognizer.to(device).eval()

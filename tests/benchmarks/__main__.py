@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,10 +28,13 @@ IN_ONE_TABLE = [Part.faces, Part.digits, Part.concepts, Part.start]
 
 Parts = Annotated[list[Part] | None, typer.Argument(help="What to measure; without names, all of the one table.")]
 Submissions = Annotated[int, typer.Option(min=1, help="For cohort: number of submissions in the class.")]
+Output = Annotated[Path, typer.Option(help="For growth: the picture, a PNG file.")]
 Workers = Annotated[int, typer.Option(min=1, help="For cohort: number of workers.")]
 
 
-def main(parts: Parts = None, submissions: Submissions = 200, workers: Workers = 2) -> None:
+def main(
+    parts: Parts = None, submissions: Submissions = 200, workers: Workers = 2, output: Output = Path("build/growth.png")
+) -> None:
     """Measure speed and memory, each figure beside its floor or its rival."""
     wanted = parts or IN_ONE_TABLE
     together = [part for part in IN_ONE_TABLE if part in wanted]
@@ -39,7 +43,7 @@ def main(parts: Parts = None, submissions: Submissions = 200, workers: Workers =
     if Part.growth in wanted:
         from tests.benchmarks.growth import bench_growth
 
-        bench_growth()
+        bench_growth(output)
     if Part.pictures in wanted:
         from tests.benchmarks.pictures import bench_pictures
 

@@ -24,17 +24,16 @@ from grading.cohort.workers import grade_all
 from grading.submission.assignment import Assignment
 from grading.submission.grader import Grader
 from hw2.digits.checkpoint import load_digit_model
+from hw2.digits.recognizer import load_recognizer
 from hw2.digits.sample import DigitSampler, official_names
 from hw2.figures import figure_png
-from hw2.files.bundled import DIGIT_STUDENT, DIGIT_UNET
+from hw2.files.bundled import DIGIT_RECOGNIZER, DIGIT_STUDENT, DIGIT_UNET
 from hw2.files.output import write_file
 from tests.benchmarks.cohort import DATA, LIMITS, make_class
 from tests.benchmarks.measure import DEVICE
 from tests.commands import ROOT
 
 CORES = len(os.sched_getaffinity(0))
-
-PICTURE = ROOT / "fixtures" / "pictures" / "growth.png"
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def grade(submissions: int) -> None:
 def measured() -> list[Growth]:
     """One run of each amount, after a warm-up."""
     student, teacher = (load_digit_model(path, device=DEVICE) for path in (DIGIT_STUDENT, DIGIT_UNET))
-    sampler = DigitSampler(student, device=DEVICE)
+    sampler = DigitSampler(student, device=DEVICE, recognizer=load_recognizer(DIGIT_RECOGNIZER, DEVICE))
     draw(sampler, 50)
     images = {count: timed(partial(draw, sampler, count)) for count in (100, 250, 500, 1000)}
     steps = {
@@ -104,7 +103,7 @@ def measured() -> list[Growth]:
     processes = {count: timed(partial(draw_in_processes, count)) for count in (1, 2, 4, 8) if count <= CORES}
     submissions = {count: timed(partial(grade, count)) for count in (20, 40, 60)}
     return [
-        Growth("digits by the student, 4 evaluations each", "images", images),
+        Growth("digits by the student", "images", images),
         Growth("100 digits by the teacher, two evaluations a step", "steps", steps),
         Growth("1000 digits by the teacher, with the start", "processes that share the cores", processes),
         Growth("a class with two workers, Problems 1 and 2", "submissions", submissions),
@@ -128,13 +127,13 @@ def plot(growths: list[Growth]) -> bytes:
     return figure_png(figure)
 
 
-def bench_growth() -> None:
-    """Print the seconds, and draw them into PICTURE."""
+def bench_growth(output: Path) -> None:
+    """Print the seconds, and draw them into a PNG file."""
     growths = measured()
     table = Table("what", "amount", "seconds", title="how cost grows")
     for growth in growths:
         for amount, seconds in growth.seconds.items():
             table.add_row(growth.what, f"{amount} {growth.amount}", f"{seconds:.1f}")
     Console(width=120).print(table)
-    write_file(PICTURE, plot(growths))
-    Console().print(f"The picture is {PICTURE.relative_to(ROOT)}.")
+    write_file(output, plot(growths))
+    Console().print(f"The picture is {output}.")

@@ -9,9 +9,9 @@ from PIL import Image
 
 from hw2.digits.checkpoint import save_digit_model
 from hw2.digits.commands import DrawingOptions
-from hw2.digits.commands import _sampler as digit_sampler
+from hw2.digits.commands import _own_sampler as digit_sampler
 from hw2.digits.sample import official_names
-from hw2.files.bundled import DIGIT_STUDENT, DIGIT_UNET
+from hw2.files.bundled import DIGIT_RECOGNIZER, DIGIT_STUDENT, DIGIT_UNET
 from tests.commands import Stop, run_by_torchrun, start_command
 
 
@@ -59,6 +59,7 @@ def test_a_digit_depends_on_its_name_and_not_on_how_many_are_drawn(tmp_path, hw2
         ("--sampler", "ddim"),
         ("--num-inference-steps", 4),
         ("--dtype", "bfloat16"),
+        ("--recognizer", "hw2/models/digit_recognizer.safetensors"),
     ],
 )
 def test_options_change_the_digits(tmp_path, hw2, options, option):
@@ -111,6 +112,8 @@ def test_two_processes_share_the_work_and_give_the_same_files(tmp_path, hw2, opt
         (("--dtype", "int8"), "the number format is 'int8'"),
         (("--device", "tpu"), "the device is 'tpu'"),
         (("--checkpoint", "no.safetensors"), "no.safetensors is not a file"),
+        (("--recognizer", "no.safetensors"), "no.safetensors is not a file; expected the recognizer.safetensors of"),
+        (("--recognizer", "hw2/models/face_unet.safetensors"), "does not fit the recognizer"),
         (("--checkpoint", "Makefile"), "Makefile is not a readable safetensors file"),
     ],
 )
@@ -149,11 +152,19 @@ def test_pictures_are_written(tmp_path, hw2, options):
     ],
 )
 def test_the_bundled_student_draws_unless_another_way_is_asked_for(asked, distilled):
-    options = DrawingOptions(device="cpu", **asked)
-    sampler, (weights, *_) = digit_sampler(options, options.sampler, options.num_inference_steps, 100, "cpu")
+    sampler, (weights, reader, *_) = digit_sampler(DrawingOptions(device="cpu", **asked), "cpu")
     used = DIGIT_STUDENT if distilled else DIGIT_UNET
     assert weights == hashlib.sha256(used.read_bytes()).hexdigest()
     assert bool(sampler.model.distilled) == distilled
+    assert bool(sampler.recognizer) == distilled
+    assert (reader == hashlib.sha256(DIGIT_RECOGNIZER.read_bytes()).hexdigest()) == distilled
+
+
+def test_a_checkpoint_of_ones_own_has_no_recognizer_but_ones_own(tmp_path):
+    (tmp_path / "own.safetensors").write_bytes(DIGIT_RECOGNIZER.read_bytes())
+    for recognizer in (None, tmp_path / "own.safetensors"):
+        options = DrawingOptions(checkpoint=DIGIT_STUDENT, recognizer=recognizer, device="cpu")
+        assert bool(digit_sampler(options, "cpu")[0].recognizer) == (recognizer is not None)
 
 
 def test_info_says_what_the_network_costs(hw2, options):

@@ -12,7 +12,8 @@ from hw2.diffusion.seeding import image_generators
 from hw2.digits.checkpoint import DigitModel, load_digit_model, save_digit_model
 from hw2.digits.figures import REVERSE_STEPS, digit_grid_png, reverse_png
 from hw2.digits.network import NULL_DIGIT, DigitUNet
-from hw2.digits.sample import DigitSampler, digit_to_u8, guided, labels_of, official_names
+from hw2.digits.recognizer import Recognizer
+from hw2.digits.sample import READ, TRIES, DigitSampler, digit_to_u8, guided, labels_of, official_names
 from hw2.errors import InputError
 from tests.hw2.picture_cells import cell, pixels_of
 from tests.walks import last_sample
@@ -219,3 +220,53 @@ def test_the_reverse_process_goes_from_the_noise_to_the_image(tiny_digit_model, 
             np.testing.assert_array_equal(cell(picture, row, column, 28), digit_to_u8(states[t][row]))
     with pytest.raises(ValueError, match="1000 steps"):
         reverse_png(DigitSampler(tiny_digit_model, "ddpm", num_inference_steps=10))
+
+
+class Brightness:
+    """In place of a recognizer: an image is the likelier recognized the brighter it is than `certain`."""
+
+    def __init__(self, certain: float) -> None:
+        self.certain = certain
+
+    def probabilities(self, images_pm1, digits):
+        assert (len(images_pm1), images_pm1.shape[1:]) == (len(digits), (3, 28, 28))
+        return torch.sigmoid(100 * (images_pm1.mean(dim=(1, 2, 3)) - self.certain)) * (READ + 0.1)
+
+
+@pytest.mark.parametrize("certain", [-1.0, -0.03, 0.1])
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_a_digit_is_drawn_again_until_it_is_recognized_and_the_best_is_kept(tiny_digit_model, certain, batch_size):
+    options = {"num_inference_steps": 3, "seed": 7}
+    reader, once = Brightness(certain), DigitSampler(tiny_digit_model, **options)
+    names, expected, tries = [*NAMES, *official_names(1)[:5]], {}, []
+    for name in names:
+        alone, best = [], -1.0
+        for again in range(TRIES):
+            image = [state.sample for state in once.states([name], again)][-1]
+            alone.append(image)
+            probability = float(reader.probabilities(image, labels_of([name])[0]))
+            if probability > best:
+                best, expected[name] = probability, image[0]
+            if best >= READ:
+                break
+        assert len({image.sum().item() for image in alone}) == len(alone), "each has noise of its own"
+        tries.append(len(alone))
+    seen = []
+    drawing = DigitSampler(tiny_digit_model, **options, batch_size=batch_size, recognizer=reader)
+    drawn = dict(drawing.sample(names, lambda note, count: seen.append(count)))
+    assert all(torch.equal(drawn[name], expected[name]) for name in names)
+    assert sum(seen) == 3 * len(names), "the bar counts each digit once"
+    assert {-1.0: max(tries) == 1, -0.03: len(set(tries)) > 2, 0.1: min(tries) == TRIES}[certain], tries
+
+
+def test_a_recognizer_reads_each_image_alone_and_within_its_range():
+    torch.manual_seed(0)
+    recognizer, images = Recognizer().eval(), 2 * torch.randn(30, 3, 28, 28)
+    digits = torch.arange(30) % 10
+    together = recognizer.probabilities(images, digits)
+    alone = torch.cat([recognizer.probabilities(images[i : i + 1], digits[i : i + 1]) for i in range(30)])
+    assert torch.equal(together, alone)
+    with torch.no_grad():
+        scores = recognizer.double()(images.double().clamp(-1, 1)).exp()
+    expected = [scores[i, i % 10] / scores[i].sum() for i in range(30)]
+    assert together.tolist() == pytest.approx(torch.stack(expected).tolist(), rel=1e-4)
