@@ -70,7 +70,7 @@ def test_every_bundled_file_is_the_one_that_the_readme_describes():
     )
     _, listed = (ROOT / "fixtures" / "README.md").read_text().split("\n```text\n")
     assert listed == f"{run.stdout}```\n"
-    assert len(run.stdout.splitlines()) == 33
+    assert len(run.stdout.splitlines()) == 34
 
 
 def test_the_bundled_model_is_small_and_half_precision(bundled_model):
