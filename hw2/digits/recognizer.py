@@ -1,7 +1,7 @@
 """A small classifier for digits of both data sets, trained on the generator's own images.
 
 It shows during training whether digits are recognized, and `DigitSampler` draws again what it does not recognize. It
-grades nothing: `grading` has other judges, on which the generator is never tuned.
+grades nothing: `grading` has other judges.
 """
 
 from __future__ import annotations
