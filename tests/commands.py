@@ -19,13 +19,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 
 _forkserver = multiprocessing.get_context("forkserver")
-_forkserver.set_forkserver_preload(
-    [
-        "torch", "torchvision", "accelerate", "scipy.stats", "matplotlib.pyplot", "typer", "tensorboard.compat.proto",
-        "diffusers.models.unets.unet_2d_condition", "diffusers.models.autoencoders.autoencoder_kl",
-        "transformers.models.clip.modeling_clip", "transformers.models.clip.tokenization_clip",
-    ]
-)  # fmt: skip
+_forkserver.set_forkserver_preload(["tests.preloaded"])
 
 
 @dataclass(frozen=True)

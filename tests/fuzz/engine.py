@@ -22,7 +22,7 @@ from tests.fuzz.mutate import Mutator, mutated
 SECONDS = 10.0
 """Processor time that one input may take; most take a millisecond."""
 
-HANGS = 60
+HANGS = 60.0
 """Seconds after which an input is given up, however little it computes."""
 
 MEMORY = 3 * 2**29
@@ -161,9 +161,9 @@ def bounded() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _within(seconds: int) -> Iterator[None]:
+def _within(seconds: float) -> Iterator[None]:
     def stop(number: int, frame: types.FrameType | None) -> None:
-        raise TooSlow(f"not done after {seconds} s")
+        raise TooSlow(f"not done after {seconds:g} s")
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, seconds)

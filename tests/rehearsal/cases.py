@@ -48,13 +48,14 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 NOBODY = Judge("", "custom", "", "")
 SLOW = "digits reverse"
 """It walks through 1000 steps; `digits ddpm` takes the same ones."""
-SHORT_SECOND = ("faces train", "concepts generate")
+SHORT = ("hw2 concepts generate --device cuda:1", "rank 1: hw2 digits grid")
+LONG = ("hw2 faces train --device cuda:1", "rank 1: hw2 concepts learn")
+"""Of the commands on a second device and in a second process, those that `make test` and `make test-all` run."""
 SHARING = (
     *("digits sample", "digits grid", "digits train", "faces sample", "faces train"),
     *("concepts learn", "concepts generate"),
 )
 """Commands that `accelerate launch` may start; those that only draw a picture leave it to the first process."""
-SHORT_SHARING = ("digits grid", "concepts learn")
 PHOTOGRAPHS = 133_257
 """Training images of MNIST-M and SVHN together."""
 
@@ -193,7 +194,7 @@ FUNCTIONS = [
         most_gib=4.9,
         most_syncs=1,
         steps=2000,
-        short=True,
+        long=True,
     ),
     Case("learn step checkpointing", partial(learn_step, "float32", True), most_gib=7.3, most_syncs=1, steps=2000),
     # A step and its validation wait for two ranges of timesteps, two losses, and whether all vectors are finite.
@@ -203,7 +204,7 @@ FUNCTIONS = [
     Case("generate float32", partial(generate, "float32", 25), most_gib=10.4, most_syncs=0, steps=GENERATE),
     Case("generate float16", partial(generate, "float16", 25), most_gib=5.2, most_syncs=0, steps=GENERATE),
     Case("generate float16, batch halved", partial(generate, "float16", 25), total=4.5),
-    Case("generate 2 float32", partial(generate, "float32", 2), most_syncs=0, short=True),
+    Case("generate 2 float32", partial(generate, "float32", 2), most_syncs=0, long=True),
     Case("compose float32", partial(compose, "float32"), most_gib=8.4, most_syncs=0),
     Case("compose float16", partial(compose, "float16"), most_gib=4.2, most_syncs=0),
     Case("judge mnistm", partial(classify, MnistmClassifier), short=True),
@@ -215,20 +216,13 @@ FUNCTIONS = [
 ]
 ALONE = [Case(f"hw2 {name}", run(name)) for name in COMMANDS if name != SLOW]
 SECOND = [
-    Case(f"hw2 {name} --device cuda:1", run(name, "--device", "cuda:1"), devices=2, place=1, short=name in SHORT_SECOND)
+    Case(f"hw2 {name} --device cuda:1", run(name, "--device", "cuda:1"), devices=2, place=1)
     for name in COMMANDS
     if name != SLOW
 ]
+# Only the first process draws a grid.
 SHARED = [
-    # Only the first process draws a grid.
-    Case(
-        f"rank 1: hw2 {name}",
-        run(name),
-        devices=2,
-        place=None if name == "digits grid" else 1,
-        rank=1,
-        short=name in SHORT_SHARING,
-    )
+    Case(f"rank 1: hw2 {name}", run(name), devices=2, place=None if name == "digits grid" else 1, rank=1)
     for name in SHARING
 ]
 REAL = [
@@ -238,3 +232,6 @@ REAL = [
     Case("hw2 concepts compose at real size", run_at_real_size("concepts compose", "--dtype", "float16")),
 ]
 CASES = {case.name: case for case in [*FUNCTIONS, *ALONE, *SECOND, *SHARED, *REAL]}
+CASES |= {name: replace(CASES[name], short=True) for name in SHORT} | {
+    name: replace(CASES[name], long=True) for name in LONG
+}
