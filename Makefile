@@ -5,7 +5,7 @@ ZERO_SHOT := --images fixtures/hw2_data/clip_zeroshot/val --labels fixtures/hw2_
 FACE   := --noise fixtures/hw2_data/face/noise --checkpoint hw2/models/face_unet.safetensors
 
 .DEFAULT_GOAL := help
-.PHONY: help setup grade report test test-all quick lint format gpu-test wheel-test fixtures bench docs pins clean
+.PHONY: help setup grade report test test-all suite quick lint format gpu-test wheel-test fixtures bench docs pins clean
 
 # The versions that were tested. `make setup LATEST=1` takes the newest instead. TORCH_INDEX is where PyTorch comes from,
 # such as https://download.pytorch.org/whl/cpu for machines without a GPU.
@@ -66,14 +66,18 @@ report: .venv/.ready ## draw and explain every figure of the homework's report: 
 	@$(BIN)/hw2 report --output build/report
 
 # Idle threads sleep. These run several processes at a time, and spinning threads would take cores from each other.
-grade test test-all quick gpu-test report: export OMP_WAIT_POLICY = PASSIVE
+grade test test-all suite quick gpu-test report: export OMP_WAIT_POLICY = PASSIVE
 # To wake a second thread for a tiny network takes longer than its work: each worker has its share of the cores.
-test test-all quick: export OMP_NUM_THREADS = $(shell echo $$(($(CORES) > $(WORKERS) ? $(CORES) / $(WORKERS) : 1)))
-test: lint ## check style, types and import contracts, and run the whole test suite
-	@$(TESTS) -m "not long"
+test test-all suite quick: export OMP_NUM_THREADS = $(shell echo $$(($(CORES) > $(WORKERS) ? $(CORES) / $(WORKERS) : 1)))
+# The checks run beside the tests: what they print is shown when they end, while the tests' progress is shown at once ('+').
+test: .venv/.ready ## check style, types and import contracts, and run the whole test suite
+	+@$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync lint suite ONLY='-m "not long"'
 
-test-all: lint ## the same, and the tests that repeat shorter ones at real size (CI runs them daily)
-	@$(TESTS)
+test-all: .venv/.ready ## the same, and the tests that repeat shorter ones at real size (CI runs them daily)
+	+@$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync lint suite
+
+suite: .venv/.ready
+	+@MAKEFLAGS= $(TESTS) $(ONLY)
 
 quick: lint ## check style and types, and run the tests of the formulas (a minute and a half)
 	@$(BIN)/pytest -n 2 --dist worksteal -m "not slow and not long" $(QUICK)

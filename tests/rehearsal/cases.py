@@ -232,6 +232,5 @@ REAL = [
     Case("hw2 concepts compose at real size", run_at_real_size("concepts compose", "--dtype", "float16")),
 ]
 CASES = {case.name: case for case in [*FUNCTIONS, *ALONE, *SECOND, *SHARED, *REAL]}
-CASES |= {name: replace(CASES[name], short=True) for name in SHORT} | {
-    name: replace(CASES[name], long=True) for name in LONG
-}
+CASES |= {name: dataclasses.replace(CASES[name], short=True) for name in SHORT}
+CASES |= {name: dataclasses.replace(CASES[name], long=True) for name in LONG}
