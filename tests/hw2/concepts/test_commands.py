@@ -15,12 +15,19 @@ from PIL import Image
 
 from hw2 import drawing
 from hw2.concepts.embeddings import read_embeddings, save_embeddings
+from hw2.concepts.stable_diffusion import StableDiffusion
 from tests.commands import Stop, run_in_two_processes, start_command
 
 PROMPTS = {
     "0": {"token_name": "<new1>", "prompt": ["a <new1> on the beach", "a red <new1>"]},
     "1": {"token_name": "<new2>", "prompt": ["a dog in the style of <new2>"]},
 }
+
+
+@pytest.fixture(autouse=True)
+def _operations_are_not_counted(monkeypatch):
+    """For the time that a command announces. It takes longer than all else here; commands in processes do count."""
+    monkeypatch.setattr(StableDiffusion, "operations", lambda model: (1, 1))
 
 
 @pytest.fixture(scope="module")
