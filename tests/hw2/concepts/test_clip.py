@@ -225,7 +225,7 @@ def test_a_hub_name_is_asked_for_only_if_it_is_no_path(folder, monkeypatch, tmp_
     assert asked == [(name, False, commit, None), ("someone/clip", False, None, None), (name, True, None, None)]
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(count=st.integers(1, 40), size=st.integers(1, 40), seed=st.integers(0, 9), of=st.sampled_from([0, 1]))
 def test_features_do_not_depend_on_the_batch(both, count, size, seed, of):
     pixels = torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed))

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -14,42 +16,44 @@ from hw2.concepts.compose import (
     region_masks,
 )
 from hw2.concepts.generate import ConceptSampler
-from hw2.concepts.stable_diffusion import StableDiffusion, load_stable_diffusion
+from hw2.concepts.stable_diffusion import StableDiffusion
 from hw2.errors import InputError
 from tests.walks import last_sample
 
 PROMPT = "a <new1> and a <new2> on the beach"
 WORDS = {"<new1>": "dog", "<new2>": "cat"}
+BOXES = {"<new1>": (0, 0, 0.5, 1), "<new2>": (0.5, 0.25, 1, 1)}
 EVERYWHERE, NOWHERE = (0.0, 0.0, 1.0, 1.0), (0.0, 0.0, 0.01, 0.01)
 
 
-def model_with(tiny_sd, learned):
-    model = load_stable_diffusion(tiny_sd)
+def model_with(tiny_model, learned):
+    model = copy.deepcopy(tiny_model)
     model.add_words(learned)
     return model
 
 
-def word(tiny_sd, name):
-    model = load_stable_diffusion(tiny_sd)
-    return model.words.weight[model.tokenizer(name, add_special_tokens=False).input_ids].clone()
+def word(tiny_model, name):
+    return tiny_model.words.weight[tiny_model.tokenizer(name, add_special_tokens=False).input_ids].clone()
 
 
 @pytest.fixture
-def sampler(tiny_sd):
+def sampler(tiny_model):
     g = torch.Generator().manual_seed(2)
     learned = {"<new1>": torch.randn(2, 32, generator=g), "<new2>": torch.randn(1, 32, generator=g)}
-    return ConceptSampler(model_with(tiny_sd, learned), num_inference_steps=4, guidance_scale=3.0)
+    return ConceptSampler(model_with(tiny_model, learned), num_inference_steps=2, guidance_scale=3.0)
 
 
 def latents(sampler, prompt):
     return last_sample(sampler.states(["x", "y"], [prompt] * 2))
 
 
-@pytest.mark.parametrize("hold", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("boxes", [None, {"<new1>": (0, 0, 0.5, 1), "<new2>": (0.5, 0.25, 1, 1)}])
-def test_words_that_learned_nothing_leave_the_layout_as_it_is(tiny_sd, hold, boxes):
-    model = model_with(tiny_sd, {"<new1>": word(tiny_sd, "dog"), "<new2>": word(tiny_sd, "dog")})
-    sampler = ConceptSampler(model, num_inference_steps=4, guidance_scale=3.0)
+@pytest.mark.parametrize(
+    ("hold", "boxes"),
+    [(0.5, None), (0.0, BOXES), (1.0, BOXES)],
+)
+def test_words_that_learned_nothing_leave_the_layout_as_it_is(tiny_model, hold, boxes):
+    model = model_with(tiny_model, {"<new1>": word(tiny_model, "dog"), "<new2>": word(tiny_model, "dog")})
+    sampler = ConceptSampler(model, num_inference_steps=2, guidance_scale=3.0)
     words = {"<new1>": "dog", "<new2>": "dog"}
     blended = last_sample(blend(sampler, Composition(PROMPT, words, boxes, hold), ["x", "y"]))
     assert_close(blended, latents(sampler, "a dog and a dog on the beach"), rtol=0, atol=1e-3)
@@ -129,8 +133,8 @@ def test_regions_follow_the_words_that_pixels_listen_to(sampler):
     assert not masks[1, :, :3].any()
 
 
-def test_watching_attention_changes_nothing_and_maps_are_shares(tiny_sd):
-    sampler = ConceptSampler(load_stable_diffusion(tiny_sd), num_inference_steps=3)
+def test_watching_attention_changes_nothing_and_maps_are_shares(tiny_model):
+    sampler = ConceptSampler(copy.deepcopy(tiny_model), num_inference_steps=3)
     plain, store = latents(sampler, "a red dog"), MapStore(rows=2, kept=3)
     with sampler.model.attention(store.keep):
         watched = latents(sampler, "a red dog")
@@ -142,9 +146,9 @@ def test_watching_attention_changes_nothing_and_maps_are_shares(tiny_sd):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_only_the_maps_that_are_used_are_kept_and_no_others_memory_with_them(tiny_sd, dtype):
+def test_only_the_maps_that_are_used_are_kept_and_no_others_memory_with_them(tiny_model, dtype):
     """Equal to a store of every map, from which words' maps are worked out at the end."""
-    sampler = ConceptSampler(load_stable_diffusion(tiny_sd), num_inference_steps=3)
+    sampler = ConceptSampler(copy.deepcopy(tiny_model), num_inference_steps=3)
     store, everything = MapStore(rows=2, places=[[1], [2, 3]], kept=2, dtype=dtype), []
 
     def keep(name, weights):
@@ -177,7 +181,7 @@ def test_without_a_map_there_is_no_words_map():
 
 def test_a_composition_counts_what_its_pictures_need_of_a_gpu(sampler, monkeypatch):
     """The maps that are held until the second walk, and four rows a picture for two concepts."""
-    with sampler.model.attention((store := MapStore(rows=1, kept=4)).keep):
+    with sampler.model.attention((store := MapStore(rows=1, kept=2)).keep):
         latents(sampler, PROMPT)
     whole = sum(weights.nbytes for call in store.calls for weights in call.values())
     assert [kept_bytes(sampler, Composition(PROMPT, WORDS, None, hold)) for hold in (0.0, 0.5, 1.0)] == [

@@ -1,6 +1,8 @@
+import copy
 import dataclasses
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -13,35 +15,35 @@ from hw2.concepts import templates
 from hw2.concepts.embeddings import read_embeddings
 from hw2.concepts.inversion import Inversion, paired_images, read_captions
 from hw2.concepts.recipe import InversionConfig
-from hw2.concepts.stable_diffusion import StableDiffusion, load_stable_diffusion
+from hw2.concepts.stable_diffusion import StableDiffusion
 from hw2.concepts.training import learn_word, training_folder
 from hw2.errors import InputError
 from hw2.files.pictures import read_images
-from tests.models.tiny_sd import save_tiny_stable_diffusion, tiny_parts
+from tests.models.tiny_sd import tiny_parts
 
 CONFIG = InversionConfig(
-    "<new1>", "dog", num_steps=12, learning_rate=0.05, batch_size=4, validate_every=4, keep_norm=False
+    "<new1>", "dog", num_steps=6, learning_rate=0.05, batch_size=4, validate_every=2, keep_norm=False
 )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def images():
     return torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(5)) * 2 - 1
 
 
-def learn(tiny_sd, images, output, config=CONFIG, **options):
-    return learn_word(load_stable_diffusion(tiny_sd), images, config, output, **options)
+def learn(tiny_model, images, output, config=CONFIG, **options):
+    return learn_word(copy.deepcopy(tiny_model), images, config, output, **options)
 
 
 def changed(**options):
     return dataclasses.replace(CONFIG, **options)
 
 
-def test_nothing_but_the_new_rows_changes(tiny_sd, images, tmp_path):
-    model = load_stable_diffusion(tiny_sd)
+def test_nothing_but_the_new_rows_changes(tiny_model, images, tmp_path):
+    model = copy.deepcopy(tiny_model)
     networks = {"unet": model.unet, "vae": model.vae, "text": model.text_encoder}
     before = {name: {k: v.clone() for k, v in n.state_dict().items()} for name, n in networks.items()}
-    vectors = learn_word(model, images, changed(vectors=2), tmp_path / "e.safetensors")
+    vectors = learn_word(model, images, changed(num_steps=2, vectors=2), tmp_path / "e.safetensors")
     for name, network in networks.items():
         after = network.state_dict()
         different = [k for k, v in before[name].items() if not torch.equal(v, after[k])]
@@ -52,8 +54,8 @@ def test_nothing_but_the_new_rows_changes(tiny_sd, images, tmp_path):
 
 
 @pytest.mark.parametrize("captions", [None, ["a <new1> on the beach", None, "a red <new1>"]])
-def test_the_loss_is_the_definition(tiny_sd, images, captions):
-    model = load_stable_diffusion(tiny_sd)
+def test_the_loss_is_the_definition(tiny_model, images, captions):
+    model = copy.deepcopy(tiny_model)
     inversion = Inversion(model, images, changed(flip=True), captions)
     with torch.no_grad():
         ours = float(inversion.loss(torch.Generator().manual_seed(7), 16, slice(None)))
@@ -81,10 +83,10 @@ def test_the_loss_is_the_definition(tiny_sd, images, captions):
     assert_close(ours, float(torch.stack(errors).mean()), rtol=1e-4, atol=0)
 
 
-def test_v_prediction_has_its_own_target(tmp_path, images):
+def test_v_prediction_has_its_own_target(tiny_model, images):
     losses = []
     for kind in ("epsilon", "v_prediction"):
-        inversion = Inversion(load_stable_diffusion(save_tiny_stable_diffusion(tmp_path / kind, kind)), images, CONFIG)
+        inversion = Inversion(dataclasses.replace(copy.deepcopy(tiny_model), prediction_type=kind), images, CONFIG)
         inversion.model.unet.forward = lambda sample, *a, **k: type("Out", (), {"sample": torch.zeros_like(sample)})
         with torch.no_grad():
             losses.append(float(inversion.loss(torch.Generator().manual_seed(1), 64, slice(None))))
@@ -94,60 +96,68 @@ def test_v_prediction_has_its_own_target(tmp_path, images):
     assert losses[0] != losses[1]
 
 
-def test_learning_lowers_the_validation_loss(tiny_sd, images, tmp_path):
+def test_learning_lowers_the_validation_loss(tiny_model, images, tmp_path):
     seen = []
-    config = changed(num_steps=60, validate_every=20)
-    start = Inversion(load_stable_diffusion(tiny_sd), images, config).validation_loss()
-    learn(tiny_sd, images, tmp_path / "e.safetensors", config, watch=seen.append)
-    assert [progress.step for progress in seen] == [20, 40, 60]
-    assert min(progress.validation_loss for progress in seen) < start * 0.99  # the noises are fixed
+    config = changed(num_steps=8, validate_every=4, learning_rate=0.1)
+    start = Inversion(copy.deepcopy(tiny_model), images, config).validation_loss()
+    learn(tiny_model, images, tmp_path / "e.safetensors", config, watch=seen.append)
+    assert [progress.step for progress in seen] == [4, 8]
+    assert min(progress.validation_loss for progress in seen) < start * 0.97  # the noises are fixed
 
 
-def test_patience_ends_a_run_and_the_vectors_with_the_best_validation_are_kept(tiny_sd, images, tmp_path):
-    seen = []
-    config = changed(num_steps=400, validate_every=2, patience=3, learning_rate=1.0)
-    kept = learn(tiny_sd, images, tmp_path / "e.safetensors", config, watch=seen.append)
-    best = min(seen, key=lambda progress: progress.validation_loss)
-    assert seen[-1].step == best.step + 6 < 400
-    assert torch.equal(kept, best.vectors)
-    assert not torch.equal(kept, seen[-1].vectors)
-    again = learn(tiny_sd, images, tmp_path / "e.safetensors", config, resume=True, watch=seen.append)
+def test_patience_ends_a_run_and_the_vectors_with_the_best_validation_are_kept(
+    tiny_model, images, tmp_path, monkeypatch
+):
+    seen, losses = [], iter([3.0, 1.0, 2.0, 2.0])
+    monkeypatch.setattr(Inversion, "validation_loss", lambda self: next(losses))
+    config = changed(num_steps=12, validate_every=2, patience=2)
+    kept = learn(tiny_model, images, tmp_path / "e.safetensors", config, watch=seen.append)
+    assert [progress.step for progress in seen] == [2, 4, 6, 8]
+    assert torch.equal(kept, seen[1].vectors)
+    assert not torch.equal(kept, seen[3].vectors)
+    again = learn(tiny_model, images, tmp_path / "e.safetensors", config, resume=True, watch=seen.append)
     assert torch.equal(kept, again)
+    assert len(seen) == 4, "it was not trained further"
 
 
-def test_a_stopped_run_goes_on_to_the_same_vectors(tiny_sd, images, tmp_path):
-    whole = learn(tiny_sd, images, tmp_path / "whole.safetensors")
+def test_a_stopped_run_goes_on_to_the_same_vectors(tiny_model, images, tmp_path):
+    whole = learn(tiny_model, images, tmp_path / "whole.safetensors")
 
     def stop(progress):
-        if progress.step == 8:
+        if progress.step == 4:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        learn(tiny_sd, images, tmp_path / "e.safetensors", save_every=3, watch=stop)
+        learn(tiny_model, images, tmp_path / "e.safetensors", save_every=3, watch=stop)
     assert not (tmp_path / "e.safetensors").exists()
-    assert torch.equal(learn(tiny_sd, images, tmp_path / "e.safetensors", save_every=3, resume=True), whole)
+    assert torch.equal(learn(tiny_model, images, tmp_path / "e.safetensors", save_every=3, resume=True), whole)
 
 
 CHANGES = [{"seed": 1}, {"kind": "style"}, {"flip": False}, {"keep_norm": True}, {"learning_rate": 0.01}]
 CHANGES += [{"pairs": True}, {"lr_scheduler": "cosine"}]
 
 
+@pytest.fixture(scope="module")
+def two_steps(tiny_model, images, tmp_path_factory):
+    """What two steps learn, and their file; nobody writes to it or the folder of its training."""
+    output = tmp_path_factory.mktemp("two_steps") / "e.safetensors"
+    return learn(tiny_model, images, output, changed(num_steps=2)), output
+
+
 @pytest.mark.parametrize("change", [*CHANGES, {"initializer": "cat"}], ids=str)
-def test_every_option_changes_the_vectors(tiny_sd, images, tmp_path, change):
-    one = learn(tiny_sd, images, tmp_path / "a.safetensors", changed(num_steps=2))
-    other = learn(tiny_sd, images, tmp_path / "b.safetensors", changed(num_steps=2, **change))
-    assert not torch.allclose(one, other, atol=1e-4)
+def test_every_option_changes_the_vectors(tiny_model, images, two_steps, tmp_path, change):
+    other = learn(tiny_model, images, tmp_path / "b.safetensors", changed(num_steps=2, **change))
+    assert not torch.allclose(two_steps[0], other, atol=1e-4)
 
 
-def test_accumulation_changes_rounding_only(tiny_sd, images, tmp_path):
-    one = learn(tiny_sd, images, tmp_path / "a.safetensors", changed(num_steps=2))
-    parts = learn(tiny_sd, images, tmp_path / "b.safetensors", changed(num_steps=2, accumulation=4))
-    assert_close(one, parts, rtol=0, atol=1e-3)
+def test_accumulation_changes_rounding_only(tiny_model, images, two_steps, tmp_path):
+    parts = learn(tiny_model, images, tmp_path / "b.safetensors", changed(num_steps=2, accumulation=4))
+    assert_close(two_steps[0], parts, rtol=0, atol=1e-3)
 
 
-def test_a_kept_norm_is_the_initializers(tiny_sd, images, tmp_path):
-    vectors = learn(tiny_sd, images, tmp_path / "a.safetensors", changed(keep_norm=True, vectors=2))
-    model = load_stable_diffusion(tiny_sd)
+def test_a_kept_norm_is_the_initializers(tiny_model, images, tmp_path):
+    vectors = learn(tiny_model, images, tmp_path / "a.safetensors", changed(num_steps=2, keep_norm=True, vectors=2))
+    model = copy.deepcopy(tiny_model)
     dog = model.words.weight[model.tokenizer("dog", add_special_tokens=False).input_ids].norm()
     assert_close(vectors.norm(dim=1), dog.expand(2), rtol=1e-5, atol=0)
 
@@ -161,9 +171,9 @@ def test_a_kept_norm_is_the_initializers(tiny_sd, images, tmp_path):
         ({"token": "dog</w>"}, "is a word of the model already"),
     ],
 )
-def test_words_that_cannot_start_are_refused(tiny_sd, images, change, match):
+def test_words_that_cannot_start_are_refused(tiny_model, images, change, match):
     with pytest.raises(InputError, match=match):
-        Inversion(load_stable_diffusion(tiny_sd), images, changed(**change))
+        Inversion(copy.deepcopy(tiny_model), images, changed(**change))
 
 
 @pytest.mark.parametrize(
@@ -205,8 +215,8 @@ def test_a_pair_is_the_image_beside_itself_on_the_lower_edge(mirror):
         assert torch.equal(picture[:, 0], picture[:, 64 - height])
 
 
-def test_every_second_picture_is_a_pair_named_twice_whose_filling_is_not_learned(tiny_sd, images, monkeypatch):
-    model, said, wrong = load_stable_diffusion(tiny_sd), [], torch.zeros(8, 8)
+def test_every_second_picture_is_a_pair_named_twice_whose_filling_is_not_learned(tiny_model, images, monkeypatch):
+    model, said, wrong = copy.deepcopy(tiny_model), [], torch.zeros(8, 8)
     new = len(model.words.weight)
     inversion = Inversion(model, images, changed(pairs=True))
     encode = StableDiffusion.encode_tokens
@@ -241,49 +251,52 @@ def test_the_cosine_falls_as_pytorchs_does():
         oracle.step()
 
 
-@pytest.mark.parametrize(("lr_scheduler", "length", "kept_at"), [("cosine", 8, 8), ("constant", 3, 1)])
+@pytest.mark.parametrize(("lr_scheduler", "length", "kept_at"), [("cosine", 4, 4), ("constant", 3, 1)])
 def test_only_a_run_at_a_constant_rate_ends_early_and_keeps_its_best(
-    tiny_sd, images, tmp_path, monkeypatch, lr_scheduler, length, kept_at
+    tiny_model, images, tmp_path, monkeypatch, lr_scheduler, length, kept_at
 ):
     seen, losses = [], iter(range(8))
     monkeypatch.setattr(Inversion, "validation_loss", lambda self: float(next(losses)))  # worse each time
-    config = changed(validate_every=1, patience=2, num_steps=8, lr_scheduler=lr_scheduler)
-    kept = learn(tiny_sd, images, tmp_path / "e.safetensors", config, watch=seen.append)
+    config = changed(validate_every=1, patience=2, num_steps=4, lr_scheduler=lr_scheduler)
+    kept = learn(tiny_model, images, tmp_path / "e.safetensors", config, watch=seen.append)
     assert len(seen) == length
     assert torch.equal(kept, seen[kept_at - 1].vectors)
 
 
-def test_a_run_whose_rate_falls_to_its_last_step_keeps_that_step(tiny_sd, images, tmp_path):
-    config = changed(num_steps=4, lr_scheduler="cosine")
-    learn(tiny_sd, images, tmp_path / "e.safetensors", config)
+def test_a_run_whose_rate_falls_to_its_last_step_keeps_that_step(tiny_model, images, tmp_path):
+    config = changed(num_steps=2, lr_scheduler="cosine")
+    learn(tiny_model, images, tmp_path / "e.safetensors", config)
     with pytest.raises(InputError, match=r"other options \(num_steps\)"):
-        learn(tiny_sd, images, tmp_path / "e.safetensors", dataclasses.replace(config, num_steps=6), resume=True)
+        learn(tiny_model, images, tmp_path / "e.safetensors", dataclasses.replace(config, num_steps=4), resume=True)
 
 
-def test_a_run_that_was_not_asked_for_is_left_alone(tiny_sd, images, tmp_path):
-    output = tmp_path / "e.safetensors"
+def test_a_run_that_was_not_asked_for_is_left_alone(tiny_model, images, two_steps, tmp_path):
+    output = tmp_path / "run" / "e.safetensors"
     with pytest.raises(InputError, match="nothing to resume"):
-        learn(tiny_sd, images, output, resume=True)
-    learn(tiny_sd, images, output)
+        learn(tiny_model, images, output, resume=True)
+    shutil.copytree(two_steps[1].parent, output.parent)
     for match, options in {
         "belongs to an earlier run": {},
         "trained on other images": {"resume": True, "images": images[:2]},
         "trained on other captions": {"resume": True, "captions": ["a red <new1>", None, None]},
-        r"other options \(learning_rate, seed\)": {"resume": True, "config": changed(seed=1, learning_rate=1)},
+        r"other options \(learning_rate, seed\)": {
+            "resume": True,
+            "config": changed(num_steps=2, seed=1, learning_rate=1),
+        },
     }.items():
         with pytest.raises(InputError, match=match):
-            learn(tiny_sd, **{"images": images, "output": output} | options)
-    other = save_tiny_stable_diffusion(tmp_path / "other", prediction_type="v_prediction")
+            learn(tiny_model, **{"images": images, "output": output, "config": changed(num_steps=2)} | options)
+    other = dataclasses.replace(tiny_model, prediction_type="v_prediction")
     with pytest.raises(InputError, match="trained on other model weights"):
-        learn(other, images, output, resume=True)
+        learn(other, images, output, changed(num_steps=2), resume=True)
     torch.save({"x": 1}, training_folder(output) / "checkpoint.pt")
     with pytest.raises(InputError, match="is not a checkpoint of"):
-        learn(tiny_sd, images, output, resume=True)
+        learn(tiny_model, images, output, resume=True)
 
 
-def test_captions_belong_to_their_images_and_pairs_have_none(tiny_sd, images):
+def test_captions_belong_to_their_images_and_pairs_have_none(tiny_model, images):
     captions = ["a <new1> on the beach", None, "a red <new1>"]
-    inversion = Inversion(load_stable_diffusion(tiny_sd), images, changed(pairs=True), captions)
+    inversion = Inversion(copy.deepcopy(tiny_model), images, changed(pairs=True), captions)
     general = len(templates.OBJECT) + len(templates.PAIR)
     assert inversion._own.tolist() == [general, -1, general + 1] * 2 + [-1] * (len(inversion._mean) - 6)
     assert torch.equal(inversion._ids[general:], inversion.model.tokenize([captions[0], captions[2]]))
@@ -310,10 +323,10 @@ def test_captions_are_read_in_the_order_of_the_images(tmp_path):
 
 
 @pytest.mark.parametrize("keep_norm", [False, True])
-def test_numbers_that_overflow_end_the_run_and_write_nothing(tiny_sd, images, tmp_path, keep_norm, monkeypatch):
+def test_numbers_that_overflow_end_the_run_and_write_nothing(tiny_model, images, tmp_path, keep_norm, monkeypatch):
     monkeypatch.setattr(InversionConfig, "learning_rate_at", lambda self, step: 1e30)
     with pytest.raises(InputError, match=r"overflowed at step \d+; use a smaller learning rate"):
-        learn(tiny_sd, images, tmp_path / "e.safetensors", changed(keep_norm=keep_norm))
+        learn(tiny_model, images, tmp_path / "e.safetensors", changed(keep_norm=keep_norm))
     assert not (tmp_path / "e.safetensors").exists()
 
 
@@ -325,19 +338,18 @@ def test_numbers_that_overflow_end_the_run_and_write_nothing(tiny_sd, images, tm
         {"vectors": torch.full((1, 32), float("nan"))}, {"best_at": "x"}, {"best_at": -2},
     ],
 )  # fmt: skip
-def test_a_checkpoint_of_another_shape_is_refused(tiny_sd, images, tmp_path, change):
-    output = tmp_path / "e.safetensors"
-    learn(tiny_sd, images, output, changed(num_steps=2))
+def test_a_checkpoint_of_another_shape_is_refused(tiny_model, images, two_steps, tmp_path, change):
+    output = tmp_path / "run" / "e.safetensors"
+    shutil.copytree(two_steps[1].parent, output.parent)
     path = training_folder(output) / "checkpoint.pt"
     torch.save(torch.load(path, weights_only=True) | change, path)
     with pytest.raises(InputError, match="is not a checkpoint of `hw2 concepts learn`"):
-        learn(tiny_sd, images, output, changed(num_steps=4), resume=True)
+        learn(tiny_model, images, output, changed(num_steps=4), resume=True)
 
 
-def test_a_run_is_not_made_shorter(tiny_sd, images, tmp_path):
-    learn(tiny_sd, images, tmp_path / "e.safetensors", changed(num_steps=4))
-    with pytest.raises(InputError, match="has 4 steps already; ask for as many or more"):
-        learn(tiny_sd, images, tmp_path / "e.safetensors", changed(num_steps=2), resume=True)
+def test_a_run_is_not_made_shorter(tiny_model, images, two_steps):
+    with pytest.raises(InputError, match="has 2 steps already; ask for as many or more"):
+        learn(tiny_model, images, two_steps[1], changed(num_steps=1), resume=True)
 
 
 def test_files_that_are_no_pictures_to_learn_from_are_refused(tmp_path):

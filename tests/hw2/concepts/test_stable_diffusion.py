@@ -1,6 +1,8 @@
 """Oracles: diffusers' own pipeline and its loader of learned words."""
 
+import copy
 import json
+import shutil
 
 import pytest
 import torch
@@ -44,12 +46,12 @@ def folder(request, tmp_path_factory):
 
 def test_pictures_are_those_of_diffusers_own_pipeline(folder):
     path, prediction_type = folder
-    sampler = ConceptSampler(load_stable_diffusion(path), "ddim", num_inference_steps=10, guidance_scale=5.0)
+    sampler = ConceptSampler(load_stable_diffusion(path), "ddim", num_inference_steps=3, guidance_scale=5.0)
     names = {"0": "a red dog on the beach", "1": "the cat"}
     ours = torch.stack([image for _, image in sampler.sample(names)])
     pipeline = diffusers_pipeline(path, prediction_type)
     theirs = pipeline(
-        list(names.values()), latents=sampler.noise(list(names)), num_inference_steps=10, guidance_scale=5.0,
+        list(names.values()), latents=sampler.noise(list(names)), num_inference_steps=3, guidance_scale=5.0,
         output_type="pt",
     ).images  # fmt: skip
     assert_close((ours / 2 + 0.5).clamp(0, 1), theirs, rtol=0, atol=2e-4)
@@ -71,16 +73,16 @@ def test_learned_words_draw_what_diffusers_loader_makes_of_the_same_file(folder,
     assert_close(model.encode_prompts([prompt]), theirs, rtol=0, atol=1e-6)
 
 
-def test_a_new_word_changes_no_prompt_without_it(tiny_sd):
-    model = load_stable_diffusion(tiny_sd)
+def test_a_new_word_changes_no_prompt_without_it(tiny_model):
+    model = copy.deepcopy(tiny_model)
     before = model.encode_prompts(["a red dog", ""])
     model.add_words({"<new1>": torch.randn(2, 32)})
     assert torch.equal(model.encode_prompts(["a red dog", ""]), before)
     assert not torch.allclose(model.encode_prompts(["a red <new1>"]), before[:1], atol=0.1)
 
 
-def test_latents_are_the_autoencoders_scaled_and_decode_undoes_the_scale(tiny_sd):
-    model = load_stable_diffusion(tiny_sd)
+def test_latents_are_the_autoencoders_scaled_and_decode_undoes_the_scale(tiny_model):
+    model = copy.deepcopy(tiny_model)
     _, vae, _ = tiny_parts()
     images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.no_grad():
@@ -119,8 +121,8 @@ def test_gradients_are_the_same_bits_each_time():
     assert all(torch.equal(grad, grads[0]) for grad in grads)
 
 
-def test_a_token_of_several_vectors_takes_several_places(tiny_sd):
-    model = load_stable_diffusion(tiny_sd)
+def test_a_token_of_several_vectors_takes_several_places(tiny_model):
+    model = copy.deepcopy(tiny_model)
     plain = model.tokenize(["a dog on"])[0]
     model.add_words({"<new1>": torch.randn(3, 32)})
     ids = model.tokenize(["a <new1> on"])[0]
@@ -137,29 +139,34 @@ def refused(match, call, *args, **options):
     assert "\n" not in str(caught.value)
 
 
-def test_words_that_cannot_be_added_are_refused(tiny_sd):
-    model = load_stable_diffusion(tiny_sd)
+def test_words_that_cannot_be_added_are_refused(tiny_model):
+    model = copy.deepcopy(tiny_model)
     refused("is 768 wide, and this model's words are 32 wide", model.add_words, {"<new1>": torch.randn(1, 768)})
     model.add_words({"<new1>": torch.randn(1, 32)})
     refused("<new1> is a word of the model already", model.add_words, {"<new1>": torch.randn(1, 32)})
 
 
-def test_prompts_that_cannot_be_read_are_refused(tiny_sd):
-    model = load_stable_diffusion(tiny_sd)
+def test_prompts_that_cannot_be_read_are_refused(tiny_model):
+    model = copy.deepcopy(tiny_model)
     model.tokenize(["dog " * 75])  # 77 with start and end
     refused("has 78 tokens with start and end; shorten it to at most 77", model.tokenize, ["dog " * 76])
     refused("has <new7>, but no embedding", model.tokenize, ["a <new7>"])
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tokenizer", "scheduler"])
-def test_a_folder_with_a_part_missing_is_refused(tmp_path, part):
-    save_tiny_stable_diffusion(tmp_path).joinpath(part).rename(tmp_path / "elsewhere")
+def test_a_folder_with_a_part_missing_is_refused(tiny_sd, tmp_path, part):
+    shutil.copytree(tiny_sd, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns(part))
     refused(f"has no folder {part}", load_stable_diffusion, tmp_path)
 
 
-def test_broken_parts_are_refused(tmp_path):
-    refused("does not exist", load_stable_diffusion, tmp_path / "none")
-    folder = save_tiny_stable_diffusion(tmp_path)
+@pytest.fixture
+def folder_copy(tiny_sd, tmp_path):
+    return shutil.copytree(tiny_sd, tmp_path / "sd")
+
+
+def test_broken_parts_are_refused(folder_copy):
+    folder = folder_copy
+    refused("does not exist", load_stable_diffusion, folder / "none")
     weights = folder / "vae" / "diffusion_pytorch_model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
@@ -179,12 +186,12 @@ def test_broken_parts_are_refused(tmp_path):
         ("text_encoder", "model.safetensors"),
     ],
 )
-def test_weights_that_are_missing_are_not_made_up(tmp_path, part, file):
-    weights = save_tiny_stable_diffusion(tmp_path) / part / file
+def test_weights_that_are_missing_are_not_made_up(folder_copy, part, file):
+    weights = folder_copy / part / file
     tensors = load_file(weights)
     tensors.pop(sorted(tensors)[5])
     save_file(tensors, weights, metadata={"format": "pt"})
-    refused(part, load_stable_diffusion, tmp_path)
+    refused(part, load_stable_diffusion, folder_copy)
 
 
 @pytest.mark.parametrize(
@@ -205,28 +212,26 @@ def test_weights_that_are_missing_are_not_made_up(tmp_path, part, file):
         ("scheduler/scheduler_config.json", {"num_train_timesteps": 10**12}, "1000000000000 timesteps"),
     ],
 )
-def test_parts_that_do_not_fit_together_are_refused(tmp_path, file, changes, sentence):
-    path = save_tiny_stable_diffusion(tmp_path) / file
+def test_parts_that_do_not_fit_together_are_refused(folder_copy, file, changes, sentence):
+    path = folder_copy / file
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-    refused(sentence, load_stable_diffusion, tmp_path)
+    refused(sentence, load_stable_diffusion, folder_copy)
 
 
 @pytest.mark.parametrize(
     "content", ["", "[]", "{}", '{"num_train_timesteps": 1000, "beta_start": 1, "beta_end": 2, "beta_schedule": "x"}']
 )
-def test_a_scheduler_of_another_kind_is_refused(tmp_path, content):
-    folder = save_tiny_stable_diffusion(tmp_path)
-    (folder / "scheduler" / "scheduler_config.json").write_text(content)
-    refused("does not describe a supported schedule" if content else "is empty", load_stable_diffusion, folder)
+def test_a_scheduler_of_another_kind_is_refused(folder_copy, content):
+    (folder_copy / "scheduler" / "scheduler_config.json").write_text(content)
+    refused("does not describe a supported schedule" if content else "is empty", load_stable_diffusion, folder_copy)
 
 
-def test_a_pickle_beside_the_configuration_does_not_run(tmp_path):
+def test_a_pickle_beside_the_configuration_does_not_run(folder_copy, tmp_path):
     class Evil:
         def __reduce__(self):
             return (open, (str(tmp_path / "ran"), "w"))
 
-    folder = save_tiny_stable_diffusion(tmp_path)
-    (folder / "vae" / "diffusion_pytorch_model.safetensors").unlink()
-    torch.save({"x": Evil()}, folder / "vae" / "diffusion_pytorch_model.bin")
-    refused("vae cannot be loaded", load_stable_diffusion, folder)
+    (folder_copy / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    torch.save({"x": Evil()}, folder_copy / "vae" / "diffusion_pytorch_model.bin")
+    refused("vae cannot be loaded", load_stable_diffusion, folder_copy)
     assert not (tmp_path / "ran").exists()

@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -8,14 +9,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from hw2.concepts.clip import load_clip
 from hw2.concepts.inversion import Inversion
 from hw2.concepts.recipe import InversionConfig
-from hw2.concepts.stable_diffusion import load_stable_diffusion
 from hw2.concepts.training import Progress
 from hw2.concepts.watch import Watcher, clip_scores
 from tests.models.tiny_clip import save_tiny_clip
 
 
-def test_curves_pictures_and_scores_are_logged(tiny_sd, tmp_path):
-    model = load_stable_diffusion(tiny_sd)
+def test_curves_pictures_and_scores_are_logged(tiny_model, tmp_path):
+    model = copy.deepcopy(tiny_model)
     config = InversionConfig("<new1>", "dog", validate_every=10)
     images = torch.rand(2, 3, 16, 16) * 2 - 1
     Inversion(model, images, config)

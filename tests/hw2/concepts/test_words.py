@@ -7,7 +7,6 @@ import torch
 from diffusers import PNDMScheduler, StableDiffusionPipeline
 
 from hw2.concepts.embeddings import read_embeddings, save_embeddings
-from hw2.concepts.stable_diffusion import load_stable_diffusion
 from hw2.concepts.words import load_words
 from hw2.errors import InputError
 from tests.models.tiny_sd import tiny_parts, tiny_tokenizer
@@ -49,8 +48,8 @@ def test_prompts_have_the_states_that_diffusers_own_loader_gives(words):
     assert not torch.allclose(states(ours), before, atol=1e-3)
 
 
-def test_prompts_have_the_states_of_this_packages_own_model(words, tiny_sd):
-    ours = load_stable_diffusion(tiny_sd)
+def test_prompts_have_the_states_of_this_packages_own_model(words, tiny_model):
+    ours = copy.deepcopy(tiny_model)
     ours.add_words(read_embeddings(words))
     pipe = pipeline()
     load_words(words, pipe.tokenizer, pipe.text_encoder)

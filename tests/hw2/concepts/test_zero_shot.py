@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import math
+import shutil
 import socket
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from PIL import Image
@@ -163,11 +164,11 @@ def test_predictions_are_those_of_a_naive_loop_in_float64(clip, images, clip_fol
         assert prediction.label == int(path.name.split("_")[0])
 
 
-@settings(max_examples=20)
-@given(first=st.integers(1, 40), second=st.integers(1, 40))
-def test_predictions_do_not_depend_on_the_batch_size(clip, images, first, second):
+def test_predictions_do_not_depend_on_the_batch_size(clip, images):
     paths, features = list_images(images, NAMES)[0], class_features(clip, list(NAMES.values()), ["{object}"])
-    assert list(classify(clip, paths, NAMES, features, first)) == list(classify(clip, paths, NAMES, features, second))
+    one, *others = (list(classify(clip, paths, NAMES, features, size)) for size in (1, 2, 7, 32, 40))
+    assert len(one) == 33
+    assert all(other == one for other in others)
 
 
 def test_equally_near_names_go_by_their_order(clip, images):
@@ -373,10 +374,11 @@ def test_the_picture_shows_image_label_and_guesses(images, monkeypatch):
 def test_the_picture_is_drawn_whatever_there_is(images, count):
     paths = list_images(images, NAMES)[0]
     predictions = [Prediction(path, 1, [1 if i < count else 0], [1.0]) for i, path in enumerate(paths[:6])]
-    pngs = [cases_png(predictions, {**NAMES, 0: "$\\undefined$"}, "title $^$") for _ in range(2)]
-    assert pngs[0] == pngs[1]
-    with Image.open(io.BytesIO(pngs[0])) as picture:
+    names = {**NAMES, 0: "$\\undefined$"}
+    png = cases_png(predictions, names, "title $^$")
+    with Image.open(io.BytesIO(png)) as picture:
         assert picture.size == (1100, 740)
+    assert count != 1 or cases_png(predictions, names, "title $^$") == png
 
 
 # --- the command
@@ -407,10 +409,20 @@ def test_the_command_writes_what_the_functions_say(tmp_path, run, clip, images, 
     assert found.stdout == (
         f"accuracy {right / 33:.2%} ({right} of 33 images), 95 % interval {low:.2%} to {high:.2%}\n"
     )
+    with Image.open(tmp_path / "deep" / "out" / "cases.png") as picture:
+        assert picture.size == (1100, 740)
+    monkeypatch.setattr("hw2.concepts.figures.cases_png", lambda *_: b"")
     assert run(tmp_path / "deep" / "out").exit_code == 0  # again, into the same folder
     assert read(tmp_path / "deep" / "out") == (rows, summary)
 
 
+@pytest.fixture
+def no_picture(monkeypatch):
+    """The command draws none, which takes longer than all else that it does."""
+    monkeypatch.setattr("hw2.concepts.figures.cases_png", lambda *_: b"")
+
+
+@pytest.mark.usefixtures("no_picture")
 def test_options_change_the_predictions(tmp_path, run, tmp_path_factory, open_clip_file):
     other = save_tiny_clip(tmp_path_factory.mktemp("other"), seed=1)
     options = {
@@ -427,10 +439,10 @@ def test_options_change_the_predictions(tmp_path, run, tmp_path_factory, open_cl
         tables[name] = (tmp_path / name / "predictions.csv").read_bytes()
         read(tmp_path / name)
     assert tables.pop("same") == tables["default"]
-    assert (tmp_path / "same" / "cases.png").read_bytes() == (tmp_path / "default" / "cases.png").read_bytes()
     assert len(set(tables.values())) == len(tables)
 
 
+@pytest.mark.usefixtures("no_picture")
 def test_labels_decide_what_can_be_guessed(tmp_path, run):
     names = {**{str(k): v for k, v in NAMES.items()}, "40": "style"}
     (tmp_path / "labels.json").write_text(json.dumps(names))
@@ -440,6 +452,7 @@ def test_labels_decide_what_can_be_guessed(tmp_path, run):
     assert len(summary["confusion"]["counts"]) == 6
 
 
+@pytest.mark.usefixtures("no_picture")
 def test_other_files_are_counted_aloud(tmp_path, run, images):
     (tmp_path / "in").mkdir()
     for name in ("0_450.png", "0_1.png"):
@@ -501,7 +514,9 @@ def test_an_overflowing_model_is_refused(tmp_path, run, monkeypatch):
 
 
 def test_the_command_runs_as_a_program(tmp_path, hw2, images, labels, clip_folder):
-    arguments = ["--images", images, "--labels", labels, "--clip", clip_folder, "--output", tmp_path / "out"]
+    (tmp_path / "in").mkdir()
+    shutil.copy(images / "0_450.png", tmp_path / "in")
+    arguments = ["--images", tmp_path / "in", "--labels", labels, "--clip", clip_folder, "--output", tmp_path / "out"]
     found = hw2("concepts", "zero-shot", *arguments, "--device", "cpu")
     assert found.returncode == 0, found.stderr
     assert found.stdout.startswith("accuracy ")

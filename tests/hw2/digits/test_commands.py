@@ -3,6 +3,7 @@
 import hashlib
 import json
 import signal
+from functools import partial
 
 import pytest
 from PIL import Image
@@ -12,13 +13,31 @@ from hw2.digits.commands import DrawingOptions
 from hw2.digits.commands import _own_sampler as digit_sampler
 from hw2.digits.sample import official_names
 from hw2.files.bundled import DIGIT_RECOGNIZER, DIGIT_STUDENT, DIGIT_UNET
-from tests.commands import Stop, run_by_torchrun, start_command
+from tests.commands import Stop, run_by_torchrun, run_in_two_processes, start_command
+from tests.hw2.in_process import run_here
+from tests.models.tiny_digits import random_digit_model
+
+sample_here = partial(run_here, "digits", "sample")
 
 
-@pytest.fixture
-def options(tmp_path, tiny_digit_model):
-    save_digit_model(tiny_digit_model, tmp_path / "tiny.safetensors")
-    return ["--checkpoint", tmp_path / "tiny.safetensors", "--num-inference-steps", 3, "--device", "cpu"]
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """For what several tests read."""
+    return tmp_path_factory.mktemp("digits")
+
+
+@pytest.fixture(scope="module")
+def options(folder):
+    save_digit_model(random_digit_model(), folder / "tiny.safetensors")
+    return ["--checkpoint", folder / "tiny.safetensors", "--num-inference-steps", 3, "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def three(folder, options):
+    """Three images of each digit in each data set, drawn two at a time."""
+    run = sample_here(*options, "--per-digit", 3, "--batch-size", 2, "--output", folder / "three")
+    assert run.returncode == 0, run.stderr
+    return contents(folder / "three")
 
 
 def contents(folder):
@@ -32,8 +51,9 @@ def refused(run, sentence):
     assert sentence in run.stderr
 
 
-def test_sample_writes_exactly_the_official_files(tmp_path, hw2, options):
-    run = hw2("digits", "sample", *options, "--per-digit", 50, "--output", tmp_path / "out")
+def test_sample_writes_exactly_the_official_files(tmp_path, options):
+    few = ["--num-inference-steps", 1, "--guidance-scale", 1]  # one evaluation for each of 1000 images
+    run = sample_here(*options, *few, "--output", tmp_path / "out")
     assert run.returncode == 0, run.stderr
     assert run.stdout == ""
     assert sorted(contents(tmp_path / "out")) == sorted(official_names())
@@ -42,10 +62,10 @@ def test_sample_writes_exactly_the_official_files(tmp_path, hw2, options):
     assert len(set(contents(tmp_path / "out").values())) == 1000
 
 
-def test_a_digit_depends_on_its_name_and_not_on_how_many_are_drawn(tmp_path, hw2, options):
-    hw2("digits", "sample", *options, "--per-digit", 3, "--output", tmp_path / "three")
-    hw2("digits", "sample", *options, "--per-digit", 1, "--batch-size", 1, "--output", tmp_path / "one")
-    three, one = contents(tmp_path / "three"), contents(tmp_path / "one")
+def test_a_digit_depends_on_its_name_and_not_on_how_many_are_drawn(tmp_path, hw2, options, three):
+    run = hw2("digits", "sample", *options, "--per-digit", 1, "--batch-size", 1, "--output", tmp_path / "one")
+    assert (run.returncode, run.stdout) == (0, ""), run.stderr
+    one = contents(tmp_path / "one")
     assert len(one) == 20
     assert one == {name: three[name] for name in one}
 
@@ -62,40 +82,36 @@ def test_a_digit_depends_on_its_name_and_not_on_how_many_are_drawn(tmp_path, hw2
         ("--recognizer", "hw2/models/digit_recognizer.safetensors"),
     ],
 )
-def test_options_change_the_digits(tmp_path, hw2, options, option):
-    hw2("digits", "sample", *options, "--per-digit", 1, "--output", tmp_path / "a")
-    hw2("digits", "sample", *options, "--per-digit", 1, *option, "--output", tmp_path / "b")
-    a, b = contents(tmp_path / "a"), contents(tmp_path / "b")
-    assert a.keys() == b.keys()
-    assert len(a) == 20
-    assert a != b
+def test_options_change_the_digits(tmp_path, options, three, option):
+    run = sample_here(*options, "--per-digit", 1, *option, "--output", tmp_path / "out")
+    assert run.returncode == 0, run.stderr
+    out = contents(tmp_path / "out")
+    assert len(out) == 20
+    assert out != {name: three[name] for name in out}
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_stopped_run_goes_on_and_ends_the_same(tmp_path, hw2, options, how):
-    options = [*options, "--per-digit", 3, "--batch-size", 2, "--num-inference-steps", 3]
-    assert hw2("digits", "sample", *options, "--output", tmp_path / "whole").returncode == 0
-    out = tmp_path / "out"
+def test_a_stopped_run_goes_on_and_ends_the_same(tmp_path, options, three, how):
+    options, out = [*options, "--per-digit", 3, "--batch-size", 2], tmp_path / "out"
     stop = Stop(".partial/*/*.png", how)
     run = start_command("hw2", "digits", "sample", *options, "--output", out, stop=stop).ended()
     assert run.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL), run.stderr
     assert len(list(out.glob(".partial/*/*.png"))) == 1
     assert [p.name for p in out.iterdir()] == [".partial"]
-    run = hw2("digits", "sample", *options, "--output", out)
-    assert run.returncode == 0
-    assert contents(out) == contents(tmp_path / "whole")
+    assert sample_here(*options, "--output", out).returncode == 0
+    assert contents(out) == three
 
 
-@pytest.mark.slow
-def test_two_processes_share_the_work_and_give_the_same_files(tmp_path, hw2, options):
+@pytest.mark.parametrize(
+    "in_two_processes",
+    [run_in_two_processes, pytest.param(run_by_torchrun, marks=[pytest.mark.slow, pytest.mark.long])],
+)
+def test_two_processes_share_the_work_and_give_the_same_files(tmp_path, options, three, in_two_processes):
     command = ["digits", "sample", *options, "--per-digit", 2, "--batch-size", 10]
-    one = hw2(*command, "--output", tmp_path / "one")
-    assert one.returncode == 0, one.stderr
-    assert " 120 of 120 " in one.stderr  # 3 steps of each of 40 digits
-    two = run_by_torchrun("hw2", *command, "--output", tmp_path / "two")
+    two = in_two_processes("hw2", *command, "--output", tmp_path / "two")
     assert two.returncode == 0, two.stderr
-    assert " 60 of 60 " in two.stderr, "the first process shows its own half"
-    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+    assert " 60 of 60 " in two.stderr, "the first process shows its own half of 3 steps of each of 40 digits"
+    assert contents(tmp_path / "two") == {name: image for name, image in three.items() if "_003" not in name}
 
 
 @pytest.mark.parametrize(
@@ -117,27 +133,29 @@ def test_two_processes_share_the_work_and_give_the_same_files(tmp_path, hw2, opt
         (("--checkpoint", "Makefile"), "Makefile is not a readable safetensors file"),
     ],
 )
-def test_what_cannot_be_done_is_refused_before_anything_is_written(tmp_path, hw2, options, option, sentence):
-    refused(hw2("digits", "sample", *options, *option, "--output", tmp_path / "out"), sentence)
+def test_what_cannot_be_done_is_refused_before_anything_is_written(tmp_path, options, option, sentence):
+    refused(sample_here(*options, *option, "--output", tmp_path / "out"), sentence)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("other", ["notes.txt", "mnistm/0_051.png", "svhn/deep"])
-def test_a_folder_with_other_files_is_left_alone(tmp_path, hw2, options, other):
+def test_a_folder_with_other_files_is_left_alone(tmp_path, options, other):
     (tmp_path / "out" / other).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / "out" / other).write_text("mine")
-    refused(hw2("digits", "sample", *options, "--output", tmp_path / "out"), f"already holds other files ({other})")
+    refused(sample_here(*options, "--output", tmp_path / "out"), f"already holds other files ({other})")
     assert contents(tmp_path / "out") == {other: b"mine"}
 
 
-def test_pictures_are_written(tmp_path, hw2, options):
-    assert hw2("digits", "grid", *options, "--output", tmp_path / "grid.png").returncode == 0
-    reverse = [*options[:2], "--device", "cpu"]
-    assert hw2("digits", "reverse", *reverse, "--output", tmp_path / "reverse.png").returncode == 0
-    for name in ("grid.png", "reverse.png"):
-        with Image.open(tmp_path / name) as image:
-            assert image.width > 600
-    refused(hw2("digits", "grid", *options, "--output", tmp_path / "grid.jpg"), "would be a PNG picture")
+def test_pictures_are_written(tmp_path, options, monkeypatch):
+    assert run_here("digits", "grid", *options, "--output", tmp_path / "grid.png").returncode == 0
+    with Image.open(tmp_path / "grid.png") as image:
+        assert image.width > 600
+    samplers = []
+    monkeypatch.setattr("hw2.digits.figures.reverse_png", lambda sampler: samplers.append(sampler) or b"picture")
+    assert run_here("digits", "reverse", *options[:2], "--seed", 5, "--output", tmp_path / "r.png").returncode == 0
+    assert (tmp_path / "r.png").read_bytes() == b"picture"
+    assert [(each.sampler, each.num_inference_steps, each.seed) for each in samplers] == [("ddpm", 1000, 5)]
+    refused(run_here("digits", "grid", *options, "--output", tmp_path / "grid.jpg"), "would be a PNG picture")
 
 
 @pytest.mark.parametrize(
@@ -167,8 +185,8 @@ def test_a_checkpoint_of_ones_own_has_no_recognizer_but_ones_own(tmp_path):
         assert bool(digit_sampler(options, "cpu")[0].recognizer) == (recognizer is not None)
 
 
-def test_info_says_what_the_network_costs(hw2, options):
-    run = hw2("digits", "info", *options[:2])
+def test_info_says_what_the_network_costs(options):
+    run = run_here("digits", "info", *options[:2])
     assert run.returncode == 0, run.stderr
     assert "MFLOP" in run.stdout
     assert "without attention" in run.stdout
@@ -188,7 +206,7 @@ def test_info_says_what_the_network_costs(hw2, options):
         (("--resume",), "nothing to resume"),
     ],
 )
-def test_a_training_that_cannot_be_done_is_refused(tmp_path, hw2, digits_folder, option, sentence):
+def test_a_training_that_cannot_be_done_is_refused(tmp_path, digits_folder, option, sentence):
     arguments = [
         "--data",
         digits_folder,
@@ -199,13 +217,25 @@ def test_a_training_that_cannot_be_done_is_refused(tmp_path, hw2, digits_folder,
         "--cache",
         tmp_path / "cache",
     ]
-    run = hw2("digits", "train", *arguments, *option)
+    run = run_here("digits", "train", *arguments, *option)
     assert run.returncode == 2, run.stderr
     assert run.stderr.splitlines()[-1].startswith("hw2: ")
     assert sentence in run.stderr.splitlines()[-1]
     assert not (tmp_path / "run").exists()
 
 
+def test_what_is_trained_can_be_sampled(tmp_path, digits_folder, tiny_recipes):
+    train = ["--data", digits_folder, "--output", tmp_path / "run", "--cache", tmp_path / "cache", "--device", "cpu"]
+    train += ["--num-steps", 2, "--batch-size", 4, "--pictures-every", 0, "--mixed-precision", "no"]
+    run = run_here("digits", "train", *train)
+    assert (run.returncode, run.stdout) == (0, ""), run.stderr
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["checkpoint.pt", "model.safetensors"]
+    model = ["--checkpoint", tmp_path / "run" / "model.safetensors", "--num-inference-steps", 1, "--device", "cpu"]
+    assert sample_here(*model, "--per-digit", 1, "--output", tmp_path / "out").returncode == 0
+    assert len(contents(tmp_path / "out")) == 20
+
+
+@pytest.mark.long
 def test_the_whole_way_from_training_to_a_grade(tmp_path, hw2, hw2_grade, digits_folder):
     train = ["--data", digits_folder, "--output", tmp_path / "run", "--cache", tmp_path / "cache", "--device", "cpu"]
     run = hw2("digits", "train", *train, "--num-steps", 2, "--batch-size", 4, "--pictures-every", 0)

@@ -34,7 +34,7 @@ def test_a_person_could_read_them_so_a_classifier_of_other_seeds_can():
         x = np.concatenate([e.reshape(len(images), -1) for e in edges], axis=1)
         return x / np.linalg.norm(x, axis=1, keepdims=True)
 
-    (train, labels), (test, truth) = draw_house_numbers(600, 0), draw_house_numbers(200, 1)
+    (train, labels), (test, truth) = draw_house_numbers(300, 0), draw_house_numbers(100, 1)
     means = np.stack([features(train)[labels == d].mean(axis=0) for d in range(10)])
     means /= np.linalg.norm(means, axis=1, keepdims=True)
     assert ((features(test) @ means.T).argmax(axis=1) == truth).mean() > 0.5

@@ -3,7 +3,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hw2.diffusion.samplers import dpm_solver_pp_2m, randn, walk
@@ -16,6 +16,7 @@ from hw2.digits.recognizer import Recognizer
 from hw2.digits.sample import READ, TRIES, DigitSampler, digit_to_u8, guided, labels_of, official_names
 from hw2.errors import InputError
 from tests.hw2.picture_cells import cell, pixels_of
+from tests.models.tiny_digits import TINY_DIGITS
 from tests.walks import last_sample
 
 NAMES = ["mnistm/0_001.png", "svhn/7_042.png", "svhn/9_050.png", "mnistm/3_002.png", "svhn/0_001.png"]
@@ -34,7 +35,7 @@ def test_the_official_names_are_those_of_the_slides():
 @pytest.mark.parametrize("scale", [1.0, 3.0])
 def test_a_digit_does_not_depend_on_its_batch(tiny_digit_model, sampler, scale):
     def drawn(batch_size, names=NAMES):
-        steps = {"sampler": sampler, "num_inference_steps": 6, "guidance_scale": scale}
+        steps = {"sampler": sampler, "num_inference_steps": 3, "guidance_scale": scale}
         return dict(DigitSampler(tiny_digit_model, batch_size=batch_size, **steps).sample(names))
 
     together = drawn(5)
@@ -45,21 +46,21 @@ def test_a_digit_does_not_depend_on_its_batch(tiny_digit_model, sampler, scale):
     assert all(torch.equal(together[name], backwards[name]) for name in NAMES)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_digit_of_the_bundled_model_does_not_depend_on_its_batch(bundled_digit_model, threads):
+    def drawn(names, size):  # one step is guided, and one is not
+        sampler = DigitSampler(model, num_inference_steps=2, batch_size=size, guidance_interval=(0, 700))
+        return dict(sampler.sample(names))
+
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     model, names = load_digit_model(bundled_digit_model), official_names(2)[::2]
-    drawn = {
-        size: dict(
-            DigitSampler(model, num_inference_steps=3, batch_size=size, guidance_interval=(0, 700)).sample(names)
-        )
-        for size in (1, 2, 3, 20)
-    }
+    together = drawn(names, 20)
+    few = {size: drawn(names[:size], size) for size in (1, 2, 3)}
     torch.set_num_threads(before)
-    for size in (1, 2, 3):
-        assert all(torch.equal(drawn[20][name], drawn[size][name]) for name in names), size
+    for size, digits in few.items():
+        assert len(digits) == size
+        assert all(torch.equal(together[name], digits[name]) for name in digits), size
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,9 @@ def test_only_ddpm_draws_fresh_noise(tiny_digit_model):
         assert torch.equal(first, second)
 
 
+@settings(max_examples=20)
 @given(st.floats(-2, 8))
+@example(1.0)
 def test_guidance_moves_away_from_any_digit_of_the_same_data_set(scale):
     calls = []
 
@@ -100,7 +103,7 @@ def test_guidance_moves_away_from_any_digit_of_the_same_data_set(scale):
             calls.append((digits[:4].tolist(), datasets[:4].tolist(), len(timesteps), len(sample)))
             return sample * 0 + digits.reshape(-1, 1, 1, 1) + 100 * datasets.reshape(-1, 1, 1, 1)
 
-    model = DigitModel(Recorder(), "v_prediction", "cosine")
+    model = DigitModel(Recorder(TINY_DIGITS), "v_prediction", "cosine")
     network = guided(model, torch.tensor([3, 8]), torch.tensor([0, 1]), scale)
     output = network(torch.zeros(2, 3, 28, 28), torch.tensor([500, 500]))[:, 0, 0, 0]
     expected = [NULL_DIGIT + scale * (3 - NULL_DIGIT), 100 + NULL_DIGIT + scale * (8 - NULL_DIGIT)]
@@ -196,29 +199,31 @@ def test_a_file_that_is_no_digit_model_is_refused(tmp_path, config, sentence):
 
 
 def test_the_grid_shows_every_digit_in_its_place(tiny_digit_model):
-    drawing = DigitSampler(tiny_digit_model, num_inference_steps=2)
+    drawing = DigitSampler(tiny_digit_model, num_inference_steps=1)
     picture = pixels_of(digit_grid_png(drawing))
-    drawn = {name: digit_to_u8(digit) for name, digit in drawing.sample(official_names(10))}
-    for row, column, name in (
-        (0, 0, "mnistm/0_001.png"),
-        (3, 9, "mnistm/3_010.png"),
-        (0, 11, "svhn/0_001.png"),
-        (9, 20, "svhn/9_010.png"),
-    ):
-        np.testing.assert_array_equal(cell(picture, row, column, 28), drawn[name])
+    places = {
+        "mnistm/0_001.png": (0, 0),
+        "mnistm/3_010.png": (3, 9),
+        "svhn/0_001.png": (0, 11),
+        "svhn/9_010.png": (9, 20),
+    }
+    for name, digit in drawing.sample(list(places)):
+        np.testing.assert_array_equal(cell(picture, *places[name], 28), digit_to_u8(digit))
 
 
 def test_the_reverse_process_goes_from_the_noise_to_the_image(tiny_digit_model, monkeypatch):
-    drawing = DigitSampler(tiny_digit_model, "ddpm", num_inference_steps=1000)
+    assert REVERSE_STEPS == (0, 200, 400, 600, 800, 1000), "as on the slides"
+    shown = (0, 1, 2, 5, 6, 7)
+    monkeypatch.setattr("hw2.digits.figures.REVERSE_STEPS", shown)
+    drawing = DigitSampler(tiny_digit_model, "ddpm", num_inference_steps=7)
     names = ["mnistm/0_001.png", "svhn/0_001.png"]
-    walked = list(drawing.states(names))
-    states = [drawing.noise(names), *(state.sample for state in walked)]
-    monkeypatch.setattr(DigitSampler, "states", lambda _, drawn: walked if drawn == names else [])
+    states = [drawing.noise(names), *(state.sample for state in drawing.states(names))]
     picture = pixels_of(reverse_png(drawing))
+    assert picture.shape[1] > 600
     for row in range(2):
-        for column, t in enumerate(REVERSE_STEPS):
+        for column, t in enumerate(shown):
             np.testing.assert_array_equal(cell(picture, row, column, 28), digit_to_u8(states[t][row]))
-    with pytest.raises(ValueError, match="1000 steps"):
+    with pytest.raises(ValueError, match="of 7 steps, got 10"):
         reverse_png(DigitSampler(tiny_digit_model, "ddpm", num_inference_steps=10))
 
 
@@ -233,12 +238,11 @@ class Brightness:
         return torch.sigmoid(100 * (images_pm1.mean(dim=(1, 2, 3)) - self.certain)) * (READ + 0.1)
 
 
-@pytest.mark.parametrize("certain", [-1.0, -0.03, 0.1])
-@pytest.mark.parametrize("batch_size", [1, 3, 100])
+@pytest.mark.parametrize(("certain", "batch_size"), [(-1.0, 3), (-0.03, 1), (-0.03, 3), (-0.03, 100), (0.1, 3)])
 def test_a_digit_is_drawn_again_until_it_is_recognized_and_the_best_is_kept(tiny_digit_model, certain, batch_size):
-    options = {"num_inference_steps": 3, "seed": 7}
+    options = {"num_inference_steps": 3, "guidance_scale": 1.0, "seed": 7}
     reader, once = Brightness(certain), DigitSampler(tiny_digit_model, **options)
-    names, expected, tries = [*NAMES, *official_names(1)[:5]], {}, []
+    names, expected, tries = NAMES, {}, []
     for name in names:
         alone, best = [], -1.0
         for again in range(TRIES):

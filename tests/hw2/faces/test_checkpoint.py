@@ -26,7 +26,16 @@ def test_half_precision_files_are_computed_in_the_asked_dtype(tmp_path, tiny_net
     assert load_face_unet(tmp_path / "half.safetensors", dtype=torch.bfloat16).down1.weight.dtype == torch.bfloat16
 
 
-@pytest.mark.slow
+def test_a_bare_state_dict_loads_into_the_default_network(tmp_path, tiny_network, monkeypatch):
+    monkeypatch.setattr("hw2.faces.checkpoint.FaceUNetConfig", lambda: TINY)
+    torch.save(tiny_network.state_dict(), tmp_path / "UNet.pt")
+    loaded = load_face_unet(tmp_path / "UNet.pt")
+    assert loaded.config == TINY
+    for name, value in tiny_network.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value)
+
+
+@pytest.mark.long
 def test_a_bare_official_state_dict_loads(tmp_path):
     network = FaceUNet()
     torch.save(network.state_dict(), tmp_path / "UNet.pt")

@@ -24,7 +24,7 @@ def drawn(monkeypatch):
 
 @pytest.fixture
 def sampler(tiny_network):
-    return FaceSampler(batch_invariant(tiny_network), num_inference_steps=10)
+    return FaceSampler(batch_invariant(tiny_network), num_inference_steps=3)
 
 
 def test_the_eta_grid_shows_each_noise_at_each_eta(tmp_path, sampler, noise_folder, drawn):

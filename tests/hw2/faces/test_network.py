@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -16,6 +17,7 @@ CONFIGS = [
     FaceUNetConfig(channel=32, channel_multipliers=(1, 2, 3), num_res_blocks=2, attention_levels=(2,), num_groups=8),
     FaceUNetConfig(channel=16, channel_multipliers=(1, 1, 2), num_res_blocks=1, attention_levels=(), num_groups=4),
     FaceUNetConfig(channel=16, channel_multipliers=(1, 3), num_res_blocks=3, attention_levels=(0, 1), num_groups=8),
+    dataclasses.replace(FaceUNetConfig(), channel=8, num_groups=8),  # the official levels
 ]
 
 
@@ -30,7 +32,8 @@ def with_random_weights(config, seed=0):
 def test_it_computes_the_network_of_diffusers_to_the_last_digits(config):
     network, weights = with_random_weights(config)
     theirs = diffusers_face_unet(weights, config).double()
-    sample = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    side = max(16, 2 * config.downsampling)
+    sample = torch.randn(3, 3, side, side, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     timesteps = torch.tensor([981, 21, 0])
     ours = network.double()(sample, timesteps)
     expected = theirs(sample, timesteps).sample
@@ -38,8 +41,8 @@ def test_it_computes_the_network_of_diffusers_to_the_last_digits(config):
     torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("pixels", [64, pytest.param(256, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("pixels", [64, pytest.param(256, marks=pytest.mark.slow)])
 def test_the_official_size_equals_diffusers(pixels):
     network, weights = with_random_weights(FaceUNetConfig())
     theirs = diffusers_face_unet(weights, FaceUNetConfig())

@@ -17,7 +17,9 @@ from hw2.faces.train import FaceTrainConfig, draw_batch, preset, train_faces
 from hw2.faces.watch import Watcher
 from hw2.training import learning_rate_factor
 from tests.commands import Stop, run_in_two_processes, start_command
-from tests.conftest import TINY as TINY_NETWORK
+from tests.hw2.in_process import run_here
+from tests.models.tiny_faces import TINY as TINY_NETWORK
+from tests.models.tiny_recipes import TINY_RECIPES
 
 TINY = FaceTrainConfig(
     num_steps=6, batch_size=4, warmup_steps=2, learning_rate=1e-2, mixed_precision="no", image_size=8,
@@ -28,6 +30,13 @@ TINY = FaceTrainConfig(
 @pytest.fixture(scope="module")
 def faces():
     return torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(2)) * 2 - 1
+
+
+@pytest.fixture
+def tiny_recipes(monkeypatch):
+    """Every preset trains a tiny network, in this process."""
+    for module, recipe in TINY_RECIPES:
+        monkeypatch.setattr(module, "preset", recipe)
 
 
 @pytest.fixture
@@ -99,9 +108,8 @@ class StoppedError(Exception):
     pass
 
 
-@pytest.mark.parametrize("precision", ["no", "bf16"])
-def test_a_resumed_run_ends_with_the_same_weights_bit_for_bit(faces, tmp_path, precision):
-    config = changed(mixed_precision=precision)
+def test_a_resumed_run_ends_with_the_same_weights_bit_for_bit(faces, tmp_path):
+    config = changed(mixed_precision="bf16")
     whole = train_faces(faces, config, tmp_path / "whole", device="cpu")
 
     def stop(progress):
@@ -118,11 +126,21 @@ def test_a_resumed_run_ends_with_the_same_weights_bit_for_bit(faces, tmp_path, p
     assert equal(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
 
 
+def test_a_step_in_parts_is_the_step_in_one(faces, tmp_path):
+    config = changed(num_steps=3)
+    whole = train_faces(faces, config, tmp_path / "whole", device="cpu")
+    in_parts = train_faces(faces, config, tmp_path / "parts", device="cpu", accumulation=4)
+    torch.testing.assert_close(in_parts, whole, rtol=1e-4, atol=1e-5)
+
+
+SHORT = changed(num_steps=3)
+
+
 @pytest.fixture(scope="module")
 def unchanged(faces, tmp_path_factory):
-    """The weights of the tiny recipe."""
+    """The weights of the short recipe."""
     folder = tmp_path_factory.mktemp("unchanged")
-    train_faces(faces, TINY, folder, device="cpu")
+    train_faces(faces, SHORT, folder, device="cpu")
     return weights(folder)
 
 
@@ -143,20 +161,20 @@ def unchanged(faces, tmp_path_factory):
 )
 def test_every_option_changes_the_weights(faces, unchanged, tmp_path, monkeypatch, change):
     monkeypatch.setattr("hw2.devices.arithmetic.cpu_has_bfloat16", lambda: True)
-    train_faces(faces, changed(**change), tmp_path / "run", device="cpu")
+    train_faces(faces, dataclasses.replace(SHORT, **change), tmp_path / "run", device="cpu")
     assert not equal(unchanged, weights(tmp_path / "run"))
 
 
 def test_a_run_is_resumed_only_with_its_own_recipe_and_images(faces, tmp_path):
     with pytest.raises(InputError, match="nothing to resume"):
-        train_faces(faces, TINY, tmp_path, device="cpu", resume=True)
-    train_faces(faces, TINY, tmp_path, device="cpu")
+        train_faces(faces, SHORT, tmp_path, device="cpu", resume=True)
+    train_faces(faces, SHORT, tmp_path, device="cpu")
     with pytest.raises(InputError, match="belongs to an earlier run"):
-        train_faces(faces, TINY, tmp_path, device="cpu")
+        train_faces(faces, SHORT, tmp_path, device="cpu")
     with pytest.raises(InputError, match=r"another recipe \(flip\)"):
-        train_faces(faces, changed(flip=False), tmp_path, device="cpu", resume=True)
+        train_faces(faces, dataclasses.replace(SHORT, flip=False), tmp_path, device="cpu", resume=True)
     with pytest.raises(InputError, match="was trained on other images"):
-        train_faces(-faces, TINY, tmp_path, device="cpu", resume=True)
+        train_faces(-faces, SHORT, tmp_path, device="cpu", resume=True)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +201,8 @@ def test_faces_of_another_size_are_refused(faces, tmp_path):
 def test_the_presets_are_those_of_the_two_networks(bundled_model):
     bundled, official = preset("bundled"), preset("official")
     assert load_face_unet(bundled_model).config == bundled.network
-    assert official.network == FaceUNet().config
+    with torch.device("meta"):
+        assert official.network == FaceUNet().config
     assert (bundled.num_steps, bundled.batch_size, bundled.learning_rate, bundled.ema_decay) == (4000, 32, 1e-3, 0.998)
     for step in (0, 50, 99, 100, 2399, 2400, 3000, 3999):
         factor = min(1, (step + 1) / 100) * min(1, 2.5 * (1 - step / 4000))
@@ -213,40 +232,38 @@ def command(images, output, *more):
     recipe = ["--preset", "bundled", "--image-size", 8, "--num-steps", 8, "--batch-size", 4, "--save-every", 3]
     options = ["--images", images, "--output", output, "--device", "cpu", "--pictures-every", 0]
     options += ["--mixed-precision", "no"]
-    return [str(x) for x in ("faces", "train", *options, *recipe, *more)]
+    return ["faces", "train", *options, *recipe, *more]
 
 
-def test_what_is_trained_can_be_sampled(tmp_path, hw2, images, noise_folder):
-    run = hw2(*command(images, tmp_path / "run", "--num-steps", 2))
+def test_what_is_trained_can_be_sampled(tmp_path, images, noise_folder, tiny_recipes):
+    run = run_here(*command(images, tmp_path / "run", "--num-steps", 2))
     assert run.returncode == 0, run.stderr
     assert run.stdout == ""
     assert "2 of 2" in run.stderr
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["checkpoint.pt", "model.safetensors"]
     trained = ["--noise", noise_folder, "--checkpoint", tmp_path / "run" / "model.safetensors", "--device", "cpu"]
-    run = hw2("faces", "sample", *trained, "--num-inference-steps", 2, "--output", tmp_path / "out")
+    run = run_here("faces", "sample", *trained, "--num-inference-steps", 2, "--output", tmp_path / "out")
     assert run.returncode == 0, run.stderr
     assert len(list((tmp_path / "out").glob("*.png"))) == 5
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", [pytest.param(signal.SIGKILL, marks=pytest.mark.long), signal.SIGINT])
-def test_a_killed_training_continues_to_the_same_model(tmp_path, hw2, images, how):
-    assert hw2(*command(images, tmp_path / "whole")).returncode == 0
+def test_a_killed_training_continues_to_the_same_model(tmp_path, images, tiny_recipes, how):
+    assert run_here(*command(images, tmp_path / "whole")).returncode == 0
     arguments = command(images, tmp_path / "killed")
-    run = start_command("hw2", *arguments, stop=Stop("checkpoint.pt", how)).ended()
+    run = start_command("tests.models.tiny_recipes", *arguments, stop=Stop("checkpoint.pt", how)).ended()
     assert run.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL), run.stderr
     if how == signal.SIGINT:
         assert "run the same command with --resume" in run.stderr
     assert torch.load(tmp_path / "killed" / "checkpoint.pt", weights_only=True)["done"] == 3
-    assert hw2(*arguments, "--resume").returncode == 0
+    assert run_here(*arguments, "--resume").returncode == 0
     assert equal(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
 
 
-@pytest.mark.slow
-def test_two_processes_have_the_loss_curve_of_one(tmp_path, hw2, images):
-    more = ("--mixed-precision", "no")
-    assert hw2(*command(images, tmp_path / "one", *more)).returncode == 0
-    run = run_in_two_processes("hw2", *command(images, tmp_path / "two", *more))
+@pytest.mark.long
+def test_two_processes_have_the_loss_curve_of_one(tmp_path, images, tiny_recipes):
+    assert run_here(*command(images, tmp_path / "one")).returncode == 0
+    run = run_in_two_processes("tests.models.tiny_recipes", *command(images, tmp_path / "two"))
     assert run.returncode == 0, run.stderr
     one, two = (torch.load(tmp_path / n / "checkpoint.pt", weights_only=True)["losses"] for n in ("one", "two"))
     torch.testing.assert_close(one, two, rtol=1e-3, atol=0)
@@ -267,8 +284,8 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path, hw2, images):
         (("--resume",), "there is nothing to resume; start a new run, without resuming (--resume)"),
     ],
 )
-def test_a_training_that_cannot_be_done_is_refused(tmp_path, hw2, images, option, sentence):
-    run = hw2(*command(images, tmp_path / "run"), *option)
+def test_a_training_that_cannot_be_done_is_refused(tmp_path, images, option, sentence):
+    run = run_here(*command(images, tmp_path / "run"), *option)
     assert (run.returncode, run.stdout, run.stderr.count("\n")) == (2, "", 1), run.stderr
     assert sentence in run.stderr
     assert not (tmp_path / "run").exists()
