@@ -86,6 +86,7 @@ def test_make_grade_leaves_with_the_verdict(tmp_path, status):
 
 @needs_sandbox
 @pytest.mark.slow
+@pytest.mark.long  # tests/test_docs.py parses the scripts; tests/grading/submission runs small ones in the sandbox
 def test_the_reference_submission_earns_its_points_in_the_sandbox(tmp_path, hw2_grade, bundled_model, bundled_data):
     """Scripts and package are in one folder, as a student hands them in. It is one face, since all take minutes."""
     student = shutil.copytree(ROOT / "fixtures" / "submissions" / "reference", tmp_path / "reference")
