@@ -142,8 +142,10 @@ def test_a_second_run_into_the_same_folder_is_refused_and_harms_nothing(tmp_path
     first = start_command("hw2", "faces", "sample", *options, stop=Stop(".partial/*.png", signal.SIGSTOP))
     state = Path(f"/proc/{first.process.pid}/stat")
     wait_until(lambda: ") T " in state.read_text())  # it is not to be done before the second starts
-    refused(here("faces", "sample", *options), "another run is writing to")
-    os.kill(first.process.pid, signal.SIGCONT)
+    try:
+        refused(here("faces", "sample", *options), "another run is writing to")
+    finally:
+        os.kill(first.process.pid, signal.SIGCONT)  # the tests would wait for it at their end
     ended = first.ended()
     assert "Traceback" not in ended.stderr
     assert ended.returncode == 0
