@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from grading.core.errors import GradingError
-from grading.environment.build import PARTIAL, build_environment, is_finished, lacking, missing_modules
+from grading.environment.build import PARTIAL, _run, build_environment, is_finished, lacking, missing_modules
 from tests.commands import run_command
 
 NOTHING = "# nothing\n"
@@ -110,6 +110,11 @@ def test_pips_own_words_are_on_stderr_and_its_failure_is_said_last(venv, require
     assert "Invalid requirement" in ended.stderr
     assert "run this again to resume" in ended.stderr.splitlines()[-1]
     assert ended.stdout == ""
+
+
+def test_what_a_step_prints_is_on_stderr(capfd):
+    _run([sys.executable, "-S", "-c", "print('its own words')"], "not this")
+    assert capfd.readouterr() == ("", "its own words\n")
 
 
 @pytest.fixture
