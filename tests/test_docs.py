@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -125,6 +126,14 @@ def _refused(command, context, words):
 @pytest.mark.parametrize("command", EVERY, ids=str)
 def test_a_command_in_the_pages_can_be_typed(command, programs):
     assert objection(command, programs) == ""
+
+
+@pytest.mark.parametrize("problem", [1, 2, 3])
+def test_the_scripts_of_the_reference_submission_type_what_can_be_typed(problem, programs):
+    script = ROOT / "fixtures" / "submissions" / "reference" / f"hw2_{problem}.sh"
+    (line,) = typed_lines("".join(each for each in script.read_text().splitlines(True) if not each.startswith("#")))
+    assert line.startswith("python3 -m hw2 ")
+    assert objection(Command(script.name, tuple(shlex.split(line)), whole=True), programs) == ""
 
 
 def test_the_pages_have_the_commands_that_people_need():

@@ -75,20 +75,40 @@ def test_the_notebook_is_kept_without_outputs():
     assert len(cells("markdown")) >= 6
 
 
+@pytest.fixture
+def followed(monkeypatch):
+    """Runs the notebook's cells in order; gives their names."""
+
+    def run():
+        monkeypatch.chdir(NOTEBOOK.parent)
+        names: dict[str, object] = {}
+        for cell in cells("code"):
+            exec(compile("".join(cell["source"]), str(NOTEBOOK), "exec"), names)
+        return names
+
+    return run
+
+
+def test_every_cell_of_the_notebook_runs_after_the_ones_before(followed, monkeypatch, tiny_network):
+    monkeypatch.setattr(hw2, "load_face_unet", lambda _: tiny_network)
+    names = followed()
+    assert names["face"].shape == (3, 32, 32)
+    # what the words between the cells claim of every network
+    assert names["abar"][981] < 1e-4
+    middle = names["lengths"]["lerp"][2] / names["lengths"]["slerp"][2]
+    assert middle == pytest.approx(0.5**0.5, abs=0.03)
+    assert sorted(names["fast"]) == ["ddim 15", "ddim 5", "dpm++ 15"]
+
+
 @pytest.mark.slow
-def test_the_notebook_follows_the_noise_to_the_picture_of_the_command(monkeypatch, tmp_path):
-    monkeypatch.chdir(NOTEBOOK.parent)
-    names: dict[str, object] = {}
-    for cell in cells("code"):
-        exec(compile("".join(cell["source"]), str(NOTEBOOK), "exec"), names)
+@pytest.mark.long
+def test_the_notebook_follows_the_noise_to_the_picture_of_the_command(followed):
+    names = followed()
     truth = np.asarray(Image.open(ROOT / "fixtures" / "hw2_data" / "face" / "GT" / "00.png"))
     found = hw2.face_to_u8(names["face"])
     assert np.abs(found.astype(int) - truth).max() <= 1
     assert names["mse"] < 0.01
     assert len(png_bytes(found)) > 1000
-    # what the words between the cells claim
-    assert names["abar"][981] < 1e-4
+    # what the words between the cells claim of the bundled network
     assert names["fast"]["dpm++ 15"] < names["fast"]["ddim 5"]
     assert names["fast"]["ddim 15"] < names["fast"]["ddim 5"]
-    middle = names["lengths"]["lerp"][2] / names["lengths"]["slerp"][2]
-    assert middle == pytest.approx(0.5**0.5, abs=0.03)

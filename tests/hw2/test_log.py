@@ -109,7 +109,7 @@ from hw2.__main__ import app, main
 @app.command("break")
 def broken():
     print("half a table")
-    raise RuntimeError("never")
+    raise ValueError("never")
 
 sys.argv = ["x", "break", "--log", sys.argv[1]]
 main()
@@ -126,7 +126,7 @@ def test_the_log_of_a_defect_has_its_traceback(tmp_path):
     kept = TIMES.sub("", log_file.read_text())
     assert "INFO printed: half a table\n" in kept
     assert "line 8, in broken\n" in kept
-    assert "RuntimeError: never\n" in kept
+    assert "ValueError: never\n" in kept
     assert kept.endswith("INFO exit status 2\n")
     assert kept.count("Traceback") == 1
 

@@ -14,18 +14,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from rich.console import Console
 
 import grading.cohort.cohort
 import grading.cohort.worker
+import grading.cohort.workers
 import grading.submission.grader
 from grading.cohort.cohort import _grader, grade_cohort
 from grading.cohort.find import Submission, find_submissions
 from grading.cohort.process_engine import ProcessEngine, process_engine
 from grading.cohort.screen import Running, Screen
 from grading.cohort.worker import Worker
-from grading.cohort.workers import MAX_TRIES
 from grading.core.errors import GradingError
 from grading.core.results import SubmissionResult
 from grading.files.storage import locked, write_whole
@@ -156,45 +155,39 @@ def test_no_worker_at_all_is_refused():
 # --- all of it, once
 
 
-def test_everything_is_graded_whatever_happens_to_workers(handed_in, engine):
-    submissions = handed_in(*HOSTILE, "plain", "die-1-x", "kill-2-x", "kill-9-x", "raise-x", "exit-x")
+def test_everything_is_graded_whatever_happens_to_workers(handed_in, engine, monkeypatch):
+    monkeypatch.setattr(grading.cohort.workers, "MAX_TRIES", 2)  # each loss costs the start of another worker
+    submissions = handed_in(*HOSTILE, "plain", "kill-1-x", "kill-9-x", "raise-x", "exit-x")
     good = [submission.name for submission in submissions if submission.source.name in (*HOSTILE, "plain")]
     assert len(good) == 9
     results = graded(submissions, engine)
     assert [result.submission for result in results] == [submission.name for submission in submissions]
     found = {result.submission: result for result in results}
     assert {name: found[name].status for name in found} == {
-        **dict.fromkeys([*good, "die-1-x", "kill-2-x"], "pass"),
+        **dict.fromkeys([*good, "kill-1-x"], "pass"),
         **dict.fromkeys(["kill-9-x", "raise-x", "exit-x"], "error"),
     }
     assert {submission.name: len(tries(submission)) for submission in submissions} == {
         **dict.fromkeys([*good, "raise-x"], 1),
-        "die-1-x": 2,
-        "kill-2-x": 3,
-        "kill-9-x": MAX_TRIES,
-        "exit-x": MAX_TRIES,
+        **dict.fromkeys(["kill-1-x", "kill-9-x", "exit-x"], 2),
     }
     said = {name: found[name].warnings[0].message for name in ("kill-9-x", "raise-x")}
-    assert said["kill-9-x"] == "The grader could not check this: 3 workers died while grading this submission."
+    assert said["kill-9-x"] == "The grader could not check this: 2 workers died while grading this submission."
     assert said["raise-x"].startswith("The grader itself failed (ValueError: as I was told); please report it")
 
 
 def test_results_are_the_same_whatever_the_number_of_workers(tmp_path, handed_in, engine):
-    submissions = handed_in("a", "die-1-x", "bb", "raise-x", "ccc")
-    several = graded(submissions, engine)
+    submissions = handed_in("a", "bb", "raise-x")
+    several = graded(submissions, replace(engine, workers=5))
+    assert [result.status for result in several] == ["pass", "pass", "error"]
     shutil.rmtree(tmp_path / "out")
     assert graded(submissions, replace(engine, workers=1)) == several
 
 
 def test_a_worker_makes_its_grader_once(tmp_path, handed_in, engine):
-    submissions = handed_in(*(f"slow-{i}" for i in range(3)), *map(str, range(20)))
-    assert len(graded(submissions, engine, Counted(tmp_path))) == 23
+    submissions = handed_in("slow-0", "slow-1", *map(str, range(10)))
+    assert len(graded(submissions, engine, Counted(tmp_path))) == 12
     assert len(list(tmp_path.glob("made-*"))) == engine.workers
-
-
-def test_more_workers_than_submissions_change_nothing(handed_in, engine):
-    submissions = handed_in("a", "b", "die-1-x", "c", "d")
-    assert [result.status for result in graded(submissions, replace(engine, workers=5))] == ["pass"] * 5
 
 
 def test_a_worker_that_cannot_grade_stops_the_class(handed_in, engine):
@@ -206,7 +199,7 @@ def test_a_worker_that_cannot_grade_stops_the_class(handed_in, engine):
 
 def test_workers_that_die_before_they_begin_stop_the_class(handed_in, engine):
     with pytest.raises(GradingError, match="3 workers in a row died before they were ready"):
-        graded(handed_in("a", "b"), engine, stillborn)
+        graded(handed_in("a"), engine, stillborn)
 
 
 def test_each_worker_has_a_gpu_of_its_own_and_its_successor_gets_it(handed_in):
@@ -292,7 +285,7 @@ except GradingError as error:
 
 @pytest.mark.slow
 def test_killed_or_interrupted_it_goes_on_and_no_step_is_lost_or_done_twice(tmp_path, handed_in):
-    names = [f"s{i:02d}" for i in range(30)]
+    names = [f"s{i:02d}" for i in range(12)]
     submissions = handed_in(*names)
 
     def start() -> subprocess.Popen[str]:
@@ -312,19 +305,19 @@ def test_killed_or_interrupted_it_goes_on_and_no_step_is_lost_or_done_twice(tmp_
             time.sleep(0.05)
 
     first = start()
-    wait_for(33, first)
+    wait_for(13, first)
     first.kill()
     first.communicate()
     at_kill = steps()
     second = start()
-    wait_for(at_kill + 40, second)
+    wait_for(at_kill + 15, second)
     second.send_signal(signal.SIGINT)
     said = second.communicate(timeout=60)[1]
     assert second.returncode == 1
-    assert re.search(r"interrupted after \d+ of 30 submissions; run the same command again to resume\n$", said)
+    assert re.search(r"interrupted after \d+ of 12 submissions; run the same command again to resume\n$", said)
     assert "Traceback" not in said
     assert not (tmp_path / "out" / "scores.csv").exists()
-    assert steps() < 150
+    assert steps() < 60
 
     third = start()
     printed, said = third.communicate(timeout=120)
@@ -333,45 +326,7 @@ def test_killed_or_interrupted_it_goes_on_and_no_step_is_lost_or_done_twice(tmp_
         assert (submission.folder / "journal").read_text().split() == list("01234")
     rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "scores.csv").read_text())))
     assert [row["submission"] for row in rows] == names
-    assert "s29" in (tmp_path / "out" / "index.html").read_text()
-
-
-@pytest.fixture
-def course(tmp_path):
-    """Problem 2 alone, with a ground truth of one image."""
-    data = tmp_path / "data"
-    for name in ("GT", "noise"):
-        (data / "face" / name).mkdir(parents=True)
-    (data / "face" / "UNet.pt").write_bytes(b"weights")
-    (data / "face" / "noise" / "00.pt").write_bytes(b"noise")
-    Image.new("RGB", (8, 8), "red").save(data / "face" / "GT" / "00.png")
-    return Assignment(data, problems="2", trust=True)
-
-
-@pytest.mark.slow
-def test_a_class_is_graded_and_its_page_and_table_are_written(tmp_path, course, handed_in):
-    right, _ = handed_in("right", "wrong")
-    shutil.copy(course.data / "face" / "GT" / "00.png", right.source)
-    (right.source / "hw2_2.sh").write_text('mkdir -p "$2"; cp 00.png "$2"\n')
-    (tmp_path / "in" / "stray.txt").touch()
-    driver = (
-        "from pathlib import Path; from grading.cohort.cohort import grade_cohort;"
-        "from grading.points.staff import StaffEntry;"
-        "from grading.submission.assignment import Assignment;"
-        "a = Assignment(Path('data'), problems='2', trust=True);"
-        "grade_cohort(Path('in'), a, Path('out'), {'right': StaffEntry({}, 1)})"
-    )
-    ended = subprocess.run([sys.executable, "-c", driver], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert ended.returncode == 0, ended.stderr
-    assert "stray.txt was not graded: it is neither a folder nor a zip file." in ended.stderr
-    assert ended.stdout == ""
-    rows = {
-        row["submission"]: row for row in csv.DictReader(io.StringIO((tmp_path / "out" / "scores.csv").read_text()))
-    }
-    assert (float(rows["right"]["points"]), rows["right"]["late"]) == (7, "-3.0")
-    assert (float(rows["wrong"]["points"]), rows["wrong"]["status"]) == (0, "fail")
-    assert (tmp_path / "out" / "students" / "right" / "grade.json").exists()
-    assert "students/right/report.html" in (tmp_path / "out" / "index.html").read_text()
+    assert "s11" in (tmp_path / "out" / "index.html").read_text()
 
 
 def test_relative_paths_are_meant_from_the_callers_folder(tmp_path, monkeypatch):

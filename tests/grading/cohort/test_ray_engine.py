@@ -27,10 +27,10 @@ def engine() -> Iterator[RayEngine]:
 
 
 def test_a_class_is_graded_whatever_happens_to_its_workers(handed_in, engine):
-    submissions = handed_in("a", "b", "die-1-x", "kill-9-x", "raise-x")
+    submissions = handed_in("a", "b", "die-1-x", "raise-x")
     results = {result.submission: result.status for result in graded(submissions, engine)}
-    assert results == dict.fromkeys(["a", "b", "die-1-x"], "pass") | dict.fromkeys(["kill-9-x", "raise-x"], "error")
-    assert [len(tries(submission)) for submission in submissions] == [1, 1, 2, 3, 1]
+    assert results == dict.fromkeys(["a", "b", "die-1-x"], "pass") | {"raise-x": "error"}
+    assert [len(tries(submission)) for submission in submissions] == [1, 1, 2, 1]
 
 
 def test_a_worker_that_cannot_grade_stops_the_class(handed_in, engine):
@@ -84,13 +84,18 @@ def test_our_own_ray_listens_on_the_loopback_only(engine):
     assert found <= {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
 
 
-@pytest.mark.slow
+def test_our_own_ray_asks_for_a_secret(engine):
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+    assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+
+
+@pytest.mark.long
 def test_our_own_ray_serves_nobody_without_its_secret(engine):
+    """Who is refused goes on asking for a while, so this takes long."""
     import ray
 
     address = ray.get_runtime_context().gcs_address
     join = f"import ray; ray.init(address='{address}', log_to_driver=False); print('in')"
-    assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
     for change, said in (({}, "in\n"), ({"RAY_AUTH_MODE": "disabled"}, "")):
         ended = subprocess.run(
             [sys.executable, "-c", join], env={**os.environ, **change}, capture_output=True, text=True, timeout=120

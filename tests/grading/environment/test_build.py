@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from grading.core.errors import GradingError
-from grading.environment.build import PARTIAL, build_environment, is_finished, lacking, missing_modules
+from grading.environment.build import PARTIAL, _run, build_environment, is_finished, lacking, missing_modules
 from tests.commands import run_command
 
 NOTHING = "# nothing\n"
@@ -45,10 +45,18 @@ def package(tmp_path):
     return folder
 
 
-def test_a_real_environment_is_built_and_then_has_what_was_installed(tmp_path, requirements):
-    venv = tmp_path / "venv"
-    made = run_command("grading", "environment", "--output", venv, "--requirements", requirements)
+@pytest.fixture(scope="module")
+def venv(tmp_path_factory):
+    """A real environment, made by the command. Making one takes seconds."""
+    folder = tmp_path_factory.mktemp("real")
+    (folder / "requirements.txt").write_text(NOTHING)
+    options = ["--output", folder / "venv", "--requirements", folder / "requirements.txt"]
+    made = run_command("grading", "environment", *options)
     assert made.returncode == 0, made.stderr
+    return folder / "venv"
+
+
+def test_a_real_environment_is_built_and_then_has_what_was_installed(venv):
     assert subprocess.run([venv / "bin" / "python3", "-c", "import pip"], check=False).returncode == 0
     assert is_finished(venv)
     assert missing_modules(venv, ["pip", "torch", "os", "no.parent", ""]) == {"torch", "no.parent", ""}
@@ -95,13 +103,18 @@ def test_what_cannot_be_built_is_one_sentence(tmp_path, options):
     assert options[1] in ended.stderr
 
 
-def test_pips_own_words_are_on_stderr_and_its_failure_is_said_last(tmp_path, requirements):
+def test_pips_own_words_are_on_stderr_and_its_failure_is_said_last(venv, requirements):
     requirements.write_text("not a requirement !!\n")
-    ended = run_command("grading", "environment", "--output", tmp_path / "venv", "--requirements", requirements)
+    ended = run_command("grading", "environment", "--output", venv, "--requirements", requirements)
     assert ended.returncode == 2
     assert "Invalid requirement" in ended.stderr
     assert "run this again to resume" in ended.stderr.splitlines()[-1]
     assert ended.stdout == ""
+
+
+def test_what_a_step_prints_is_on_stderr(capfd):
+    _run([sys.executable, "-S", "-c", "print('its own words')"], "not this")
+    assert capfd.readouterr() == ("", "its own words\n")
 
 
 @pytest.fixture

@@ -330,15 +330,16 @@ def test_little_memory_that_nobody_has_mapped_is_allowed(folder, kept):
 def test_a_run_that_reads_files_larger_than_its_memory_is_not_stopped(folder):
     large = folder / "checkpoint"
     with large.open("wb") as file:
-        for _ in range(600):
-            file.write(os.urandom(MIB))
+        block = os.urandom(MIB)
+        for _ in range(300):
+            file.write(block)
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     read = "import mmap; f = open('checkpoint', 'rb'); m = mmap.mmap(f.fileno(), 0, prot=1)\n"
     read += "print(sum(m[i] for i in range(0, len(m), 4096)) > 0)\n"
     read += "print(sum(len(p) for p in iter(lambda: f.read(1 << 20), b'')))"
     (folder / "read.py").write_text(read)
     result = run("python3 read.py", folder)
-    assert (result.limit, result.log.split()) == ("", ["True", str(600 * MIB)])
+    assert (result.limit, result.log.split()) == ("", ["True", str(300 * MIB)])
 
 
 @needs_sandbox

@@ -61,10 +61,64 @@ def test_what_is_no_wheel_of_this_project_is_refused(wheel, name):
 
 
 def test_data_without_ground_truth_are_refused(wheel, tmp_path):
-    ended = run_command("grading", "gradescope", "--data", tmp_path, "--wheel", wheel, "--output", tmp_path / "a.zip")
-    assert ended.returncode == 2
-    assert "the ground truth folder" in ended.stderr
-    assert not (tmp_path / "a.zip").exists()
+    with pytest.raises(GradingError, match="the ground truth folder"):
+        autograder_zip(tmp_path, wheel, HOMEWORKS["fall2024"])
+
+
+def unpack(zip_file, folder):
+    with zipfile.ZipFile(zip_file) as archive:
+        archive.extractall(folder)
+        for entry in archive.infolist():
+            (folder / entry.filename).chmod(entry.external_attr >> 16)
+
+
+@pytest.fixture
+def unpacked(wheel, tmp_path):
+    """A folder like Gradescope's, before its setup.sh ran. The zip file was made by the command."""
+    ended = run_command("grading", "gradescope", "--data", DATA, "--wheel", wheel, "--output", tmp_path / "a.zip")
+    assert ended.returncode == 0, ended.stderr
+    unpack(tmp_path / "a.zip", tmp_path / "autograder" / "source")
+    return tmp_path / "autograder"
+
+
+def test_setup_makes_an_environment_and_installs_the_wheel(unpacked, wheel, tmp_path):
+    programs, environment = tmp_path / "programs", unpacked / "source" / "environment"
+    programs.mkdir()
+    said = f'echo "$(basename $0) $@" >> {tmp_path}/asked\n'
+    (programs / "apt-get").write_text(f"#!/bin/sh\n{said}")
+    made = "mkdir -p environment/bin; cp $0 environment/bin/python\n"
+    (programs / "python3.11").write_text(f'#!/bin/sh\n{said}[ "$2" != venv ] || {{ {made}}}\n')
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    variables = elsewhere(PATH=f"{programs}:{os.environ['PATH']}")
+    subprocess.run([unpacked / "source" / "setup.sh"], env=variables, check=True, capture_output=True, cwd="/")
+    assert environment.is_dir()
+    assert (tmp_path / "asked").read_text().splitlines() == [
+        "apt-get update",
+        "apt-get install -y python3.11 python3.11-venv",
+        "python3.11 -m venv environment",
+        f"python -m pip install --no-cache-dir ./{wheel.name}",
+    ]
+
+
+def test_the_unpacked_autograder_scores_a_submission(unpacked):
+    program = unpacked / "source" / "environment" / "bin" / "hw2-grade"
+    program.parent.mkdir(parents=True)
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m grading "$@"\n')
+    program.chmod(0o755)
+    tests, usage = run_in(unpacked, complete)
+    assert tests["Problem 2, public noises"]["score"] == 10
+    assert tests["Problem 3, zero-shot predictions"]["output"].startswith("1 of 1 predictions are right")
+    assert usage.memory < MEMORY
+
+
+def test_an_autograder_that_cannot_start_gives_nobody_zero(unpacked):
+    tests, _ = run_in(unpacked, complete)
+    assert len(tests) == 2
+    for name, test in tests.items():
+        assert "could not be checked" in name
+        assert test["output"].startswith("This could not be checked. The autograder stopped before it had a result")
+        assert "score" not in test
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +132,7 @@ def autograder(tmp_path_factory):
         "--output", root / "autograder.zip",
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
-    with zipfile.ZipFile(root / "autograder.zip") as archive:
-        archive.extractall(root / "source")
-        for entry in archive.infolist():
-            (root / "source" / entry.filename).chmod(entry.external_attr >> 16)
+    unpack(root / "autograder.zip", root / "source")
     (programs / "apt-get").write_text(f'#!/bin/sh\necho "$@" >> {programs}/asked\n')
     (programs / "python3.11").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')  # whichever runs the tests
     for program in programs.iterdir():
@@ -110,24 +161,19 @@ print(json.dumps({"memory": used.ru_maxrss * 1024, "seconds": used.ru_utime + us
 """Runs a command and prints what it took. A process counts the memory of the one that started it: this one is small."""
 
 
-@pytest.fixture
-def run(autograder):
-    """A function that runs the autograder on a submission: the tests of its results.json by name, and what it took."""
-
-    def run(fill):
-        for name in ("submission", "results"):
-            shutil.rmtree(autograder / name, ignore_errors=True)
-        (autograder / "submission").mkdir()
-        fill(autograder / "submission")
-        command = [sys.executable, "-S", "-c", MEASURED, autograder / "source" / "run_autograder"]
-        variables = elsewhere(AUTOGRADER=str(autograder))
-        done = subprocess.run(command, env=variables, cwd="/", check=True, stdout=subprocess.PIPE, text=True)
-        usage = types.SimpleNamespace(**json.loads(done.stdout.splitlines()[-1]))
-        found = json.loads((autograder / "results" / "results.json").read_text())
-        jsonschema.Draft202012Validator(SCHEMA).validate(found)
-        return {test["name"]: test for test in found["tests"]}, usage
-
-    return run
+def run_in(autograder, fill):
+    """Run the autograder on a submission: the tests of its results.json by name, and what it took."""
+    for name in ("submission", "results"):
+        shutil.rmtree(autograder / name, ignore_errors=True)
+    (autograder / "submission").mkdir()
+    fill(autograder / "submission")
+    command = [sys.executable, "-S", "-c", MEASURED, autograder / "source" / "run_autograder"]
+    variables = elsewhere(AUTOGRADER=str(autograder))
+    done = subprocess.run(command, env=variables, cwd="/", check=True, stdout=subprocess.PIPE, text=True)
+    usage = types.SimpleNamespace(**json.loads(done.stdout.splitlines()[-1]))
+    found = json.loads((autograder / "results" / "results.json").read_text())
+    jsonschema.Draft202012Validator(SCHEMA).validate(found)
+    return {test["name"]: test for test in found["tests"]}, usage
 
 
 def complete(folder):
@@ -137,8 +183,9 @@ def complete(folder):
 
 
 @pytest.mark.slow
-def test_the_unpacked_autograder_scores_a_submission_within_gradescopes_limits(run):
-    tests, usage = run(complete)
+@pytest.mark.long
+def test_the_installed_autograder_scores_a_submission_within_gradescopes_limits(autograder):
+    tests, usage = run_in(autograder, complete)
     assert tests["Problem 2, public noises"]["score"] == 10
     assert tests["Problem 3, zero-shot predictions"]["output"].startswith("1 of 1 predictions are right")
     assert usage.memory < MEMORY
@@ -146,7 +193,8 @@ def test_the_unpacked_autograder_scores_a_submission_within_gradescopes_limits(r
 
 
 @pytest.mark.slow
-def test_a_hostile_submission_stays_within_the_memory(run):
+@pytest.mark.long
+def test_a_hostile_submission_stays_within_the_memory(autograder):
     def hostile(folder):
         complete(folder)
         for number in range(10):
@@ -155,21 +203,7 @@ def test_a_hostile_submission_stays_within_the_memory(run):
         with zipfile.ZipFile(folder / "more.zip", "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("faces/00.png", bytes(2**26))
 
-    tests, usage = run(hostile)
+    tests, usage = run_in(autograder, hostile)
     assert tests["Problem 2, public noises"]["score"] == 0
     assert tests["Problem 3, zero-shot predictions"]["output"].startswith("0 of 349000 predictions are right")
     assert usage.memory < MEMORY
-
-
-@pytest.mark.slow
-def test_an_autograder_that_cannot_start_gives_nobody_zero(run, autograder):
-    (autograder / "source" / "environment").rename(autograder / "source" / "gone")
-    try:
-        tests, _ = run(complete)
-    finally:
-        (autograder / "source" / "gone").rename(autograder / "source" / "environment")
-    assert len(tests) == 2
-    for name, test in tests.items():
-        assert "could not be checked" in name
-        assert test["output"].startswith("This could not be checked. The autograder stopped before it had a result")
-        assert "score" not in test

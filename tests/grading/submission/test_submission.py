@@ -8,9 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,13 +22,16 @@ import grading.submission.grader
 from grading.cli.surroundings import planned
 from grading.core.errors import GradingError
 from grading.core.results import Part
-from grading.environment.python import PythonFacts
+from grading.environment.python import PythonFacts, check_python
 from grading.files.decode import Request, read_images
-from grading.points.staff import StaffEntry
+from grading.files.storage import check_apart
+from grading.homeworks.fall2024 import FALL2024
+from grading.points.staff import StaffEntry, read_staff_file
 from grading.problems.faces import Faces
 from grading.submission.assignment import Assignment
+from grading.submission.fingerprint import fingerprint
 from grading.submission.grader import Grader
-from tests.commands import ROOT
+from tests.commands import ROOT, wait_until
 from tests.grading.sandboxed import ATTACKS, SMALL, needs_sandbox
 from tests.models.tiny_clip import save_tiny_clip
 
@@ -69,9 +72,27 @@ def assignment(course):
 
 
 @pytest.fixture
-def student(tmp_path, course):
-    """A submission that copies: its faces are right, its digits noise, one of its prompts good enough."""
-    folder = tmp_path / "b01"
+def student(tmp_path, course, monkeypatch):
+    """A submission that copies: its faces are right, its digits noise, one of its prompts good enough.
+
+    The Python of the scripts is asked once for all tests that grade it.
+    """
+    monkeypatch.setattr("grading.submission.grader.check_python", asked_once)
+    return copying(tmp_path / "b01", course)
+
+
+PYTHONS = {}
+
+
+def asked_once(sandbox):
+    """What `check_python` found when it first looked at such a sandbox."""
+    if repr(sandbox) not in PYTHONS:
+        PYTHONS[repr(sandbox)] = check_python(sandbox)
+    return PYTHONS[repr(sandbox)]
+
+
+def copying(folder, course):
+    """Make the submission `student`."""
     for dataset in ("mnistm", "svhn"):
         picture(folder / "digits" / dataset / "0_001.png", 7)
     shutil.copytree(course / "public" / "face" / "GT", folder / "faces")
@@ -85,23 +106,55 @@ def points(result):
     return {line.name: line.points for line in result.lines}
 
 
-def test_every_script_is_run_and_scored(tmp_path, assignment, student):
-    result = Grader(assignment).grade(student, tmp_path / "out")
-    assert points(result) == {"1 simple": 0, "1 strong": 0, "2 public": 10, "3 public 0/0": 5, "3 public 0/1": 0}
-    assert (result.points, result.max_points, result.unchecked, result.status) == (15, 35, 0, "fail")
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, course):
+    """One grading of all problems, with private data, that tests only read: its grader, source, folder and result."""
+    root = tmp_path_factory.mktemp("whole")
+    source, folder, told = copying(root / "b01", course), root / "out", []
+    asked = Assignment(
+        course / "public", private=course / "private", judges="embedded", clip=str(course / "clip"), trust=True
+    )
+    grader = Grader(asked)
+    result = grader.grade(source, folder, on_stage=told.append)
+    return SimpleNamespace(grader=grader, source=source, folder=folder, told=told, result=result)
+
+
+def test_every_script_is_run_and_scored(whole):
+    result, folder = whole.result, whole.folder
+    # it knows the public faces only
+    assert points(result) == {
+        "1 simple": 0, "1 strong": 0, "2 public": 10, "2 private": 0, "3 public 0/0": 5, "3 public 0/1": 0,
+        "3 private 0/0": 5, "3 private 0/1": 0,
+    }  # fmt: skip
+    assert (result.points, result.max_points, result.unchecked, result.status) == (20, 55, 0, "fail")
     assert [stage.stage for stage in result.stages] == [
-        "copy", "fetch", "freeze", "hw2_1.sh", "hw2_2.sh public", "hw2_3.sh public",
+        "copy", "fetch", "freeze", "hw2_1.sh", "hw2_2.sh public", "hw2_2.sh private", "hw2_3.sh public",
+        "hw2_3.sh private",
     ]  # fmt: skip
+    assert whole.told == planned(whole.grader)
     assert result.of(1).details["total"] == {"mnistm": 1, "svhn": 1}
     assert result.of(2, Part.PUBLIC).figure("mse").value == 0
-    assert len(list((tmp_path / "out" / "outputs" / "problem_3_public" / "0" / "1").iterdir())) == 25
-    assert not (tmp_path / "out" / "work").exists()
+    assert len(list((folder / "outputs" / "problem_3_public" / "0" / "1").iterdir())) == 25
+    assert not (folder / "work").exists()
     message = next(line.message for line in result.lines if line.name == "1 simple")
     assert "499 of 500 images are missing" in message
 
 
-def test_staff_are_warned_of_copies(tmp_path, assignment, student):
-    said = "\n".join(check.message for check in Grader(assignment).grade(student, tmp_path / "out").warnings)
+def test_reports_are_for_staff_or_for_students_who_learn_nothing_of_private_data(whole):
+    assert {line.name for line in whole.result.lines if line.private} == {"2 private", "3 private 0/0", "3 private 0/1"}
+    staff, own = ((whole.folder / name).read_text() for name in ("report.html", "student.html"))
+    assert "hw2_2.sh private" in staff
+    assert "hw2_2.sh private" not in own
+    assert staff.count("data:image") > own.count("data:image") > 0
+    tests = json.loads((whole.folder / "results.json").read_text())["tests"]
+    assert "visible" not in {test["visibility"] for test in tests if "private" in test["name"].lower()}
+    graded = json.loads((whole.folder / "grade.json").read_text())
+    cases = (whole.folder / "junit.xml").read_text().count("<testcase")
+    assert cases == len(graded["lines"]) + len(graded["warnings"])
+
+
+def test_staff_are_warned_of_copies(whole):
+    said = "\n".join(check.message for check in whole.result.warnings)
     assert "hw2_2.sh public: the submission contains exact copies of 2 of 2 outputs (00.png is faces/00.png" in said
     assert "the submission contains 2 files of the ground truth" in said
     assert "hw2_3.sh public: 50 of 50 images are copies of one picture" in said
@@ -126,15 +179,15 @@ def test_an_output_in_the_submission_or_around_it_is_refused(tmp_path, assignmen
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_neighbour_with_a_longer_name_is_no_folder_inside(tmp_path, assignment, student):
-    assert Grader(assignment).grade(student, tmp_path / "b01_graded").status == "fail"
+def test_a_neighbour_with_a_longer_name_is_no_folder_inside(tmp_path):
+    check_apart(tmp_path / "b01", tmp_path / "b01_graded", "submission")
 
 
-def test_the_same_folder_graded_twice_gives_the_same_json(tmp_path, assignment, student):
+def test_the_same_folder_graded_twice_gives_the_same_json(tmp_path, whole):
     found = []
-    for name in ("first", "second"):
-        Grader(assignment).grade(student, tmp_path / name)
-        content = json.loads((tmp_path / name / "grade.json").read_text())
+    Grader(whole.grader.assignment).grade(whole.source, tmp_path)
+    for folder in (whole.folder, tmp_path):
+        content = json.loads((folder / "grade.json").read_text())
         del content["record"]["times"], content["digest"]
         for stage in content["stages"]:
             assert stage.pop("seconds") >= 0
@@ -144,23 +197,8 @@ def test_the_same_folder_graded_twice_gives_the_same_json(tmp_path, assignment, 
     assert found[0] == found[1]
 
 
-def test_private_data_make_private_lines(tmp_path, assignment, student, course):
-    result = Grader(replace(assignment, private=course / "private")).grade(student, tmp_path / "out")
-    found = points(result)
-    assert (found["2 public"], found["2 private"]) == (10, 0)  # it knows the public faces only
-    assert found["3 private 0/0"] == pytest.approx(10 / 2)
-    assert {line.name for line in result.lines if line.private} == {"2 private", "3 private 0/0", "3 private 0/1"}
-
-
-@pytest.mark.parametrize("problem", [1, 2, 3])
-def test_each_problem_can_be_graded_alone(tmp_path, assignment, student, problem):
-    result = Grader(replace(assignment, problems=str(problem))).grade(student, tmp_path / "out")
-    assert {line.problem for line in result.lines} == {problem}
-
-
-@pytest.mark.parametrize("options", [{}, {"fix": True, "twice": True}])
-def test_the_planned_stages_are_those_that_are_told(tmp_path, assignment, student, options):
-    grader, told = Grader(replace(assignment, problems="2", **options)), []
+def test_the_planned_stages_are_those_that_are_told(tmp_path, assignment, student):
+    grader, told = Grader(replace(assignment, problems="2", fix=True, twice=True)), []
     grader.grade(student, tmp_path / "out", on_stage=told.append)
     assert told == planned(grader)
 
@@ -171,7 +209,7 @@ def test_a_zip_file_earns_what_its_folder_earns_and_is_kept_until_it_changes(tmp
     folder = grader.grade(student, tmp_path / "one")
     zipped = grader.grade(tmp_path / "b02.zip", tmp_path / "two", on_stage=told.append)
     assert (zipped.submission, zipped.lines) == ("b02", folder.lines)
-    assert zipped.points == 10
+    assert (zipped.points, [line.problem for line in zipped.lines]) == (10, [2])
     told.clear()
     grader.grade(tmp_path / "b02.zip", tmp_path / "two", on_stage=told.append)
     assert told == ["report"]
@@ -193,7 +231,7 @@ def test_a_missing_or_failing_script_costs_its_own_points_only(tmp_path, assignm
 
 def test_a_failure_of_ours_is_no_zero_and_is_tried_again(tmp_path, assignment, student, monkeypatch):
     (student / "hw2_1.sh").write_text(f"echo ran >> {tmp_path}/ran")
-    grader = Grader(assignment)
+    grader = Grader(replace(assignment, problems="1,2"))
     with monkeypatch.context() as broken:
         broken.setattr(Faces, "score", lambda *_: 1 / 0)
         result = grader.grade(student, tmp_path / "out")
@@ -226,20 +264,21 @@ def test_a_full_disk_while_copying_is_no_missing_script(tmp_path, assignment, st
 
 
 def test_finished_work_is_kept_until_something_changes(tmp_path, assignment, student):
-    (student / "hw2_1.sh").write_text(f"date +%N >> {tmp_path}/ran\n")
-    grader = Grader(assignment)
+    (student / "hw2_2.sh").write_text(f"date +%N >> {tmp_path}/ran\n{FACES}")
+    only = replace(assignment, problems="2")
+    grader = Grader(only)
     runs = lambda: len((tmp_path / "ran").read_text().splitlines())  # noqa: E731
     first = grader.grade(student, tmp_path / "out")
     again = grader.grade(student, tmp_path / "out")
     assert runs() == 1
     assert asdict(again) == asdict(first)
     late = grader.grade(student, tmp_path / "out", StaffEntry(late_days=1))
-    assert (runs(), late.lines[-1].name, late.points) == (1, "late", pytest.approx(15 * 0.7))
-    assert json.loads((tmp_path / "out" / "grade.json").read_text())["points"] == pytest.approx(15 * 0.7)
+    assert (runs(), late.lines[-1].name, late.points) == (1, "late", pytest.approx(7))
+    assert json.loads((tmp_path / "out" / "grade.json").read_text())["points"] == pytest.approx(7)
     (student / "new.txt").write_text("a change")
     grader.grade(student, tmp_path / "out")
     assert runs() == 2
-    Grader(replace(assignment, problems="1")).grade(student, tmp_path / "out")
+    Grader(replace(only, time_scale=2.0)).grade(student, tmp_path / "out")
     assert runs() == 3
 
 
@@ -247,7 +286,8 @@ def test_a_judge_that_is_replaced_in_place_makes_a_new_result(tmp_path, assignme
     clip = shutil.copytree(course / "clip", tmp_path / "clip")
     asked = replace(assignment, clip=str(clip), problems="3")
     first = Grader(asked).grade(student, tmp_path / "out")
-    assert Grader(asked).grade(student, tmp_path / "out").record["times"] == first.record["times"]  # it was kept
+    assert {line.problem for line in first.lines} == {3}
+    assert fingerprint(Grader(asked).record(), student) == first.record["fingerprint"]  # it would be kept
     with (clip / "model.safetensors").open("r+b") as file:
         file.seek(-4, os.SEEK_END)
         file.write(b"\x00\x00\x80\x3e")
@@ -273,32 +313,32 @@ import sys
 from pathlib import Path
 from grading.submission.assignment import Assignment
 from grading.submission.grader import Grader
-data, clip, source, folder = map(Path, sys.argv[1:])
-Grader(Assignment(data, judges="embedded", clip=str(clip), trust=True)).grade(source, folder)
+data, private, source, folder = map(Path, sys.argv[1:])
+Grader(Assignment(data, private, judges="embedded", problems="2", trust=True)).grade(source, folder)
 """
 
 
-def test_a_killed_grading_goes_on_where_it_stopped(tmp_path, assignment, student, course):
-    for number, script in enumerate((DIGITS, FACES, CONCEPTS), 1):
-        (student / f"hw2_{number}.sh").write_text(f"echo {number} >> {tmp_path}/ran; {script}")
-    (student / "hw2_2.sh").write_text(f"echo 2 >> {tmp_path}/ran; [ -e {tmp_path}/go ] || sleep 60; {FACES}")
-    arguments = [course / "public", course / "clip", student, tmp_path / "out"]
+def test_a_killed_grading_goes_on_where_it_stopped(tmp_path, course, student):
+    ran = tmp_path / "ran"
+    (student / "hw2_2.sh").write_text(
+        f"echo ran >> {ran}\n[ -e {tmp_path}/go ] || [ $(wc -l < {ran}) = 1 ] || sleep 60\n{FACES}"
+    )
+    arguments = [course / "public", course / "private", student, tmp_path / "out"]
+    asked = Assignment(course / "public", course / "private", judges="embedded", problems="2", trust=True)
     killed = subprocess.Popen([sys.executable, "-c", SLOW, *map(str, arguments)], cwd=ROOT)
     journal = tmp_path / "out" / "journal.jsonl"
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "ran").exists() or (tmp_path / "ran").read_text() != "1\n2\n":
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: ran.exists() and ran.read_text() == "ran\nran\n")
+    grader = Grader(asked)
     with pytest.raises(GradingError, match="another grading run uses"):
-        Grader(assignment).grade(student, tmp_path / "out")
+        grader.grade(student, tmp_path / "out")
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     with journal.open("ab") as file:
-        file.write(b'{"stage": "hw2_2.sh pub')  # torn while it was written
+        file.write(b'{"stage": "hw2_2.sh priv')  # torn while it was written
     (tmp_path / "go").touch()
-    result = Grader(assignment).grade(student, tmp_path / "out")
-    assert (tmp_path / "ran").read_text() == "1\n2\n2\n3\n"
-    whole = Grader(assignment).grade(student, tmp_path / "other")
+    result = grader.grade(student, tmp_path / "out")
+    assert ran.read_text() == "ran\n" * 3  # the first run, which was finished, was not repeated
+    whole = grader.grade(student, tmp_path / "other")
     assert result.lines == whole.lines
     assert [json.loads(line).get("stage") for line in journal.read_text().splitlines()][1:] == [
         stage.stage for stage in whole.stages
@@ -307,7 +347,7 @@ def test_a_killed_grading_goes_on_where_it_stopped(tmp_path, assignment, student
 
 def test_runs_that_differ_are_said_and_runs_that_agree_are(tmp_path, assignment, student):
     (student / "hw2_1.sh").write_text(f'{DIGITS}\ndate +%N > "$1/svhn/note.txt"')
-    result = Grader(replace(assignment, twice=True)).grade(student, tmp_path / "out")
+    result = Grader(replace(assignment, problems="1,2", twice=True)).grade(student, tmp_path / "out")
     found = {stage.stage: (stage.status, stage.message) for stage in result.stages if stage.stage.endswith("twice")}
     assert found["hw2_1.sh twice"][0] == "fail"
     assert "differ in 1 of 3 files (svhn/note.txt)" in found["hw2_1.sh twice"][1]
@@ -317,9 +357,10 @@ def test_runs_that_differ_are_said_and_runs_that_agree_are(tmp_path, assignment,
 
 def test_a_link_in_place_of_a_submission_is_refused(tmp_path, assignment, student):
     (tmp_path / "link").symlink_to(student)
+    grader = Grader(assignment)
     for source in (tmp_path / "link", tmp_path / "none", student / "hw2_1.sh"):
         with pytest.raises(GradingError, match="is not a folder; expected a submission"):
-            Grader(assignment).grade(source, tmp_path / "out")
+            grader.grade(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -353,13 +394,11 @@ def test_pictures_that_take_long_cost_their_own_problem_with_a_reason_and_are_no
 ):
     """Without limits all of them are read, which takes many times as long: see `tests/grading/files/test_decode.py`."""
     shutil.copy(ATTACKS / "picture_bombs" / "hw2_1.sh", student)
-    limits = Request((), picture_seconds=0.5, seconds=1.0)
+    limits = Request((), picture_seconds=0.2, seconds=0.6)
     monkeypatch.setattr(grading.submission.evidence, "read_images", functools.partial(read_images, request=limits))
-    result = Grader(assignment).grade(student, tmp_path / "out")
-    assert [each.status for each in result.results] == ["fail", "pass", "fail"]
-    assert points(result) | {"3 public 0/0": 0, "3 public 0/1": 0} == {
-        "1 simple": 0, "1 strong": 0, "2 public": 10, "3 public 0/0": 0, "3 public 0/1": 0,
-    }  # fmt: skip
+    result = Grader(replace(assignment, problems="1,2")).grade(student, tmp_path / "out")
+    assert [each.status for each in result.results] == ["fail", "pass"]
+    assert points(result) == {"1 simple": 0, "1 strong": 0, "2 public": 10}
     assert result.unchecked == 0
     said = " ".join(check.message for check in result.results[0].checks)
     assert "of computing" in said
@@ -367,19 +406,18 @@ def test_pictures_that_take_long_cost_their_own_problem_with_a_reason_and_are_no
 
 
 def test_the_command_grades_and_exits_with_the_verdict(tmp_path, hw2_grade, student, course):
-    options = ["--data", course / "public", "--judges", "embedded", "--clip", course / "clip"]
-    options += ["--output", tmp_path / "out", "--trust", "--public-only"]
-    run = hw2_grade("submission", student, *options, "--problems", "2", "--json", "-")
+    options = ["--data", course / "public", "--judges", "embedded", "--clip", course / "clip", "--problems", "2"]
+    options += ["--output", tmp_path / "out", "--trust"]
+    run = hw2_grade("submission", student, *options, "--public-only", "--json", "-")
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout)["points"] == 10
-    run = hw2_grade("submission", student, *options, "--late-days", "1")
+    run = hw2_grade("submission", student, *options, "--private", course / "private", "--late-days", "1")
     assert run.returncode == 1
-    assert "30 % of 15 points" in run.stdout
+    assert "30 % of 10 points" in run.stdout
+    assert "hw2_2.sh private" in (tmp_path / "out" / "report.html").read_text()
     for change, said in (
-        (["--problems", "4"], "the problems to grade are 4; expected some of 1,2,3"),
         (["--public-only", "--private", tmp_path], "contradict"),
-        (["--staff", tmp_path / "none.csv"], "none.csv is not a file"),
-        (["--clip", tmp_path], "is not a CLIP model"),
+        (["--public-only", "--problems", "3", "--clip", tmp_path], "is not a CLIP model"),
     ):
         run = hw2_grade("submission", student, *options, *change)
         assert run.returncode == 2
@@ -388,38 +426,32 @@ def test_the_command_grades_and_exits_with_the_verdict(tmp_path, hw2_grade, stud
     assert os.listdir(tmp_path / "out")
 
 
-def test_the_command_leaves_reports_for_staff_and_students(tmp_path, hw2_grade, student, course):
-    options = ["--data", course / "public", "--private", course / "private", "--trust"]
-    options += ["--judges", "embedded", "--clip", course / "clip"]
-    assert hw2_grade("submission", student, *options, "--output", tmp_path / "out").returncode == 1
-    staff, own = ((tmp_path / "out" / name).read_text() for name in ("report.html", "student.html"))
-    assert "hw2_2.sh private" in staff
-    assert "hw2_2.sh private" not in own
-    assert staff.count("data:image") > own.count("data:image") > 0
-    tests = json.loads((tmp_path / "out" / "results.json").read_text())["tests"]
-    assert "visible" not in {test["visibility"] for test in tests if "private" in test["name"].lower()}
-    graded = json.loads((tmp_path / "out" / "grade.json").read_text())
-    cases = (tmp_path / "out" / "junit.xml").read_text().count("<testcase")
-    assert cases == len(graded["lines"]) + len(graded["warnings"])
+def test_problems_and_staff_files_that_cannot_be_meant_are_said(tmp_path, assignment):
+    with pytest.raises(GradingError, match="the problems to grade are 4; expected some of 1,2,3"):
+        Grader(replace(assignment, problems="4"))
+    with pytest.raises(GradingError, match=r"none\.csv is not a file"):
+        read_staff_file(tmp_path / "none.csv", FALL2024)
 
 
 @pytest.mark.slow
 def test_the_command_grades_a_class(tmp_path, hw2_grade, student, course):
     (tmp_path / "class").mkdir()
-    for name in ("b01", "b02"):
+    for name in ("b01", "b02", "b03"):
         shutil.copytree(student, tmp_path / "class" / name)
     (tmp_path / "class" / "b02" / "hw2_2.sh").unlink()
-    (tmp_path / "staff.csv").write_text("submission,report_1\nb02,7\n")
+    (tmp_path / "class" / "stray.txt").touch()
+    (tmp_path / "staff.csv").write_text("submission,report_1,late_days\nb02,7,0\nb03,,1\n")
     options = ["--data", course / "public", "--problems", "2", "--trust", "--output", tmp_path / "out", "--public-only"]
     run = hw2_grade("cohort", tmp_path / "class", *options, "--staff", tmp_path / "staff.csv")
     assert run.returncode == 0, run.stderr
-    assert "2 submissions graded, 1 with full points" in run.stdout
-    first, second = csv.DictReader((tmp_path / "out" / "scores.csv").read_text().splitlines())
-    assert (float(first["points"]), float(second["points"])) == (10, 7)
+    assert "3 submissions graded, 2 with full points" in run.stdout
+    assert "stray.txt was not graded: it is neither a folder nor a zip file." in run.stderr
+    rows = list(csv.DictReader((tmp_path / "out" / "scores.csv").read_text().splitlines()))
+    assert [(float(row["points"]), row["status"], row["late"]) for row in rows] == [
+        (10, "pass", ""), (7, "fail", ""), (7, "pass", "-3.0"),
+    ]  # fmt: skip
+    assert (tmp_path / "out" / "students" / "b01" / "grade.json").exists()
     assert "students/b02/report.html" in (tmp_path / "out" / "index.html").read_text()
-    run = hw2_grade("cohort", tmp_path / "none", *options)
-    assert run.returncode == 2
-    assert "none cannot be read" in run.stderr
 
 
 @needs_sandbox
@@ -433,11 +465,12 @@ def test_a_umask_that_closes_files_to_others_costs_no_points(tmp_path, assignmen
 
 
 def test_a_result_depends_on_the_packages_of_the_scripts(tmp_path, assignment, student, monkeypatch):
-    first = Grader(assignment).grade(student, tmp_path / "out").record
+    only = replace(assignment, problems="2")
+    first = Grader(only).grade(student, tmp_path / "out").record
     assert first["python"]["version"] == sys.version.split()[0]
     other = PythonFacts(first["python"]["version"], ("omegaconf==2.3.0",))
     monkeypatch.setattr("grading.submission.grader.check_python", lambda _sandbox: other)
-    second = Grader(assignment).grade(student, tmp_path / "out").record
+    second = Grader(only).grade(student, tmp_path / "out").record
     assert second["python"]["packages_sha256"] == other.packages_sha256
     assert second["times"] != first["times"]
 
@@ -526,24 +559,25 @@ def test_fixing_is_deducted_and_told_everywhere_and_only_where_something_was_fix
     said = [(tmp_path / "plain" / name).read_text() for name in ("results.json", "student.html", "junit.xml")]
     assert all("There is HW2_2.sh: rename it to hw2_2.sh." in text for text in said)
     assert (plain.points, len(plain.lines), plain.record.get("fixes")) == (0, 1, None)
-    fixing = replace(only, fix=True)
-    fixed = Grader(fixing).grade(student, tmp_path / "fixed")
+    fixing = Grader(replace(only, fix=True))
+    fixed = fixing.grade(student, tmp_path / "fixed")
     assert fixed.record["fixes"] == ["Renamed HW2_2.sh to hw2_2.sh."]
     assert fixed.points == pytest.approx(10 * 0.7)
     assert fixed.lines[-1].message.endswith("Renamed HW2_2.sh to hw2_2.sh.")
     assert fixed.warnings[0].message == "Renamed HW2_2.sh to hw2_2.sh."
-    assert asdict(Grader(fixing).grade(student, tmp_path / "fixed")) == asdict(fixed)
+    assert asdict(fixing.grade(student, tmp_path / "fixed")) == asdict(fixed)
     assert (student / "HW2_2.sh").exists()
     (student / "HW2_2.sh").rename(student / "hw2_2.sh")
-    assert Grader(fixing).grade(student, tmp_path / "good").points == 10
+    assert fixing.grade(student, tmp_path / "good").points == 10
 
 
 def test_names_of_any_bytes_survive_every_report_and_a_second_call(tmp_path, assignment, student):
     (student / os.fsdecode(b"note\xff.txt")).touch()
     (student / "hw2_1.sh").write_text("mkdir -p $1/svhn; touch $1/svhn/0_$'\\xff'.png; ln -s x $1/$'\\xfe'")
-    only = replace(assignment, problems="1")
-    first = Grader(only).grade(student, tmp_path / "out")
+    only = Grader(replace(assignment, problems="1"))
+    first = only.grade(student, tmp_path / "out")
+    assert {line.problem for line in first.lines} == {1}
     assert os.fsdecode(b"note\xff.txt") in first.stages[0].files
-    assert asdict(Grader(only).grade(student, tmp_path / "out")) == asdict(first)
+    assert asdict(only.grade(student, tmp_path / "out")) == asdict(first)
     (tmp_path / "out" / "grade.json").unlink()
-    assert Grader(only).grade(student, tmp_path / "out").lines == first.lines
+    assert only.grade(student, tmp_path / "out").lines == first.lines

@@ -147,7 +147,7 @@ def test_a_damaged_or_edited_grade_is_told_and_graded_again(student, counted):
         grader.grade(student, out)
 
 
-def test_a_journal_that_ends_or_is_damaged_anywhere_gives_the_same_result(student, counted, monkeypatch):
+def test_a_journal_that_ends_or_is_damaged_gives_the_same_result(student, counted, monkeypatch):
     asked, out, _ = counted
     grader = Grader(asked)
     with monkeypatch.context() as broken:
@@ -155,16 +155,16 @@ def test_a_journal_that_ends_or_is_damaged_anywhere_gives_the_same_result(studen
         grader.grade(student, out)
     kept = shutil.copytree(out, out.with_name("kept"))
     lines = (kept / "journal.jsonl").read_bytes().splitlines(keepends=True)
-    for place in range(len(lines) + 1):
-        for damage, is_torn in ((b"\xff\x00\n", False), (b'{"stage": "cop', True)):
-            shutil.rmtree(out)
-            shutil.copytree(kept, out)
-            (out / "journal.jsonl").write_bytes(b"".join(lines[:place]) + damage + b"".join(lines[place + 1 :]))
-            result = grader.grade(student, out)
-            assert (result.points, result.status) == (10, "pass")
-            assert [stage.stage for stage in result.stages] == ["copy", "fetch", "freeze", "hw2_2.sh public"]
-            told = any(check.message.startswith("The journal was damaged") for check in result.warnings)
-            assert told is not (is_torn and place >= len(lines) - 1), (place, damage)
+    damaged, torn = b"\xff\x00\n", b'{"stage": "cop'
+    for place, damage in ((0, damaged), (2, torn), (len(lines) - 1, torn), (len(lines), damaged)):
+        shutil.rmtree(out)
+        shutil.copytree(kept, out)
+        (out / "journal.jsonl").write_bytes(b"".join(lines[:place]) + damage + b"".join(lines[place + 1 :]))
+        result = grader.grade(student, out)
+        assert (result.points, result.status) == (10, "pass")
+        assert [stage.stage for stage in result.stages] == ["copy", "fetch", "freeze", "hw2_2.sh public"]
+        told = any(check.message.startswith("The journal was damaged") for check in result.warnings)
+        assert told is not (damage is torn and place >= len(lines) - 1), (place, damage)
 
 
 def test_names_that_are_too_long_to_compare_are_told_to_staff(student, counted, monkeypatch):
@@ -177,9 +177,11 @@ def test_names_that_are_too_long_to_compare_are_told_to_staff(student, counted, 
     assert said[0].startswith("The outputs were not compared with the submission's files: The names of the files and")
 
 
+AGAIN = "All stages ran again, because the copy had been changed"
+
+
 @needs_sandbox
-@pytest.mark.parametrize("place", ["submission/faces/00.png", "home/model.bin"])
-def test_a_copy_that_was_changed_after_it_was_frozen_is_made_again(tmp_path, student, assignment, monkeypatch, place):
+def test_a_copy_that_was_changed_after_it_was_frozen_is_made_again(tmp_path, student, assignment, monkeypatch):
     (student / "hw2_download_ckpt.sh").write_text("echo weights > ~/model.bin\n")
     grader = Grader(replace(assignment, problems="2", trust=False, host_network=True))
     with monkeypatch.context() as broken:
@@ -188,7 +190,9 @@ def test_a_copy_that_was_changed_after_it_was_frozen_is_made_again(tmp_path, stu
         kept = (tmp_path / "out" / "journal.jsonl").read_bytes()
         assert warnings(grader.grade(student, tmp_path / "out")) == []
         assert (tmp_path / "out" / "journal.jsonl").read_bytes() == kept
-    (tmp_path / "out" / "work" / place).write_text("changed\n")
+        (tmp_path / "out" / "work" / "home" / "model.bin").write_text("changed\n")
+        assert any(said.startswith(AGAIN) for said in warnings(grader.grade(student, tmp_path / "out")))
+    (tmp_path / "out" / "work" / "submission" / "faces" / "00.png").write_text("changed\n")
     again = grader.grade(student, tmp_path / "out")
     assert again.points == 10
-    assert any(said.startswith("All stages ran again, because the copy had been changed") for said in warnings(again))
+    assert any(said.startswith(AGAIN) for said in warnings(again))

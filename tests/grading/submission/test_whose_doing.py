@@ -16,6 +16,9 @@ from grading.submission.assignment import Assignment
 from grading.submission.grader import Grader
 from tests.commands import ROOT
 from tests.grading.sandboxed import needs_sandbox
+from tests.grading.submission.test_submission import course
+
+__all__ = ["course"]  # a fixture
 
 FACES = ROOT / "fixtures" / "hw2_data"
 DRAW = 'import sys, os, shutil\nfor n in os.listdir(sys.argv[1]):\n    shutil.copy(f"faces/{n[:2]}.png", sys.argv[2])\n'
@@ -34,18 +37,18 @@ def python(tmp_path):
 
 
 @pytest.fixture
-def assignment(tmp_path, bundled_model, python):
-    return Assignment(FACES, problems="2", unet=bundled_model, judges="embedded", trust=True, python=python.parents[2])
+def assignment(course, python):
+    return Assignment(course / "public", problems="2", judges="embedded", trust=True, python=python.parents[2])
 
 
 @pytest.fixture
-def student(tmp_path):
+def student(tmp_path, course):
     """Makes a submission for Problem 2 that copies right faces after what it is given to do first."""
 
     def make(first="", name="b01", **files):
         folder = tmp_path / "class" / name
         folder.mkdir(parents=True)
-        shutil.copytree(FACES / "face" / "GT", folder / "faces")
+        shutil.copytree(course / "public" / "face" / "GT", folder / "faces")
         (folder / "draw.py").write_text(first + DRAW)
         (folder / "hw2_2.sh").write_text(RUN)
         for file, text in files.items():

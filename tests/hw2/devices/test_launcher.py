@@ -1,13 +1,9 @@
 """What other programs leave in the environment starts no processes, and changes no arithmetic."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 
 from hw2.devices.launcher import KEPT, LAUNCHED, forget_other_launchers
-from tests.commands import ROOT
+from tests.commands import run_command
 
 
 @pytest.mark.parametrize(
@@ -64,8 +60,6 @@ def test_stale_ranks_and_a_foreign_configuration_hang_nothing_and_join_nobody(tm
         "made = start_accelerator('cpu')\n"
         "print(made.num_processes, made.mixed_precision, made.device, made.distributed_type.value)"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **left}, capture_output=True, text=True, timeout=120, cwd=ROOT
-    )
+    run = run_command("tests.hw2.typed", code, variables=left)
     assert (run.returncode, run.stdout) == (0, "1 no cpu NO\n"), run.stderr
     assert run.stderr.startswith("hw2: WORLD_SIZE is set, but no launcher started this process")

@@ -1,13 +1,12 @@
 """Memory that runs out is recognized, halves the batch, and is nothing else."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 
+from hw2.devices import memory
 from hw2.devices.memory import in_batches, is_out_of_memory, remedies
 from hw2.errors import InputError
+from tests.commands import run_command
 
 NAMES = list("abcdefgh")
 
@@ -50,6 +49,14 @@ def test_a_training_that_does_not_fit_names_its_own_remedies():
     assert refused.value.parameters == ("accumulation",)
 
 
+@pytest.fixture
+def collected(monkeypatch):
+    """Counts the collections of unused objects, which take half a second in the process of the tests."""
+    calls = []
+    monkeypatch.setattr(memory.gc, "collect", lambda: calls.append(""))
+    return calls
+
+
 class Work:
     """Draws batches; more than `fits` names at once are too many, from the second of its two steps on."""
 
@@ -68,10 +75,11 @@ class Work:
         return list(in_batches(names, batch_size, self.draw, lambda note, count: self.steps.append(count)))
 
 
-def test_a_batch_that_does_not_fit_is_drawn_in_halves(capsys):
+def test_a_batch_that_does_not_fit_is_drawn_in_halves(capsys, collected):
     work = Work(fits=2)
     assert work.run(8) == [name.upper() for name in NAMES]
     assert work.tried == ["abcdefgh", "abcd", "ab", "cd", "ef", "gh"]
+    assert len(collected) == 2, "what the failed batches left is freed before the next is drawn"
     assert sum(work.steps) == 2 * len(NAMES)  # what was counted for a batch that failed is taken back
     assert capsys.readouterr().err.splitlines() == [
         "hw2: memory ran out with 8 images at once; going on with 4 images at once",
@@ -79,6 +87,7 @@ def test_a_batch_that_does_not_fit_is_drawn_in_halves(capsys):
     ]
 
 
+@pytest.mark.usefixtures("collected")
 def test_what_is_drawn_is_kept_when_a_later_batch_does_not_fit():
     work = Work(fits=8)
     found = in_batches(NAMES, 4, work.draw, lambda note, count: None)
@@ -88,6 +97,7 @@ def test_what_is_drawn_is_kept_when_a_later_batch_does_not_fit():
     assert work.tried == ["abcd", "efgh", "ef", "e", "f", "g", "h"]
 
 
+@pytest.mark.usefixtures("collected")
 def test_one_image_that_does_not_fit_is_told():
     with pytest.raises(InputError, match="there is not enough memory for one image; free some, use half precision"):
         Work(fits=0).run(2)
@@ -119,8 +129,7 @@ print(before, faults())
 """
 
 
-@pytest.mark.slow
 def test_a_command_on_a_cpu_does_not_ask_again_for_memory_that_tensors_freed():
-    run = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+    run = run_command("tests.hw2.typed", FAULTS)
     before, after = map(int, run.stdout.split())
     assert after < before / 4, (before, after)

@@ -1,9 +1,7 @@
-import subprocess
-import sys
-
 import torch
 
 from hw2.diffusion.seeding import image_generator, image_generators
+from tests.commands import run_command
 
 
 def _draw(seed, name):
@@ -27,7 +25,7 @@ def test_another_process_draws_the_same_numbers():
         "import torch; from hw2.diffusion.seeding import image_generator as g;"
         "print(torch.randn(8, generator=g(7,'x')).tolist())"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    run = run_command("tests.hw2.typed", code)
     assert run.stdout.strip() == str(_draw(7, "x"))
 
 

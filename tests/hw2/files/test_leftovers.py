@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from hw2.files.leftovers import described, leftover, leftovers_in, switches_off
+from tests.models.tiny_clip import register_tiny_open_clip
 
 
 def archive(*names):
@@ -109,7 +110,7 @@ def readers():
         "digit network": ("model.safetensors", load_digit_model),
         "noise": ("00.pt", lambda path: load_noises(path.parent)),
         "Stable Diffusion": ("sd-v1-4.ckpt", load_stable_diffusion),
-        "CLIP": ("ViT-B-32.pt", lambda path: load_clip(f"ViT-B-32:{path}")),
+        "CLIP": ("ViT-B-32.pt", lambda path: load_clip(f"tiny-test:{path}")),
         "prompts": ("input.json", read_prompts),
         "json": ("x.json", lambda path: read_json(path, "expected JSON")),
         "classes": ("id2label.json", read_class_names),
@@ -118,6 +119,12 @@ def readers():
         "pictures": ("a.png", lambda path: read_images(path.parent, 8)),
         "picture": ("0_450.png", read_pixels),
     }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tiny_clip(tmp_path_factory):
+    """An architecture that is made in no time."""
+    register_tiny_open_clip(tmp_path_factory.mktemp("architectures"))
 
 
 @pytest.mark.parametrize("reader", readers())

@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -5,8 +7,9 @@ import torch
 from hw2.diffusion.samplers import StepOutput
 from hw2.digits.figures import REVERSE_STEPS, reverse_states
 from hw2.errors import InputError
-from hw2.report import settings
+from hw2.report import judge, settings
 from hw2.report.judge import Verdict, judged
+from tests.commands import run_command
 
 
 class CountingSampler:
@@ -29,6 +32,18 @@ def test_each_frame_of_the_way_has_the_image_that_is_predicted_from_it():
     assert predictions[:, 1, 0, 0, 0].tolist() == [-1, -201, -401, -601, -801, 1000]
 
 
+@pytest.fixture
+def _grader(monkeypatch):
+    """The grader's process starts with PyTorch loaded."""
+
+    def run(command, **_):
+        assert command[:3] == [sys.executable, "-m", "grading"]
+        return run_command("grading", *command[3:])
+
+    monkeypatch.setattr(judge.subprocess, "run", run)
+
+
+@pytest.mark.usefixtures("_grader")
 def test_the_judges_of_the_grader_count_every_image_and_name_their_interval():
     images = {f"{d}/{i}_001.png": np.full((28, 28, 3), 25 * i, np.uint8) for d in ("mnistm", "svhn") for i in range(10)}
     verdict = judged(images)
@@ -38,6 +53,7 @@ def test_the_judges_of_the_grader_count_every_image_and_name_their_interval():
         assert low <= share <= high
 
 
+@pytest.mark.usefixtures("_grader")
 def test_digits_that_the_judges_cannot_judge_are_told_in_one_sentence():
     with pytest.raises(InputError, match="hw2-grade digits could not judge the digits") as found:
         judged({"mnistm/0_001.png": np.zeros((28, 28, 3), np.uint8)})

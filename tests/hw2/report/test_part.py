@@ -5,14 +5,15 @@ import shutil
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from hw2.__main__ import app
 from hw2.errors import InputError
 from hw2.figures import image_grid
 from hw2.progress import silent
 from hw2.report.commands import _problems
 from hw2.report.inputs import FIXTURES, chosen_inputs
 from hw2.report.part import Part, make, numbers_csv
-from tests.commands import run_command
 from tests.markdown import documented_fields
 
 
@@ -155,11 +156,16 @@ def test_the_embedded_inputs_are_complete():
     inputs_of().check([1, 2, 3])
 
 
+def typed(*words):
+    """The command's exit_code, stdout and stderr."""
+    return CliRunner().invoke(app, [*map(str, words)], catch_exceptions=False)
+
+
 def test_the_command_refuses_a_missing_file_in_one_sentence_and_writes_no_page(tmp_path, data):
     (data / "face" / "GT" / "00.png").unlink()
-    done = run_command("hw2", "report", "--data", data, "--output", tmp_path / "out", "--problems", "2", "--unet",
-                       FIXTURES.parent / "hw2/models/face_unet.safetensors")  # fmt: skip
-    assert done.returncode == 2
+    done = typed("report", "--data", data, "--output", tmp_path / "out", "--problems", "2", "--unet",
+                 FIXTURES.parent / "hw2/models/face_unet.safetensors")  # fmt: skip
+    assert done.exit_code == 2
     assert done.stderr.count("hw2:") == 1
     assert "00.png is not a file; expected the ground truth of noise 00" in done.stderr.replace("\n", "")
     assert not (tmp_path / "out").exists()
@@ -174,8 +180,8 @@ def test_problems_are_some_of_three_each_once():
 
 def test_the_commands_log_of_digits_is_not_the_programs_own_log(tmp_path):
     path = tmp_path / "nothing"
-    done = run_command("hw2", "report", "--problems", "1", "--digit-log", path, "--output", tmp_path / "out")
-    assert done.returncode == 2
+    done = typed("report", "--problems", "1", "--digit-log", path, "--output", tmp_path / "out")
+    assert done.exit_code == 2
     assert "has no TensorBoard log; give the output folder of a training (--digit-log)" in done.stderr.replace("\n", "")
     assert not path.exists()
 
