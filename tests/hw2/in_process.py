@@ -16,6 +16,6 @@ def run_here(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Do what `hw2 ARGUMENTS` does, in the repository's folder. A defect is raised."""
     words = [*map(str, arguments)]
     with chdir(ROOT):
-        run = CliRunner().invoke(app, words, env={"COLUMNS": "200"}, catch_exceptions=False)
+        run = CliRunner().invoke(app, words, prog_name="hw2", env={"COLUMNS": "200"}, catch_exceptions=False)
     logging.captureWarnings(False)  # the command's process would have ended with this
     return subprocess.CompletedProcess(["hw2", *words], run.exit_code, run.stdout, run.stderr)

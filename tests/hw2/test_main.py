@@ -1,6 +1,6 @@
 """The `hw2` command as a person runs it: what it writes, what it says, how it stops.
 
-`hw2` runs it in a process of its own. `here` runs it in the test's process, which is faster, where the process does not
+`hw2` runs it in a process of its own. `run_here` runs it in the test's process, which is faster, where the process does not
 matter.
 """
 
@@ -15,11 +15,10 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from typer.testing import CliRunner
 
-from hw2.__main__ import app
 from hw2.faces.checkpoint import save_face_unet
 from tests.commands import ROOT, Stop, start_command, wait_until
+from tests.hw2.in_process import run_here
 
 FACES = [f"{i:02d}.png" for i in range(5)]
 
@@ -27,11 +26,6 @@ FACES = [f"{i:02d}.png" for i in range(5)]
 @pytest.fixture
 def options(noise_folder, tiny_checkpoint):
     return ["--noise", noise_folder, "--checkpoint", tiny_checkpoint, "--num-inference-steps", 10, "--device", "cpu"]
-
-
-def here(*arguments):
-    run = CliRunner().invoke(app, [*map(str, arguments)], prog_name="hw2", catch_exceptions=False)
-    return subprocess.CompletedProcess(["hw2", *arguments], run.exit_code, run.stdout, run.stderr)
 
 
 def contents(folder):
@@ -54,7 +48,7 @@ def test_sample_writes_one_face_for_each_noise_and_the_same_ones_again(tmp_path,
     with Image.open(tmp_path / "deep" / "out" / "00.png") as image:
         assert (image.size, image.mode, image.format) == ((8, 8), "RGB", "PNG")
     first = contents(tmp_path / "deep" / "out")
-    assert here("faces", "sample", *options, "--output", tmp_path / "deep" / "out").returncode == 0
+    assert run_here("faces", "sample", *options, "--output", tmp_path / "deep" / "out").returncode == 0
     assert contents(tmp_path / "deep" / "out") == first
 
 
@@ -62,15 +56,15 @@ def test_sample_writes_one_face_for_each_noise_and_the_same_ones_again(tmp_path,
     "option", [("--eta", 0.5), ("--num-inference-steps", 20), ("--dtype", "bfloat16"), ("--eta", 1, "--seed", 1)]
 )
 def test_options_change_the_faces(tmp_path, options, option):
-    here("faces", "sample", *options, *(["--eta", 1] if "--seed" in option else []), "--output", tmp_path / "a")
-    here("faces", "sample", *options, *option, "--output", tmp_path / "b")
+    run_here("faces", "sample", *options, *(["--eta", 1] if "--seed" in option else []), "--output", tmp_path / "a")
+    run_here("faces", "sample", *options, *option, "--output", tmp_path / "b")
     a, b = contents(tmp_path / "a"), contents(tmp_path / "b")
     assert sorted(a) == sorted(b) == FACES
     assert a != b
 
 
 def test_two_processes_and_any_batch_size_give_the_same_faces(tmp_path, options, noise_folder):
-    here("faces", "sample", *options, "--eta", 0.5, "--output", tmp_path / "whole")
+    run_here("faces", "sample", *options, "--eta", 0.5, "--output", tmp_path / "whole")
     halves = {"first": ["00", "01", "02"], "second": ["03", "04"]}
     runs = []
     for half, names in halves.items():
@@ -90,7 +84,7 @@ def start_and_stop(options, out, how):
 
 def test_a_run_that_is_stopped_again_and_again_goes_on_to_the_same_faces(tmp_path, options):
     options, out = [*options, "--num-inference-steps", 4, "--batch-size", 1, "--eta", 1], tmp_path / "out"
-    assert here("faces", "sample", *options, "--output", tmp_path / "whole").returncode == 0
+    assert run_here("faces", "sample", *options, "--output", tmp_path / "whole").returncode == 0
     kept: dict[str, int] = {}
     for how, status in {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}.items():
         run = start_and_stop(options, out, how)
@@ -102,7 +96,7 @@ def test_a_run_that_is_stopped_again_and_again_goes_on_to_the_same_faces(tmp_pat
         before, kept = kept, {path.name: path.stat().st_mtime_ns for path in out.glob(".partial/*.png")}
         assert sorted(kept) == FACES[: len(before) + 1]
         assert before.items() < kept.items(), "kept, not drawn again"
-    assert here("faces", "sample", *options, "--output", out).returncode == 0
+    assert run_here("faces", "sample", *options, "--output", out).returncode == 0
     assert contents(out) == contents(tmp_path / "whole")
     assert {name: (out / name).stat().st_mtime_ns for name in kept} == kept
 
@@ -123,7 +117,7 @@ def test_a_stopped_run_is_not_mixed_with_another(tmp_path, stopped, noise_folder
         mixed, clean = tmp_path / change / "out", tmp_path / change / "clean"
         shutil.copytree(folder, mixed)
         for out in (mixed, clean):
-            assert here("faces", "sample", *options, "--output", out).returncode == 0
+            assert run_here("faces", "sample", *options, "--output", out).returncode == 0
         assert contents(mixed) == contents(clean), change
 
     follows("another eta", [*same, "--eta", 0.5])
@@ -143,7 +137,7 @@ def test_a_second_run_into_the_same_folder_is_refused_and_harms_nothing(tmp_path
     state = Path(f"/proc/{first.process.pid}/stat")
     wait_until(lambda: ") T " in state.read_text())  # it is not to be done before the second starts
     try:
-        refused(here("faces", "sample", *options), "another run is writing to")
+        refused(run_here("faces", "sample", *options), "another run is writing to")
     finally:
         os.kill(first.process.pid, signal.SIGCONT)  # the tests would wait for it at their end
     ended = first.ended()
@@ -156,7 +150,7 @@ def test_a_write_that_fails_leaves_nothing_half_written(tmp_path, options):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))  # Python ignores the signal of a larger file
-        run = here("faces", "sample", *options, "--output", tmp_path / "out")
+        run = run_here("faces", "sample", *options, "--output", tmp_path / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert run.returncode == 2
@@ -183,13 +177,13 @@ def test_a_write_that_fails_leaves_nothing_half_written(tmp_path, options):
     ],
 )
 def test_what_cannot_be_used_is_one_sentence_and_leaves_nothing(tmp_path, options, option, sentence):
-    refused(here("faces", "sample", "--output", tmp_path / "out", *options, *option), sentence)
+    refused(run_here("faces", "sample", "--output", tmp_path / "out", *options, *option), sentence)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_noise_that_would_run_code_is_refused_before_anything_is_written(tmp_path, options, noise_folder):
     torch.save(os.system, noise_folder / "02.pt")
-    refused(here("faces", "sample", *options, "--output", tmp_path / "out"), "could run code")
+    refused(run_here("faces", "sample", *options, "--output", tmp_path / "out"), "could run code")
     assert not (tmp_path / "out").exists()
 
 
@@ -208,7 +202,9 @@ NO_TEXT = os.fsdecode(b"\xff")
     ],
 )
 def test_text_that_is_not_utf_8_is_refused_by_the_name_of_its_option(command, option, value):
-    refused(here("concepts", *command.split(), option, value), f"{option} is {value!r}, which is not UTF-8; expected")
+    refused(
+        run_here("concepts", *command.split(), option, value), f"{option} is {value!r}, which is not UTF-8; expected"
+    )
 
 
 def test_files_may_have_names_that_are_not_utf_8(tmp_path, options, noise_folder):
@@ -216,11 +212,11 @@ def test_files_may_have_names_that_are_not_utf_8(tmp_path, options, noise_folder
     noise_folder.rename(tmp_path / f"noise {NO_TEXT}")
     there = ["--noise", tmp_path / f"noise {NO_TEXT}", *options[2:], "--num-inference-steps", 2]
     there += ["--output", tmp_path / NO_TEXT / "out"]
-    assert here("faces", "sample", *there).returncode == 0
+    assert run_here("faces", "sample", *there).returncode == 0
     assert sorted(contents(tmp_path / NO_TEXT / "out")) == sorted({*FACES} - {"01.png"} | {f"{NO_TEXT}.png"})
-    run = here("faces", "interpolate", *there[:-1], tmp_path / NO_TEXT / "p.png", "--end", NO_TEXT)
+    run = run_here("faces", "interpolate", *there[:-1], tmp_path / NO_TEXT / "p.png", "--end", NO_TEXT)
     assert run.returncode == 0, run.stderr
-    run = here("faces", "eta-grid", *there[:-1], tmp_path / NO_TEXT / "g.png")
+    run = run_here("faces", "eta-grid", *there[:-1], tmp_path / NO_TEXT / "g.png")
     assert run.returncode == 0, run.stderr
 
 
@@ -235,7 +231,9 @@ def test_a_file_whose_name_is_not_utf_8_can_be_told_of_on_a_terminal_that_is(tmp
 def test_an_output_folder_with_other_files_is_left_alone(tmp_path, options):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.doc").write_text("mine")
-    refused(here("faces", "sample", *options, "--output", tmp_path / "out"), "already holds other files (thesis.doc)")
+    refused(
+        run_here("faces", "sample", *options, "--output", tmp_path / "out"), "already holds other files (thesis.doc)"
+    )
     assert contents(tmp_path / "out") == {"thesis.doc": b"mine"}
 
 
@@ -252,7 +250,7 @@ def test_pictures_are_written_alone_and_the_same_again(tmp_path, options, pictur
     pngs = []
     for i in range(2):
         output = tmp_path / f"{i}" / "picture.png"
-        run = here("faces", picture, *options, "--num-inference-steps", 2, "--output", output)
+        run = run_here("faces", picture, *options, "--num-inference-steps", 2, "--output", output)
         assert run.returncode == 0, run.stderr
         assert [path.name for path in output.parent.iterdir()] == ["picture.png"]
         pngs.append(output.read_bytes())
@@ -264,13 +262,14 @@ def test_pictures_are_written_alone_and_the_same_again(tmp_path, options, pictur
 def test_interpolation_between_noises_that_are_not_there_or_opposite(tmp_path, options, noise_folder):
     output = tmp_path / "p" / "picture.png"
     refused(
-        here("faces", "interpolate", *options, "--output", output, "--end", "77"), "has no noise 77.pt; it has 00, 01"
+        run_here("faces", "interpolate", *options, "--output", output, "--end", "77"),
+        "has no noise 77.pt; it has 00, 01",
     )
     torch.save(-torch.load(noise_folder / "00.pt", weights_only=True), noise_folder / "01.pt")
-    refused(here("faces", "interpolate", *options, "--output", output), "opposite directions")
-    refused(here("faces", "interpolate", *options, "--output", tmp_path / "x.jpg"), "a name that ends in .png")
+    refused(run_here("faces", "interpolate", *options, "--output", output), "opposite directions")
+    refused(run_here("faces", "interpolate", *options, "--output", tmp_path / "x.jpg"), "a name that ends in .png")
     refused(
-        here("faces", "interpolate", *options, "--output", tmp_path), "is a folder; expected the name of a PNG file"
+        run_here("faces", "interpolate", *options, "--output", tmp_path), "is a folder; expected the name of a PNG file"
     )
     assert not list((tmp_path / "p").iterdir())
 
@@ -285,10 +284,10 @@ def test_interpolation_between_noises_that_are_not_there_or_opposite(tmp_path, o
     ],
 )
 def test_an_unknown_command_is_answered_with_those_that_may_be_meant(typed, said):
-    refused(here(*typed.split(), "--output", "x"), said)
+    refused(run_here(*typed.split(), "--output", "x"), said)
 
 
 def test_help_names_every_command():
-    assert "faces" in here("--help").stdout
-    commands = here("faces", "--help").stdout
+    assert "faces" in run_here("--help").stdout
+    commands = run_here("faces", "--help").stdout
     assert all(command in commands for command in ("sample", "eta-grid", "interpolate"))

@@ -1,9 +1,5 @@
-import subprocess
-
 import pytest
-from typer.testing import CliRunner
 
-from hw2.__main__ import app
 from hw2.concepts.stable_diffusion import load_stable_diffusion
 from tests.models.tiny_sd import save_tiny_stable_diffusion
 
@@ -18,14 +14,3 @@ def tiny_sd(tmp_path_factory):
 def tiny_model(tiny_sd):
     """The model of that folder; nobody changes it: a test that adds words works on a `copy.deepcopy`."""
     return load_stable_diffusion(tiny_sd)
-
-
-@pytest.fixture(scope="session")
-def hw2_here():
-    """Run the `hw2` command in the test's own process, which costs a tenth of a process. A defect is raised."""
-
-    def run(*arguments):
-        done = CliRunner().invoke(app, [*map(str, arguments)], catch_exceptions=False)
-        return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
-
-    return run

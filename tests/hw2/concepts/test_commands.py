@@ -17,6 +17,7 @@ from hw2 import drawing
 from hw2.concepts.embeddings import read_embeddings, save_embeddings
 from hw2.concepts.stable_diffusion import StableDiffusion
 from tests.commands import Stop, run_in_two_processes, start_command
+from tests.hw2.in_process import run_here
 
 PROMPTS = {
     "0": {"token_name": "<new1>", "prompt": ["a <new1> on the beach", "a red <new1>"]},
@@ -42,13 +43,13 @@ def words(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def generate(words, hw2_here, tiny_sd):
+def generate(words, tiny_sd):
     options = {
         "--json": words / "input.json", "--model": tiny_sd, "--num-inference-steps": 2, "--per-prompt": 2,
         "--device": "cpu", "--embeddings": [words / "one.safetensors", f"<new2>={words / 'two.pt'}"],
     }  # fmt: skip
 
-    def run(output, changes=(), arguments_behind=(), hw2=hw2_here):
+    def run(output, changes=(), arguments_behind=(), hw2=run_here):
         arguments = []
         for option, value in (options | dict(changes)).items():
             for one in value if isinstance(value, list) else [value]:
@@ -86,7 +87,7 @@ def test_files_of_words_may_follow_one_another(tmp_path, generate, drawn, words)
     assert contents(drawn) == contents(tmp_path / "together")
 
 
-def test_the_bundled_model_is_guided_as_it_needs_unless_told_otherwise(tmp_path, hw2_here, words, tiny_sd, monkeypatch):
+def test_the_bundled_model_is_guided_as_it_needs_unless_told_otherwise(tmp_path, words, tiny_sd, monkeypatch):
     """With a smaller model in its place."""
     monkeypatch.setattr("hw2.concepts.commands.options.SMALL_SD", tiny_sd)
     (tmp_path / "input.json").write_text(json.dumps({"0": PROMPTS["0"]}))
@@ -94,7 +95,7 @@ def test_the_bundled_model_is_guided_as_it_needs_unless_told_otherwise(tmp_path,
     for i, more in enumerate([(), ("--guidance-scale", 3), ("--guidance-scale", 7.5), ("--model", tiny_sd)]):
         options = "--json", tmp_path / "input.json", "--embeddings", words / "one.safetensors"
         options += "--output", tmp_path / str(i), "--num-inference-steps", 2, "--per-prompt", 1
-        run = hw2_here("concepts", "generate", *options, *more)
+        run = run_here("concepts", "generate", *options, *more)
         assert run.returncode == 0, run.stderr
         drawn.append(contents(tmp_path / str(i)))
     assert drawn[0] == drawn[1] != drawn[2] == drawn[3]
@@ -212,45 +213,45 @@ def learning(tiny_sd, pictures):
 
 
 @pytest.fixture(scope="module")
-def learned(tmp_path_factory, hw2_here, learning):
+def learned(tmp_path_factory, learning):
     """The file of a word with the folder of its training beside it; nobody writes to them."""
     output = tmp_path_factory.mktemp("learned") / "deep" / "new1.safetensors"
-    run = hw2_here(*learning, "--output", output)
+    run = run_here(*learning, "--output", output)
     assert run.returncode == 0, run.stderr
     return output
 
 
-def test_learn_writes_a_file_that_generate_and_inspect_take(tmp_path, hw2_here, learned, generate, tiny_sd, words):
+def test_learn_writes_a_file_that_generate_and_inspect_take(tmp_path, learned, generate, tiny_sd, words):
     assert list(read_embeddings(learned)) == ["<new1>"]
     assert list((learned.parent / "new1.training" / "tensorboard").iterdir())
     run = generate(tmp_path / "out", {"--embeddings": [learned, f"<new2>={words / 'two.pt'}"]}.items())
     assert run.returncode == 0, run.stderr
-    run = hw2_here("concepts", "inspect", learned, "--model", tiny_sd)
+    run = run_here("concepts", "inspect", learned, "--model", tiny_sd)
     assert run.returncode == 0
     assert "<new1>" in run.stdout
     assert "dog" in run.stdout  # where it started from
 
 
-def test_learning_hears_what_is_said_of_each_picture(tmp_path, hw2_here, learning):
+def test_learning_hears_what_is_said_of_each_picture(tmp_path, learning):
     vectors = []
     for i, sentence in enumerate(["a {} on the beach", "a red {}"]):
         (tmp_path / "captions.json").write_text(json.dumps({"0.jpg": sentence}))
         options = "--captions", tmp_path / "captions.json", "--pictures-every", 0
         output = tmp_path / f"{i}.safetensors"
-        assert hw2_here(*learning, *options, "--output", output).returncode == 0
+        assert run_here(*learning, *options, "--output", output).returncode == 0
         vectors.append(read_embeddings(output)["<new1>"])
     assert not torch.equal(*vectors)
 
 
-def test_learning_goes_on_only_when_asked_to(tmp_path, hw2_here, learning, learned):
+def test_learning_goes_on_only_when_asked_to(tmp_path, learning, learned):
     shutil.copytree(learned.parent, tmp_path / "copy")
     output = tmp_path / "copy" / learned.name
     refused(
-        hw2_here(*learning, "--output", output),
+        run_here(*learning, "--output", output),
         "belongs to an earlier run; resume it, or choose another output (--resume or --output)",
     )
     output.unlink()  # it is written again
-    assert hw2_here(*learning, "--output", output, "--resume").returncode == 0
+    assert run_here(*learning, "--output", output, "--resume").returncode == 0
     assert output.read_bytes() == learned.read_bytes()
 
 
@@ -261,9 +262,9 @@ def test_two_processes_learn_the_same_word(tmp_path, learning, learned):
     assert torch.allclose(one, two, atol=1e-3)
 
 
-def test_a_batch_that_processes_cannot_share_is_refused(tmp_path, hw2_here, learning, monkeypatch):
+def test_a_batch_that_processes_cannot_share_is_refused(tmp_path, learning, monkeypatch):
     monkeypatch.setattr(Accelerator, "num_processes", 2)
-    run = hw2_here(*learning, "--batch-size", 3, "--output", tmp_path / "odd.safetensors")
+    run = run_here(*learning, "--batch-size", 3, "--output", tmp_path / "odd.safetensors")
     refused(run, "the batch size is 3; expected a multiple of 2, for 2 processes (--batch-size)")
 
 
@@ -284,22 +285,22 @@ def test_a_batch_that_processes_cannot_share_is_refused(tmp_path, hw2_here, lear
         (["--learning-rate", 1e20], "learning_rate must be a positive number, at most 1000"),
     ],
 )
-def test_what_cannot_be_learned_is_refused(tmp_path, hw2_here, learning, options, sentence):
-    refused(hw2_here(*learning, "--output", tmp_path / "e.safetensors", *options), sentence)
+def test_what_cannot_be_learned_is_refused(tmp_path, learning, options, sentence):
+    refused(run_here(*learning, "--output", tmp_path / "e.safetensors", *options), sentence)
     assert not list(tmp_path.glob("e.*"))
 
 
-def test_a_file_that_is_there_is_not_learned_over(tmp_path, hw2_here, learning):
+def test_a_file_that_is_there_is_not_learned_over(tmp_path, learning):
     output = tmp_path / "mine.safetensors"
     output.write_bytes(b"mine")
-    refused(hw2_here(*learning, "--output", output), "exists, and there is no training of it")
+    refused(run_here(*learning, "--output", output), "exists, and there is no training of it")
     assert output.read_bytes() == b"mine"
 
 
-def test_inspect_shows_names_as_they_are(tmp_path, hw2_here, tiny_sd):
+def test_inspect_shows_names_as_they_are(tmp_path, tiny_sd):
     """Square brackets are markup to the library that draws the table."""
     save_embeddings(tmp_path / "[bold]e.safetensors", {"<[/red]>": torch.ones(1, 32)})
-    run = hw2_here("concepts", "inspect", tmp_path / "[bold]e.safetensors", "--model", tiny_sd)
+    run = run_here("concepts", "inspect", tmp_path / "[bold]e.safetensors", "--model", tiny_sd)
     assert run.returncode == 0, run.stderr
     assert "[bold]e.safetensors" in run.stdout
     assert "<[/red]>" in run.stdout
@@ -316,16 +317,16 @@ def composing(tmp_path_factory, tiny_sd):
 
 
 @pytest.fixture(scope="module")
-def composed(tmp_path_factory, hw2_here, composing):
+def composed(tmp_path_factory, composing):
     """A composition of two pictures; nobody writes to it."""
     output = tmp_path_factory.mktemp("composed") / "whole.png"
-    run = hw2_here(*composing, "--output", output)
+    run = run_here(*composing, "--output", output)
     assert run.returncode == 0, run.stderr
     return output
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.long)])
-def test_a_stopped_composition_goes_on_to_the_same_picture(tmp_path, hw2_here, composing, composed, how, monkeypatch):
+def test_a_stopped_composition_goes_on_to_the_same_picture(tmp_path, composing, composed, how, monkeypatch):
     composing = [*composing, "--batch-size", 1]
     kept = tmp_path / ".stopped.png.pictures"
     stop = Stop(".partial/blended*.png", how)
@@ -337,17 +338,17 @@ def test_a_stopped_composition_goes_on_to_the_same_picture(tmp_path, hw2_here, c
     assert len(list(kept.glob(".partial/*.png"))) == 3, "both of the first row, one of the second"
     made, encode = [], drawing.png_bytes
     monkeypatch.setattr(drawing, "png_bytes", lambda image_u8: made.append(image_u8) or encode(image_u8))
-    assert hw2_here(*composing, "--output", tmp_path / "stopped.png").returncode == 0
+    assert run_here(*composing, "--output", tmp_path / "stopped.png").returncode == 0
     assert len(made) == 1
     assert (tmp_path / "stopped.png").read_bytes() == composed.read_bytes()
     assert not kept.exists()
 
 
-def test_a_launchers_further_processes_leave_a_composition_to_the_first(tmp_path, hw2_here, composing, monkeypatch):
+def test_a_launchers_further_processes_leave_a_composition_to_the_first(tmp_path, composing, monkeypatch):
     """It is one file."""
     second = SimpleNamespace(is_main_process=False, device=torch.device("cpu"))
     monkeypatch.setattr("hw2.devices.choose.start_processes", lambda device: second)
-    run = hw2_here(*composing, "--output", tmp_path / "a.png")
+    run = run_here(*composing, "--output", tmp_path / "a.png")
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
     assert not list(tmp_path.iterdir())
 
@@ -371,35 +372,35 @@ def test_two_processes_give_the_same_composition(tmp_path, composing, composed):
         (["--guidance-scale", 1e38], "came out as NaN or infinity; use a smaller guidance scale (--guidance-scale)"),
     ],
 )
-def test_what_cannot_be_composed_is_refused_before_any_work(tmp_path, hw2_here, composing, options, sentence):
-    run = hw2_here(*composing, "--output", tmp_path / "a.png", *options)
+def test_what_cannot_be_composed_is_refused_before_any_work(tmp_path, composing, options, sentence):
+    run = run_here(*composing, "--output", tmp_path / "a.png", *options)
     assert run.returncode == 2
     assert run.stdout == ""
     assert sentence in run.stderr.splitlines()[-1]
     assert not [path for path in tmp_path.iterdir() if "a.png" in path.name]
 
 
-def test_compose_draws_two_rows(tmp_path, hw2_here, composing, composed):
+def test_compose_draws_two_rows(tmp_path, composing, composed):
     boxes = ["--box", "<a>=0,0,0.5,1", "--box", "<b>=0.5,0,1,1"]
-    assert hw2_here(*composing, *boxes, "--output", tmp_path / "b.png").returncode == 0
+    assert run_here(*composing, *boxes, "--output", tmp_path / "b.png").returncode == 0
     with Image.open(composed) as a, Image.open(tmp_path / "b.png") as b:
         assert a.size == b.size
         assert a.tobytes() != b.tobytes()
-    refused(hw2_here(*composing, "--box", "<a>=0,0,1", "--output", tmp_path / "c.png"), "'0,0,1'")
-    refused(hw2_here(*composing, "--word", "dog", "--output", tmp_path / "c.png"), "--word is 'dog'")
+    refused(run_here(*composing, "--box", "<a>=0,0,1", "--output", tmp_path / "c.png"), "'0,0,1'")
+    refused(run_here(*composing, "--word", "dog", "--output", tmp_path / "c.png"), "--word is 'dog'")
     assert not (tmp_path / "c.png").exists()
 
 
-def test_inspect_reads_what_people_have(tmp_path, hw2_here, tiny_sd):
+def test_inspect_reads_what_people_have(tmp_path, tiny_sd):
     torch.save(torch.ones(4, 768), tmp_path / "four.pt")
-    run = hw2_here("concepts", "inspect", tmp_path / "four.pt", "--model", tiny_sd)
+    run = run_here("concepts", "inspect", tmp_path / "four.pt", "--model", tiny_sd)
     assert run.returncode == 0
     assert run.stdout.count("768") == 4
     assert "another model's width" in run.stdout
-    named = hw2_here("concepts", "inspect", tmp_path / "four.pt", "--model", tiny_sd, "--token", "<cat>")
+    named = run_here("concepts", "inspect", tmp_path / "four.pt", "--model", tiny_sd, "--token", "<cat>")
     assert "<cat>" in named.stdout
     (tmp_path / "bad.pt").write_bytes(b"no")
     refused(
-        hw2_here("concepts", "inspect", tmp_path / "bad.pt", "--model", tiny_sd),
+        run_here("concepts", "inspect", tmp_path / "bad.pt", "--model", tiny_sd),
         "bad.pt holds more than tensors, or is not a PyTorch file",
     )

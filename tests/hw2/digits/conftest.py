@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from hw2.digits.data import DigitImages
-from tests.models.tiny_recipes import TINY_RECIPES
 
 
 @pytest.fixture(scope="session")
@@ -14,10 +13,3 @@ def data():
     images = torch.randint(256, (60, 3, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     images[:, 0], images[:, 1] = digits[:, None, None], datasets[:, None, None]
     return DigitImages(images, digits, datasets)
-
-
-@pytest.fixture
-def tiny_recipes(monkeypatch):
-    """Every preset trains a tiny network, in this process."""
-    for module, recipe in TINY_RECIPES:
-        monkeypatch.setattr(module, "preset", recipe)

@@ -19,7 +19,6 @@ from hw2.training import learning_rate_factor
 from tests.commands import Stop, run_in_two_processes, start_command
 from tests.hw2.in_process import run_here
 from tests.models.tiny_faces import TINY as TINY_NETWORK
-from tests.models.tiny_recipes import TINY_RECIPES
 
 TINY = FaceTrainConfig(
     num_steps=6, batch_size=4, warmup_steps=2, learning_rate=1e-2, mixed_precision="no", image_size=8,
@@ -30,13 +29,6 @@ TINY = FaceTrainConfig(
 @pytest.fixture(scope="module")
 def faces():
     return torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(2)) * 2 - 1
-
-
-@pytest.fixture
-def tiny_recipes(monkeypatch):
-    """Every preset trains a tiny network, in this process."""
-    for module, recipe in TINY_RECIPES:
-        monkeypatch.setattr(module, "preset", recipe)
 
 
 @pytest.fixture
