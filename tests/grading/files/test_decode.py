@@ -171,7 +171,7 @@ def test_large_images_that_are_worth_nothing_leave_the_others_their_time(source)
         (source / f"{i}.png").write_bytes(hostile.transparent_png())
     for name in ("y.png", "z.png"):
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (500, 500, 3), dtype=np.uint8)).save(source / name)
-    asked = Request((), picture_seconds=0.15, seconds=0.5)
+    asked = Request((), picture_seconds=0.3, seconds=1.0)
     assert (source / "y.png").stat().st_size > (source / "0.png").stat().st_size
     results = read_images(source, ["0.png", "1.png", "2.png", "y.png", "z.png"], sandbox=TRUSTED, request=asked)
     assert [isinstance(each, GradedImage) for each in results.values()] == [False] * 3 + [True] * 2
