@@ -1,11 +1,8 @@
 """An assignment as a file: what it sets, what overrides it, and what is said about mistakes in it."""
 
 import dataclasses
-import os
 import re
 import shutil
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -20,6 +17,7 @@ from grading.judges import JUDGES
 from grading.sandbox.run import Limits
 from grading.submission.assignment import OPTIONS
 from tests.commands import ROOT
+from tests.grading.here import grade_here
 
 WHOLE = """
 data = "public"
@@ -167,19 +165,16 @@ def test_the_output_has_the_name_of_what_is_graded(tmp_path, bundled_data, comma
     (tmp_path / "hw2_data").symlink_to(bundled_data)
     model = ROOT / "hw2" / "models" / "face_unet.safetensors"
     arguments = [command, "in", "--problems", "2", "--trust", "--unet", str(model), "--device", "cpu"]
-    run = subprocess.run(
-        [sys.executable, "-m", "grading", *arguments], cwd=tmp_path, capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    run = grade_here(*arguments, folder=tmp_path)
     assert "The output is graded/in in this folder; --output names another." in run.stderr
     found = "graded/in/students/b01/grade.json" if command == "cohort" else "graded/in/grade.json"
     assert (tmp_path / found).exists(), run.stderr
 
 
 @pytest.mark.parametrize("command", ["submission", "cohort"])
-def test_both_commands_ask_before_anything_is_written(tmp_path, hw2_grade, command):
+def test_both_commands_ask_before_anything_is_written(tmp_path, command):
     (tmp_path / "in" / "b01").mkdir(parents=True)
-    run = hw2_grade(command, tmp_path / "in", "--data", tmp_path, "--output", tmp_path / "out")
+    run = grade_here(command, tmp_path / "in", "--data", tmp_path, "--output", tmp_path / "out")
     assert run.returncode == 2
     assert run.stderr.startswith("hw2-grade: 20 of 55 points are for private inputs")
     assert not (tmp_path / "out").exists()
@@ -199,11 +194,11 @@ def test_the_commented_file_has_every_key_and_is_valid_with_and_without_its_comm
     assert make_assignment(path, {}).edition.problem(2).points == {"public": 10, "private": 10}
 
 
-def test_init_writes_it_once(tmp_path, hw2_grade):
-    run = hw2_grade("init", tmp_path / "hw2.toml")
+def test_init_writes_it_once(tmp_path):
+    run = grade_here("init", tmp_path / "hw2.toml")
     assert run.returncode == 0, run.stderr
     assert (tmp_path / "hw2.toml").read_text() == commented_file()
-    run = hw2_grade("init", tmp_path / "hw2.toml")
+    run = grade_here("init", tmp_path / "hw2.toml")
     assert run.returncode == 2
     assert "hw2.toml exists already" in run.stderr
 

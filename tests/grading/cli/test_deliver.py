@@ -10,6 +10,7 @@ from grading.cli.deliver import DEBUG, graded, sentence, show_aside
 from grading.core import log
 from grading.core.errors import GradingError
 from grading.core.results import Check, SubmissionResult
+from tests.grading.here import grade_here
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +104,7 @@ def test_a_refusal_is_written_as_json_where_json_was_asked_for(tmp_path, capsys)
     assert json.loads(capsys.readouterr().out) == found
 
 
-def test_the_command_has_a_debug_option(hw2_grade):
-    run = hw2_grade("--debug", "faces", "nowhere", "nowhere")
+def test_the_command_has_a_debug_option():
+    run = grade_here("--debug", "faces", "nowhere", "nowhere")
     assert run.returncode == 2
     assert "Traceback" not in run.stderr  # a refusal has none

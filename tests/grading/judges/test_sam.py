@@ -41,13 +41,12 @@ def shapes(count, seed=0):
         yield rng.integers(0, 256, image.shape, dtype=np.uint8) if i % 2 else image
 
 
-def by_hand(folder, image):
+def by_hand(model, image):
     """(three masks, their scores): no processor, resized by PIL, the middle scaled to the network's 64 pixels."""
     height, width = image.shape[:2]
     small = np.array(Image.fromarray(image).resize((SIZE, SIZE), Image.Resampling.BILINEAR))
     pixels = ((torch.from_numpy(small).float() / 255 - MEAN) / STD).permute(2, 0, 1)[None]
     point = torch.tensor([[[[width // 2 * SIZE / width, height // 2 * SIZE / height]]]], dtype=torch.float32)
-    model = Sam2Model.from_pretrained(folder).eval()
     with torch.inference_mode():
         found = model(pixel_values=pixels, input_points=point, input_labels=torch.ones(1, 1, 1, dtype=torch.int64))
     masks = F.interpolate(found.pred_masks[0], (height, width), mode="bilinear", align_corners=False)[0] > 0
@@ -56,9 +55,10 @@ def by_hand(folder, image):
 
 def test_the_mask_is_the_best_of_three_of_transformers_called_by_hand(shared_folder):
     judge = load_sam(str(shared_folder))
+    model = Sam2Model.from_pretrained(shared_folder).eval()
     taken = set()
     for image in shapes(8):
-        masks, scores = by_hand(shared_folder, image)
+        masks, scores = by_hand(model, image)
         best = int(scores.argmax())
         found = judge.mask(image)
         assert found.dtype == np.bool_

@@ -11,7 +11,7 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from grading.core.errors import GradingError
 from grading.environment.hub_models import HubModel as Recorded
 from grading.judges import JUDGES, Judges
-from grading.judges.classifiers import MnistmClassifier, SvhnClassifier
+from grading.judges.classifiers import EmbeddedSvhnClassifier, MnistmClassifier
 from grading.judges.protocols import CLIP_MODEL, SAM_MODEL, SVHN_MODEL
 from tests.models.tiny_clip import save_tiny_clip
 
@@ -136,10 +136,11 @@ def test_an_incomplete_cache_is_passed_over(tmp_path, own_cache, hub, monkeypatc
     assert found.path.is_relative_to(own_cache)
 
 
-def test_the_svhn_classifier_is_the_file_in_its_snapshot(tmp_path, hub):
+def test_the_svhn_classifier_is_the_file_in_its_snapshot(tmp_path, hub, monkeypatch):
     torch.manual_seed(0)
     folder = cached(tmp_path / "hub", SVHN_MODEL)
-    torch.save(SvhnClassifier().state_dict(), folder / "pytorch_model.bin")
+    monkeypatch.setattr("grading.judges.classifiers.SvhnClassifier", EmbeddedSvhnClassifier)  # a smaller network
+    torch.save(EmbeddedSvhnClassifier().state_dict(), folder / "pytorch_model.bin")
     judges = Judges({"svhn": "official"}, "cpu", hub_cache=tmp_path)
     assert judges.source("svhn").path == folder / "pytorch_model.bin"
     assert (judges["svhn"].identity.kind, judges["svhn"].identity.file) == ("official", "pytorch_model.bin")

@@ -1,11 +1,9 @@
-import subprocess
-import sys
-
 import pytest
 
 from grading.core.errors import GradingError
 from grading.homeworks.fall2024 import FALL2024
 from grading.points.explain import explain, explanations
+from tests.grading.here import grade_here
 from tests.grading.reported import HOSTILE, WITHOUT_POINTS, submission_result
 
 RESULT = submission_result()
@@ -121,16 +119,12 @@ def test_a_slip_is_told_what_was_perhaps_meant():
         explain("2 pubic", FALL2024)
 
 
-def command(*arguments):
-    return subprocess.run([sys.executable, "-m", "grading", *arguments], capture_output=True, text=True, check=False)
-
-
 def test_the_command_explains_one_or_all_and_says_what_it_does_not_know():
-    one = command("explain", "mse")
+    one = grade_here("explain", "mse")
     assert (one.returncode, one.stdout) == (0, explain("mse", FALL2024) + "\n")
-    everything = command("explain").stdout
+    everything = grade_here("explain").stdout
     assert all(explain(each.name, FALL2024) in everything for each in EXPLANATIONS)
-    unknown = command("explain", "[red]x")
+    unknown = grade_here("explain", "[red]x")
     assert unknown.returncode == 2
     assert "nothing is called [red]x" in unknown.stderr
     assert unknown.stdout == ""

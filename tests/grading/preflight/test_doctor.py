@@ -12,8 +12,8 @@ from grading.environment.hub_models import HUB_MODELS
 from grading.preflight.doctor import CHECKS, Preflight, Row, examine, refuse_if_blocked
 from grading.sandbox.cgroups import Found, Place
 from grading.submission.assignment import Assignment
-from tests.commands import run_command
 from tests.grading.fake_nvml import install_nvml
+from tests.grading.here import grade_here
 from tests.grading.sandboxed import ROOT, needs_network, needs_sandbox
 
 DATA = ROOT / "fixtures" / "hw2_data"
@@ -271,14 +271,14 @@ def test_warnings_alone_do_not_stop_a_class():
 
 
 def test_the_command_prints_one_table_and_its_status_says_that_staff_must_act(data):
-    ended = run_command("grading", "doctor", "--data", data, "--problems", "2", "--trust")
+    ended = grade_here("doctor", "--data", data, "--problems", "2", "--trust")
     assert ended.returncode == 2, ended.stderr
     for name in ("sandbox", "python", "packages", "GPU", "hub cache", "data", "judges", "disk", "memory"):
         assert name in ended.stdout
 
 
 def test_the_command_writes_json_alone(data):
-    ended = run_command("grading", "doctor", "--data", data, "--problems", "2", "--trust", "--json", "-")
+    ended = grade_here("doctor", "--data", data, "--problems", "2", "--trust", "--json", "-")
     rows = {row["name"]: row for row in json.loads(ended.stdout)["rows"]}
     assert rows["data"]["status"] == "ready"
     assert rows["sandbox"]["status"] == "not needed"
@@ -289,7 +289,7 @@ def test_a_class_without_its_data_is_not_started(data, tmp_path):
     submissions, output = tmp_path / "submissions", tmp_path / "out"
     (submissions / "b12").mkdir(parents=True)
     arguments = [submissions, "--data", data, "--problems", "2", "--trust", "--public-only", "--output", output]
-    ended = run_command("grading", "cohort", *arguments, env={**os.environ, "COLUMNS": "400"})
+    ended = grade_here("cohort", *arguments, variables={"COLUMNS": "400"})
     assert ended.returncode == 2
     assert "no submission could be checked: data: missing or empty" in ended.stderr
     assert "not ready" in ended.stderr
@@ -306,7 +306,7 @@ def without_program(tmp_path):
         for path in Path(folder).glob("*"):
             if path.name != "slirp4netns" and not os.path.lexists(programs / path.name):
                 (programs / path.name).symlink_to(path)
-    return {**os.environ, "PATH": str(programs), "COLUMNS": "400"}
+    return {"PATH": str(programs), "COLUMNS": "400"}
 
 
 @needs_sandbox
@@ -320,9 +320,9 @@ def test_a_download_that_can_have_no_network_is_refused_before_anything_starts(d
         "slirp4netns), or allow downloads the host's network, with all that this machine can reach "
         "(option --host-network)."
     )
-    alone = run_command("grading", "submission", submission, *common, env=without_program)
+    alone = grade_here("submission", submission, *common, variables=without_program)
     assert (alone.returncode, alone.stderr.strip()) == (2, f"hw2-grade: {said}")
-    whole = run_command("grading", "cohort", submission.parent, *common, env=without_program)
+    whole = grade_here("cohort", submission.parent, *common, variables=without_program)
     assert (whole.returncode, whole.stderr.strip().splitlines()[-1]) == (2, f"hw2-grade: {said}")
     assert not output.exists()
 
@@ -331,6 +331,6 @@ def test_a_download_that_can_have_no_network_is_refused_before_anything_starts(d
 def test_a_submission_without_a_download_needs_no_network(data, tmp_path, without_program):
     (tmp_path / "b12").mkdir()
     arguments = [tmp_path / "b12", "--data", data, "--problems", "2", "--judges", "embedded", "--public-only"]
-    ended = run_command("grading", "submission", *arguments, "--output", tmp_path / "out", env=without_program)
+    ended = grade_here("submission", *arguments, "--output", tmp_path / "out", variables=without_program)
     assert "slirp4netns" not in ended.stderr
     assert "hw2_2.sh is missing" in (tmp_path / "out" / "grade.json").read_text()

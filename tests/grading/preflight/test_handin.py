@@ -12,8 +12,8 @@ from grading.core.errors import GradingError
 from grading.environment.probes import Page
 from grading.homeworks import chosen_homework
 from grading.preflight.handin import MAX_SHOWN, examine_handin
-from tests.commands import run_command
 from tests.grading.deep import deep_place, nest
+from tests.grading.here import grade_here
 from tests.grading.sandboxed import ROOT, needs_sandbox
 
 REFERENCE = ROOT / "fixtures" / "submissions" / "reference"
@@ -294,29 +294,33 @@ def test_the_command_fails_for_a_fault_and_passes_without(told, tmp_path):
     told()
     folder = tmp_path / "handin"
     report = tmp_path / "report.json"
-    good = run_command("grading", "check", folder)
+    good = grade_here("check", folder)
     assert (good.returncode, good.stdout.splitlines()[-1][:21]) == (0, "0 to fix, 0 warnings,")
     (folder / "hw2_2.sh").unlink()
-    bad = run_command("grading", "check", folder, "--json", report)
+    bad = grade_here("check", folder, "--json", report)
     assert bad.returncode == 1
     assert "hw2_2.sh is not in the top folder" in bad.stdout
     assert '"status": "fail"' in report.read_text()
-    assert run_command("grading", "check", folder, "--problems", "1").returncode == 0
-    assert run_command("grading", "check", folder / "gone").returncode == 2
+    assert grade_here("check", folder, "--problems", "1").returncode == 0
+    assert grade_here("check", folder / "gone").returncode == 2
 
 
-def test_run_scores_the_scripts_on_the_embedded_data(tmp_path):
-    ended = run_command("grading", "check", REFERENCE, "--run", "--trust", "--problems", "2", "--json", tmp_path / "a")
+def test_run_scores_the_scripts_on_the_embedded_data(told, tmp_path):
+    """The script copies the right faces; drawing them takes ten seconds."""
+    faces = {f"truth/{path.name}": path.read_bytes() for path in (ROOT / "fixtures/hw2_data/face/GT").glob("*.png")}
+    told({"hw2_2.sh": 'mkdir -p "$2"; ls "$1" "$3"; cp truth/* "$2"\n', DOWNLOAD: None, **faces})
+    handin, report = tmp_path / "handin", tmp_path / "a"
+    ended = grade_here("check", handin, "--run", "--trust", "--problems", "2", "--json", report)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "Problem 2, public noises" in ended.stdout
-    found = json.loads((tmp_path / "a").read_text())
-    assert (found["handin"]["findings"][0]["status"], found["run"]["points"]) == ("warning", 10)
+    found = json.loads(report.read_text())
+    assert (found["handin"]["findings"][0]["status"], found["run"]["points"]) == ("pass", 10)
 
 
 @needs_sandbox
 def test_a_script_that_scores_nothing_in_the_sandbox_fails(told, tmp_path):
     told({"hw2_2.sh": 'mkdir -p "$2"; ls /home "$1" "$3"\n', DOWNLOAD: None})
-    ended = run_command("grading", "check", tmp_path / "handin", "--run", "--problems", "2")
+    ended = grade_here("check", tmp_path / "handin", "--run", "--problems", "2")
     assert ended.returncode == 1, ended.stdout + ended.stderr
     assert "1 to fix" not in ended.stdout
     assert "00.png is missing" in ended.stdout
@@ -324,7 +328,7 @@ def test_a_script_that_scores_nothing_in_the_sandbox_fails(told, tmp_path):
 
 def test_run_without_data_is_an_error_of_the_call(tmp_path, told):
     told()
-    ended = run_command("grading", "check", tmp_path / "handin", "--run", "--data", tmp_path / "gone")
+    ended = grade_here("check", tmp_path / "handin", "--run", "--data", tmp_path / "gone")
     assert ended.returncode == 2
     assert "--data" in ended.stderr
 

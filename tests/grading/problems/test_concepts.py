@@ -28,6 +28,7 @@ from grading.problems.prompt_scores import (
     score_prompt,
 )
 from grading.problems.prompts import read_concepts
+from tests.grading.here import grade_here
 from tests.models.tiny_clip import save_tiny_clip
 from tests.oracles import clip_scores_twin
 
@@ -440,10 +441,10 @@ def test_the_official_lines_are_those_of_grade_hw2_3():
     )
 
 
-def test_the_command_prints_scores_json_and_the_official_lines(world, clip_folder, hw2_grade):
+def test_the_command_prints_scores_json_and_the_official_lines(world, clip_folder):
     command = ["concepts", world / "out", "--prompts", world / "input.json", "--references", world / "references"]
     command += ["--clip", clip_folder, "--device", "cpu"]
-    run = hw2_grade(*command, "--json", world / "result.json")
+    run = grade_here(*command, "--json", world / "result.json")
     assert run.returncode == 1, run.stderr
     assert run.stderr == ""
     assert re.search(r"prompts passed\W+2\W+at least 3", run.stdout)
@@ -452,7 +453,7 @@ def test_the_command_prints_scores_json_and_the_official_lines(world, clip_folde
     assert result["judge"]["kind"] == "custom"
     score = result["prompts"]["0/1"]
     assert set(score) >= {"clip_image_score", "clip_text_score", "threshold", "passed", "selected", "images"}
-    run = hw2_grade(*command, "--format", "official", "--batch-size", "3")
+    run = grade_here(*command, "--format", "official", "--batch-size", "3")
     assert run.stdout.splitlines()[4:8] == [
         'Image source: "dog", text prompt: a dog',
         f"CLIP Image Score: {score['clip_image_score']:.2f}",
@@ -461,10 +462,10 @@ def test_the_command_prints_scores_json_and_the_official_lines(world, clip_folde
     ]
     assert run.stdout.splitlines()[-1] == "You have passed 2/3 cases"
     assert run.stderr == ""
-    run = hw2_grade(*command, "--json", "-")
+    run = grade_here(*command, "--json", "-")
     assert json.loads(run.stdout) == result
     save(picture(np.random.default_rng(1)), world / "out" / "0" / "1" / "more.png")
-    run = hw2_grade(*command, "--format", "official")
+    run = grade_here(*command, "--format", "official")
     assert run.stderr == "hw2-grade: 0/1/ has 26 images; expected exactly 25.\n"
     assert "has 26" not in run.stdout
 
@@ -479,10 +480,10 @@ def test_the_command_prints_scores_json_and_the_official_lines(world, clip_folde
         ({"output": "README.md"}, "README.md is a file; expected the folder with 0, style"),
     ],
 )
-def test_what_the_caller_got_wrong_is_exit_2(world, clip_folder, hw2_grade, change, sentence):
+def test_what_the_caller_got_wrong_is_exit_2(world, clip_folder, change, sentence):
     options = {"--prompts": world / "input.json", "--references": world / "references", "--clip": clip_folder} | change
     output = options.pop("output", world / "out")
-    run = hw2_grade("concepts", output, *(part for option in options.items() for part in option))
+    run = grade_here("concepts", output, *(part for option in options.items() for part in option))
     assert run.returncode == 2
     assert run.stdout == ""
     assert run.stderr.count("\n") == 1, run.stderr

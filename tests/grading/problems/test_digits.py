@@ -2,7 +2,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -11,12 +10,10 @@ from scipy.stats import norm
 from grading.core.errors import GradingError
 from grading.core.results import Check
 from grading.homeworks.fall2024 import DIGITS
-from grading.judges.classifiers import (
-    SvhnClassifier,
-    load_digit_judge,
-)
+from grading.judges.classifiers import load_digit_judge
 from grading.problems.digit_scores import grade_digits
 from grading.problems.metrics import confusion_matrix, wilson_interval
+from tests.grading.here import grade_here
 from tests.grading.plain_digits import JUDGES, save
 
 
@@ -190,20 +187,18 @@ def test_what_is_no_share_has_no_interval(correct, total):
 # --- real digits of a published solution ---
 
 
-def test_the_official_judge_gives_a_published_solution_100_percent(shared_data, hw2_grade, tmp_path):
-    torch.manual_seed(0)
-    torch.save(SvhnClassifier().state_dict(), tmp_path / "svhn.bin")  # its trained weights cannot be had here
-    run = hw2_grade(
+def test_the_official_judge_gives_a_published_solution_100_percent(shared_data):
+    run = grade_here(
         "digits",
         shared_data / "peer_outputs" / "digits",
-        *("--mnistm-classifier", shared_data / "Classifier.pth", "--svhn-classifier", tmp_path / "svhn.bin"),
+        *("--mnistm-classifier", shared_data / "Classifier.pth", "--svhn-classifier", "embedded"),
         *("--json", "-"),
     )
     result = json.loads(run.stdout)
     assert run.returncode == 1
     assert (result["accuracy_mnistm"], result["correct"]["mnistm"]) == (1.0, 100)
     assert result["judges"]["mnistm"]["kind"] == "official"
-    assert result["judges"]["svhn"]["kind"] == "custom"
+    assert result["judges"]["svhn"]["kind"] == "embedded"  # its trained weights cannot be had here
     assert len(result["missing"]) == 800
 
 
@@ -216,10 +211,10 @@ def test_the_official_judge_knows_real_mnistm_digits(shared_data):
     assert right > 0.93  # 95.1 % on 9,001 test images
 
 
-def test_a_judge_that_is_missing_is_an_error_of_the_call(tmp_path, hw2_grade):
+def test_a_judge_that_is_missing_is_an_error_of_the_call(tmp_path):
     judges = ["--mnistm-classifier", tmp_path / "a.pth", "--svhn-classifier", tmp_path / "b.bin"]
     (tmp_path / "0_001.png").touch()
-    run = hw2_grade("digits", tmp_path, *judges)
+    run = grade_here("digits", tmp_path, *judges)
     assert run.returncode == 2
     assert "the mnistm classifier" in run.stderr
     assert run.stderr.count("\n") == 1

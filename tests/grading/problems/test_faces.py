@@ -7,6 +7,7 @@ from PIL import Image
 
 from grading.core.errors import GradingError
 from grading.problems.faces import grade_faces
+from tests.grading.here import grade_here
 
 
 def save(folder, name, pixels):
@@ -157,8 +158,8 @@ def test_a_published_solutions_faces_get_their_published_scores(shared_data, eta
 # --- the command, as a person runs it ---
 
 
-def test_passing_and_failing_have_exit_status_0_and_1(folders, hw2_grade):
-    run = hw2_grade("faces", *folders)
+def test_passing_and_failing_have_exit_status_0_and_1(folders):
+    run = grade_here("faces", *folders)
     assert run.returncode == 0
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in run.stdout.splitlines() if "│" in line]
     assert rows[0] == ["00.png", "0.0000", "identical", "1.0000"]
@@ -166,12 +167,12 @@ def test_passing_and_failing_have_exit_status_0_and_1(folders, hw2_grade):
     assert ["MSE", "6.6667", "below 20.0000"] in rows
     assert ["PSNR", "39.10 dB", ""] in rows
     assert run.stderr == ""
-    assert hw2_grade("faces", *folders, "--threshold", 5).returncode == 1
+    assert grade_here("faces", *folders, "--threshold", 5).returncode == 1
 
 
-def test_json_on_stdout_is_one_object_and_nothing_else(folders, hw2_grade):
+def test_json_on_stdout_is_one_object_and_nothing_else(folders):
     (folders[0] / "stray.txt").touch()
-    run = hw2_grade("faces", *folders, "--json", "-")
+    run = grade_here("faces", *folders, "--json", "-")
     result = json.loads(run.stdout)
     assert result["problem"] == "faces"
     assert result["status"] == "pass"
@@ -184,71 +185,71 @@ def test_json_on_stdout_is_one_object_and_nothing_else(folders, hw2_grade):
     assert {tuple(sorted(check)) for check in result["checks"]} == {("message", "name", "status")}
 
 
-def test_json_in_a_file_comes_with_the_table(folders, hw2_grade, tmp_path):
-    run = hw2_grade("faces", *folders, "--json", tmp_path / "r.json")
+def test_json_in_a_file_comes_with_the_table(folders, tmp_path):
+    run = grade_here("faces", *folders, "--json", tmp_path / "r.json")
     assert "verdict  pass" in run.stdout
     assert json.loads((tmp_path / "r.json").read_text()) == json.loads(
-        hw2_grade("faces", *folders, "--json", "-").stdout
+        grade_here("faces", *folders, "--json", "-").stdout
     )
     assert not list(tmp_path.glob(".*"))
 
 
-def test_what_cannot_be_done_is_one_sentence_and_exit_status_2(folders, hw2_grade, tmp_path):
-    run = hw2_grade("faces", folders[0], tmp_path / "nowhere", "--json", "-")
+def test_what_cannot_be_done_is_one_sentence_and_exit_status_2(folders, tmp_path):
+    run = grade_here("faces", folders[0], tmp_path / "nowhere", "--json", "-")
     assert run.returncode == 2
     assert run.stderr.count("\n") == 1
     assert "ground truth folder" in run.stderr
     result = json.loads(run.stdout)
     assert result["status"] == "error"
     assert result["mse"] is None
-    run = hw2_grade("faces", *folders, "--json", tmp_path / "no" / "where.json")
+    run = grade_here("faces", *folders, "--json", tmp_path / "no" / "where.json")
     assert run.returncode == 2
     assert "where.json could not be written: No such file or directory." in run.stderr
 
 
-def test_odd_calls_are_errors_and_never_a_failed_submission(folders, hw2_grade, tmp_path):
+def test_odd_calls_are_errors_and_never_a_failed_submission(folders, tmp_path):
     for odd in (
         (*folders, "--threshold", "nan", "--json", "-"),
         (*folders, "--json", "."),
         (*folders, "--json", tmp_path),
         (folders[0] / ("n" * 300), folders[1]),
     ):
-        run = hw2_grade("faces", *odd)
+        run = grade_here("faces", *odd)
         assert run.returncode == 2, odd
         assert run.stderr.count("\n") == 1, run.stderr
     (folders[1] / "00.png").unlink()
     (folders[1] / "00.png").symlink_to(folders[1] / "00.png")
-    run = hw2_grade("faces", *folders)
+    run = grade_here("faces", *folders)
     assert run.returncode == 2
     assert "gt/00.png is a link to itself" in run.stderr
     assert not list(tmp_path.rglob("*.partial"))
 
 
-def test_json_goes_through_a_pipe_or_link_and_replaces_neither(folders, hw2_grade, tmp_path):
+def test_json_goes_through_a_pipe_or_link_and_replaces_neither(folders, tmp_path):
     (tmp_path / "link.json").symlink_to(tmp_path / "real.json")
-    assert hw2_grade("faces", *folders, "--json", tmp_path / "link.json").returncode == 0
+    assert grade_here("faces", *folders, "--json", tmp_path / "link.json").returncode == 0
     assert (tmp_path / "link.json").is_symlink()
     assert json.loads((tmp_path / "real.json").read_text())["status"] == "pass"
-    assert hw2_grade("faces", *folders, "--json", "/dev/null").returncode == 0
+    assert grade_here("faces", *folders, "--json", "/dev/null").returncode == 0
     assert not os.path.isfile("/dev/null")
 
 
-def test_a_terminal_without_unicode_still_gets_its_table(folders, hw2_grade):
+def test_a_terminal_without_unicode_still_gets_its_table(folders):
     (folders[0] / "é☃.png").touch()
-    run = hw2_grade("faces", *folders, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    run = grade_here("faces", *folders, encoding="ascii")
     assert run.returncode == 0
     assert "\\u2603" in run.stdout
 
 
-def test_hostile_names_are_shown_as_text(folders, hw2_grade):
+def test_hostile_names_are_shown_as_text(folders):
     out, gt = folders
     for name in (b"\x1b[31mred.png", b"[bold]x.png", b"new\nline.png", b"\xff.png"):
         with open(os.path.join(os.fsencode(out), name), "wb"):
             pass
         os.link(gt / "00.png", os.path.join(os.fsencode(gt), name))
-    run = hw2_grade("faces", out, gt)
+    run = grade_here("faces", out, gt)
     assert run.returncode == 1
     assert "\x1b" not in run.stdout
     for shown in ("\\x1b[31mred.png", "[bold]x.png", "new\\nline.png", "\\udcff.png"):
         assert f"{shown} is empty; expected a PNG image." in run.stdout
-    json.loads(hw2_grade("faces", out, gt, "--json", "-").stdout)
+    json.loads(grade_here("faces", out, gt, "--json", "-").stdout)

@@ -1,5 +1,5 @@
 import json
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -13,7 +13,8 @@ from grading.judges import Judges
 from grading.problems.digit_scores import grade_digits
 from grading.problems.metrics import frechet_distance, mean_pairwise_distance, nearest
 from grading.problems.realism import Realism, load_real_digits, realism_figures
-from tests.grading.plain_digits import JUDGES
+from tests.grading.here import grade_here
+from tests.grading.plain_digits import JUDGES, save
 from tests.oracles import frechet_distance_by_matrix_root
 
 EMBEDDED = ("--judges", "embedded")
@@ -147,13 +148,29 @@ def test_real_images_that_cannot_be_read_are_an_error_of_the_call(real, table, s
         load_real_digits(real / "svhn")
 
 
-def test_the_command_writes_the_neighbours(complete, real, hw2_grade, tmp_path):
-    run = hw2_grade("digits", complete, "--real", real, "--neighbours", tmp_path / "n.png", *EMBEDDED, "--json", "-")
-    result = json.loads(run.stdout)
+@pytest.fixture
+def few(tmp_path):
+    """A submission with one image of each digit."""
+    for dataset, digit in product(("mnistm", "svhn"), range(10)):
+        save(tmp_path / "few" / dataset / f"{digit}_001.png", digit)
+    return tmp_path / "few"
+
+
+def test_the_command_writes_the_neighbours_and_says_that_the_embedded_judges_judged(few, real, tmp_path):
+    report, picture = tmp_path / "r.json", tmp_path / "n.png"
+    run = grade_here("digits", few, "--real", real, "--neighbours", picture, *EMBEDDED, "--json", report)
+    assert run.stdout.endswith("fail, judged by the embedded judges: scores are not the official ones\n")
+    result = json.loads(report.read_text())
     assert result["realism"]["svhn"]["nearest"]["3_001.png"] == ["copied.png", 0.0]
-    with Image.open(tmp_path / "n.png") as image:
+    for dataset in ("mnistm", "svhn"):
+        assert result["judges"][dataset]["kind"] == "embedded"
+        assert result["judges"][dataset]["file"] == f"judge_{dataset}.safetensors"
+    with Image.open(picture) as image:
         assert image.height > 20 * 112
-    run = hw2_grade("digits", complete, *EMBEDDED, "--neighbours", tmp_path / "m.png")
+
+
+def test_neighbours_need_real_images(few, tmp_path):
+    run = grade_here("digits", few, *EMBEDDED, "--neighbours", tmp_path / "m.png")
     assert run.returncode == 2
     assert "add --real FOLDER" in run.stderr
 
@@ -161,17 +178,8 @@ def test_the_command_writes_the_neighbours(complete, real, hw2_grade, tmp_path):
 # --- choosing a judge ---
 
 
-def test_the_embedded_judges_are_used_when_asked_for_and_say_so(complete, hw2_grade):
-    run = hw2_grade("digits", complete, *EMBEDDED)
-    assert run.stdout.endswith("fail, judged by the embedded judges: scores are not the official ones\n")
-    result = json.loads(hw2_grade("digits", complete, *EMBEDDED, "--json", "-").stdout)
-    for dataset in ("mnistm", "svhn"):
-        assert result["judges"][dataset]["kind"] == "embedded"
-        assert result["judges"][dataset]["file"] == f"judge_{dataset}.safetensors"
-
-
-def test_without_a_choice_the_official_judges_are_asked_for_and_their_file_is_named(complete, hw2_grade):
-    run = hw2_grade("digits", complete)
+def test_without_a_choice_the_official_judges_are_asked_for_and_their_file_is_named(few):
+    run = grade_here("digits", few)
     assert run.returncode == 2
     assert run.stdout == ""
     assert run.stderr == (
@@ -183,10 +191,12 @@ def test_without_a_choice_the_official_judges_are_asked_for_and_their_file_is_na
 
 def test_the_embedded_judges_read_real_digits(shared_data):
     for dataset, least in (("mnistm", 0.92), ("svhn", 0.75)):
+        folder = shared_data / "hw2_data" / "digits" / dataset
+        rows = [line.split(",") for line in (folder / "train.csv").read_text().split()[1:301]]
+        images = [np.asarray(Image.open(folder / "data" / name).convert("RGB")) for name, _ in rows]
         judge = Judges({dataset: "embedded"}, "cpu")[dataset]
-        real = load_real_digits(shared_data / "hw2_data" / "digits" / dataset)
-        chosen = slice(0, 1000)
-        assert (judge.predict(list(real.pixels_u8[chosen])).digits == real.labels[chosen]).mean() > least
+        right = (judge.predict(images).digits == np.array([int(label) for _, label in rows])).mean()
+        assert right > least
 
 
 def test_every_realism_figure_has_a_row_with_its_own_value():

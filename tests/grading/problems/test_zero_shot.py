@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from grading.core.errors import GradingError
 from grading.problems.zero_shot import grade_zero_shot, read_labels
+from tests.grading.here import grade_here
 
 LABELS = {"0": "apple", "1": "sea_horse", "12": "cup"}
 ROWS = ["image_name,predicted_id", "0_450.png,0", "0_451.png,1", "1_450.png,1", "12_499.png,12"]
@@ -152,13 +153,13 @@ def test_other_labels_are_refused(tmp_path, content):
         read_labels(tmp_path / "id2label.json")
 
 
-def test_the_command_says_the_accuracy(files, hw2_grade):
+def test_the_command_says_the_accuracy(files):
     grade(files)
     labels = ["--labels", files / "id2label.json"]
-    run = hw2_grade("zero-shot", files / "predictions.csv", *labels, "--json", files / "r.json")
+    run = grade_here("zero-shot", files / "predictions.csv", *labels, "--json", files / "r.json")
     assert run.returncode == 0, run.stderr
     assert "75.00%" in run.stdout
     assert json.loads((files / "r.json").read_text())["accuracy"] == 0.75
-    run = hw2_grade("zero-shot", files / "none.csv", *labels)
+    run = grade_here("zero-shot", files / "none.csv", *labels)
     assert run.returncode == 2
     assert "none.csv is not a file" in run.stderr

@@ -19,6 +19,7 @@ from grading.problems.zero_shot import ZeroShotResult
 from grading.reports.terminal import to_json
 from grading.submission.written import write_grade
 from tests.commands import ROOT
+from tests.grading.here import grade_here
 from tests.grading.reported import concepts_result, digits_result, faces_result, hostile_result, submission_result
 
 CHECK = Check("call", "error", "It could not be done.")
@@ -75,11 +76,11 @@ def test_a_grade_fits_with_its_digest(tmp_path):
     validator("grade").validate(json.loads((tmp_path / "grade.json").read_bytes()))
 
 
-def test_a_problem_by_its_command_fits_its_schema(hw2_grade, tmp_path):
+def test_a_problem_by_its_command_fits_its_schema(tmp_path):
     labels, predictions = tmp_path / "id2label.json", tmp_path / "predictions.csv"
     labels.write_text('{"0": "cat", "1": "dog"}')
     predictions.write_text("image_name,predicted_id\n0_1.png,0\n1_1.png,0\n")
-    found = json.loads(hw2_grade("zero-shot", predictions, "--labels", labels, "--json", "-").stdout)
+    found = json.loads(grade_here("zero-shot", predictions, "--labels", labels, "--json", "-").stdout)
     assert found["accuracy"] == 0.5
     validator("zero-shot").validate(found)
 
