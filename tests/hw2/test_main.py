@@ -1,7 +1,7 @@
 """The `hw2` command as a person runs it: what it writes, what it says, how it stops.
 
-`hw2` runs it in a process of its own. `run_here` runs it in the test's process, which is faster, where the process does not
-matter.
+`hw2` runs it in a process of its own. `run_here` runs it in the test's process, which is faster, where the process
+does not matter.
 """
 
 import os
