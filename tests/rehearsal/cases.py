@@ -180,7 +180,7 @@ FUNCTIONS = [
     Case("faces float32, batch halved", partial(faces, "float32"), total=1.5),
     Case("faces train official in 8 parts", partial(train_faces_officially, 8), most_gib=17.4, steps=500_000),
     # A step waits for the range of its timesteps, the gradient's norm and the loss.
-    Case("digits train float32", partial(train, "no", False), most_gib=1.5, most_syncs=3, steps=TRAIN, short=True),
+    Case("digits train float32", partial(train, "no", False), most_gib=1.5, most_syncs=3, steps=TRAIN, long=True),
     Case("digits train bfloat16", partial(train, "bf16", False), most_gib=1.3, most_syncs=3, steps=TRAIN, long=True),
     Case("digits train resumed", partial(train, "bf16", True), most_gib=1.3),
     # Whether a timestep is guided is decided on the CPU.

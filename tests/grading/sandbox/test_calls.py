@@ -179,12 +179,12 @@ def double(tensor):
 
 def main():
     data = TensorDataset(torch.arange(8.0))
-    loaded = [DataLoader(data, 2, num_workers=2, multiprocessing_context=how) for how in ("fork", "forkserver")]
+    loaded = [DataLoader(data, 2, num_workers=2, multiprocessing_context=how) for how in {loaders}]
     sums = [sum(batch.sum().item() for (batch,) in each) for each in loaded]
     for strategy in ("file_descriptor", "file_system"):
         multiprocessing.set_sharing_strategy(strategy)
         shared = torch.ones(4).share_memory_()
-        process = multiprocessing.get_context("spawn").Process(target=double, args=(shared,))
+        process = multiprocessing.get_context({start}).Process(target=double, args=(shared,))
         process.start(); process.join()
         sums.append(shared.sum().item())
     weight = torch.ones(64, 64, requires_grad=True)
@@ -197,11 +197,17 @@ if __name__ == "__main__":
 
 
 @needs_sandbox
-@pytest.mark.slow
-def test_workers_of_data_loaders_and_shared_tensors_of_pytorch_work(folder):
-    (folder / "loaders.py").write_text(TORCH)
+@pytest.mark.parametrize(
+    ("loaders", "start"),
+    [
+        (["fork"], "fork"),
+        pytest.param(["fork", "forkserver"], "spawn", marks=[pytest.mark.slow, pytest.mark.long]),  # 5 times PyTorch
+    ],
+)
+def test_workers_of_data_loaders_and_shared_tensors_of_pytorch_work(folder, loaders, start):
+    (folder / "loaders.py").write_text(TORCH.replace("{loaders}", repr(loaders)).replace("{start}", repr(start)))
     result = run("python3 loaders.py", folder, ROOMY)
-    assert json.loads(result.log.splitlines()[-1]) == [28.0, 28.0, 8.0, 8.0, True], result.log
+    assert json.loads(result.log.splitlines()[-1]) == [*[28.0] * len(loaders), 8.0, 8.0, True], result.log
 
 
 @needs_sandbox

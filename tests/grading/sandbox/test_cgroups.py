@@ -281,7 +281,7 @@ for _ in range(48):
     for _ in range(16):
         os.write(file, piece)
 print("holding", flush=True)
-time.sleep(2)
+time.sleep(1)
 """
 
 SEGMENTS = """
@@ -296,7 +296,7 @@ for _ in range(48):
     ctypes.memset(place, 1, 16 << 20)
     libc.shmdt(ctypes.c_void_p(place))
 print("holding", flush=True)
-time.sleep(2)
+time.sleep(1)
 """
 
 

@@ -136,16 +136,16 @@ def test_a_run_that_sleeps_until_its_time_is_over_lost_nothing(folder, kept):
     assert result.cpu.used < 0.5
 
 
-HOG = replace(Limits(), seconds=7, processes=512)
+HOG = replace(Limits(), seconds=4, processes=512)
 
 SPINNERS = (ATTACKS / "cpu_hog" / "hw2_1.sh").read_text()
 
 
 @needs_sandbox
 def test_the_waiting_of_all_processes_is_seen(folder, kept):
-    cpu = run(SPINNERS, folder, replace(HOG, seconds=3)).cpu
+    cpu = run(SPINNERS, folder, replace(HOG, seconds=1)).cpu
     assert cpu is not None
-    assert cpu.waited > 30
+    assert cpu.waited > 10
 
 
 @needs_sandbox
@@ -166,8 +166,8 @@ def test_a_run_with_many_processes_slows_its_neighbour_only_without_groups(folde
         """How many times more the hog got than its neighbour, and what that got."""
         with ThreadPoolExecutor(2) as pool:
             started = pool.submit(measured, SPINNERS, HOG)
-            time.sleep(2)
-            victim = measured("while :; do :; done", replace(SMALL, seconds=3))
+            time.sleep(1)
+            victim = measured("while :; do :; done", replace(SMALL, seconds=2))
             hog = started.result()
         return hog.used / hog.wall / (victim.used / victim.wall), victim
 
@@ -179,4 +179,4 @@ def test_a_run_with_many_processes_slows_its_neighbour_only_without_groups(folde
     monkeypatch.setattr(grading.sandbox.cgroups, "find_groups", lambda: Found((), "switched off"))
     times, victim = beside_a_hog()
     assert times > held
-    assert victim.lost > 1.5  # so that its time-out "could not be checked"
+    assert victim.lost > 1  # so that its time-out "could not be checked"
