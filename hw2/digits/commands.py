@@ -134,17 +134,25 @@ def grid(output: Annotated[Path, typer.Option(help="PNG file to write.")], drawi
 
 
 @app.command("reverse")
-def reverse(output: Annotated[Path, typer.Option(help="PNG file to write.")], guidance: GuidanceOptions) -> None:
+def reverse(
+    output: Annotated[Path, typer.Option(help="PNG file to write.")],
+    guidance: GuidanceOptions,
+    num_inference_steps: Annotated[
+        int, typer.Option(help="DDPM steps, a multiple of 5. The homework's slides show 1000.")
+    ] = 1000,
+) -> None:
     """Picture: the first "0" of each data set after 0, 200, .., 1000 of DDPM's 1000 steps."""
     from hw2.devices.choose import start_processes
     from hw2.digits.figures import reverse_png
     from hw2.files.output import write_file
 
     check_picture_name(output)
+    if num_inference_steps < 5 or num_inference_steps % 5:
+        raise InputError(f"--num-inference-steps is {num_inference_steps}; expected a multiple of 5, from 5 to 1000")
     processes = start_processes(guidance.device)
     if not processes.is_main_process:
         return
-    sampler, _ = _sampler(guidance, "ddpm", 1000, batch_size=2, device=str(processes.device))
+    sampler, _ = _sampler(guidance, "ddpm", num_inference_steps, batch_size=2, device=str(processes.device))
     write_file(output, reverse_png(sampler))
 
 

@@ -15,8 +15,15 @@ from hw2.figures import ImageU8, figure_png, image_grid, image_grid_png
 from hw2.progress import OnStep, progress_bar, silent
 
 TITLES = {"mnistm": "MNIST-M", "svhn": "SVHN"}
-REVERSE_STEPS = (0, 200, 400, 600, 800, 1000)
+REVERSE_STEPS = 1000
 """As on the slides: t counts the reverse steps done, so t = 0 is pure noise and t = 1000 the image."""
+
+
+def frames(steps: int) -> tuple[int, ...]:
+    """The six t that are shown: of 1000 steps 0, 200, .., 1000. Raises ValueError if a fifth is not whole."""
+    if steps < 5 or steps % 5:
+        raise ValueError(f"expected a multiple of 5 as number of steps, got {steps}")
+    return tuple(range(0, steps + 1, steps // 5))
 
 
 def digit_grid_png(sampler: DigitSampler) -> bytes:
@@ -45,7 +52,7 @@ def digit_grid(drawn: Mapping[str, ImageU8]) -> Figure:
 
 
 def reverse_png(sampler: DigitSampler) -> bytes:
-    """A PNG of the first "0" of each data set after 0, 200, .., 1000 steps of `sampler`, which must take 1000.
+    """A PNG of the first "0" of each data set after the steps `frames` of `sampler`, such as 0, 200, .., 1000.
 
     The picture shows the noisy sample itself, clamped to [-1, 1].
     """
@@ -54,25 +61,24 @@ def reverse_png(sampler: DigitSampler) -> bytes:
     return image_grid_png(
         [[digit_to_u8(state) for state in of_dataset] for of_dataset in samples.unbind(1)],
         row_labels=[TITLES[dataset] for dataset in DATASETS],
-        column_labels=[f"t = {t}" for t in REVERSE_STEPS],
-        title='The first "0", from noise (t = 0) to image (t = 1000)',
+        column_labels=[f"t = {t}" for t in frames(sampler.num_inference_steps)],
+        title=f'The first "0", from noise (t = 0) to image (t = {sampler.num_inference_steps})',
     )
 
 
 def reverse_states(sampler: DigitSampler, on_step: OnStep = silent) -> tuple[Tensor, Tensor]:
-    """The first "0" of each data set after the steps REVERSE_STEPS, and the clean image predicted from each.
+    """The first "0" of each data set after the steps `frames`, and the clean image predicted from each.
 
     Both are (6, 2, 3, 28, 28) on the CPU, unclamped. The prediction from the image at the end is the image itself.
-    Raises ValueError for a sampler of another number of steps than the last of REVERSE_STEPS.
+    Raises ValueError if the number of the sampler's steps is no multiple of 5.
     """
-    if sampler.num_inference_steps != REVERSE_STEPS[-1]:
-        raise ValueError(f"expected a sampler of {REVERSE_STEPS[-1]} steps, got {sampler.num_inference_steps}")
+    shown = frames(sampler.num_inference_steps)
     names = [f"{dataset}/0_001.png" for dataset in DATASETS]
     samples, predictions = [sampler.noise(names)], []
     for done, state in enumerate(sampler.states(names), start=1):
-        if done - 1 in REVERSE_STEPS:  # a step predicts from the sample before it
+        if done - 1 in shown:  # a step predicts from the sample before it
             predictions.append(state.pred_original_sample.cpu())
-        if done in REVERSE_STEPS:
+        if done in shown:
             samples.append(state.sample.cpu())
         on_step("", len(names))
     return torch.stack(samples), torch.stack([*predictions, samples[-1]])

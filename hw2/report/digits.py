@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from hw2.diffusion.table import SAMPLERS
-from hw2.digits.figures import REVERSE_STEPS, reverse_states
+from hw2.digits.figures import REVERSE_STEPS, frames, reverse_states
 from hw2.digits.network import IMAGE_CHANNELS, IMAGE_SIZE, NUM_DIGITS, DigitUNet, DigitUNetConfig
 from hw2.digits.sample import GUIDANCE_SCALE, DigitSampler, digit_to_u8, official_names
 from hw2.digits.train import preset
@@ -205,12 +205,12 @@ class Reverse:
 
 def reverse(inputs: Inputs, on_step: OnStep) -> Reverse:
     """DDPM's 1000 steps."""
-    samples, predictions = reverse_states(sampler(inputs, num_steps=REVERSE_STEPS[-1], name="ddpm"), on_step)
+    samples, predictions = reverse_states(sampler(inputs, num_steps=REVERSE_STEPS, name="ddpm"), on_step)
     shown = [
         np.stack([digit_to_u8(frame) for frame in states[:, i]]) for i in range(2) for states in (samples, predictions)
     ]
     apart = [[_rms(frame, shown[2 * i + 1][-1]) for frame in shown[2 * i + 1]] for i in range(2)]
-    return Reverse(list(REVERSE_STEPS), apart, np.stack(shown))
+    return Reverse(list(frames(REVERSE_STEPS)), apart, np.stack(shown))
 
 
 def _rms(a: Pixels, b: Pixels) -> float:
