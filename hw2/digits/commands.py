@@ -141,13 +141,13 @@ def reverse(
         int, typer.Option(help="DDPM steps, a multiple of 5. The homework's slides show 1000.")
     ] = 1000,
 ) -> None:
-    """Picture: the first "0" of each data set after 0, 200, .., 1000 of DDPM's 1000 steps."""
+    """Picture: the first "0" of each data set after each fifth of DDPM's steps: 0, 200, .., 1000."""
     from hw2.devices.choose import start_processes
     from hw2.digits.figures import reverse_png
     from hw2.files.output import write_file
 
     check_picture_name(output)
-    if num_inference_steps < 5 or num_inference_steps % 5:
+    if num_inference_steps not in range(5, 1001, 5):
         raise InputError(f"--num-inference-steps is {num_inference_steps}; expected a multiple of 5, from 5 to 1000")
     processes = start_processes(guidance.device)
     if not processes.is_main_process:

@@ -158,7 +158,7 @@ def test_pictures_are_written(tmp_path, options, monkeypatch):
     short = [*options[:2], "--output", tmp_path / "s.png", "--num-inference-steps"]
     assert run_here("digits", "reverse", *short, 250).returncode == 0
     assert samplers[-1].num_inference_steps == 250
-    for wrong in (0, 7, -5):
+    for wrong in (0, 7, -5, 1005):
         refused(run_here("digits", "reverse", *short, wrong), f"is {wrong}; expected a multiple of 5, from 5 to 1000")
     refused(run_here("digits", "grid", *options, "--output", tmp_path / "grid.jpg"), "would be a PNG picture")
 
