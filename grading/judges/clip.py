@@ -6,9 +6,10 @@ if an odd number of pixels is cut off. The crop then differs by one pixel. Squar
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,18 @@ from grading.core.arrays import ImageU8
 from grading.core.errors import GradingError
 from grading.core.results import Judge
 from grading.judges.exact import exact
-from grading.judges.pretrained import find_model, ready, weights_sha256
+from grading.judges.pretrained import find_model, ready
 from grading.judges.protocols import CLIP_MODEL, Features
 from grading.judges.sources import EMBEDDED
 
 FEWEST = 16
 """Smallest batch. On a CPU, features do not depend on the batch size from this size on."""
 
-BATCH = 25
+BATCH = 30
+"""Largest batch: the homework's 5 references and 50 pictures of a concept are two batches."""
+
+PREPARED = 2
+"""Images that are resized at a time, while the next one is read."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class TransformersClip:
     identity: Judge
     device: str = "cpu"
     batch_size: int = BATCH
+    _texts: dict[str, Features] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def logit_scale(self) -> float:
@@ -51,14 +57,13 @@ class TransformersClip:
     def image_features(self, images: Iterable[ImageU8]) -> Features:
         """See `ClipJudge`. The model's configuration sets the preprocessing. PIL resizes, as in transformers 4."""
         pixels: list[Tensor] = []
-        with ThreadPoolExecutor(1) as beside:  # reads an image while the previous one is resized
-            prepared: Future[Tensor] | None = None
-            for image in images:
-                if prepared is not None:
-                    pixels.append(prepared.result())
-                prepared = beside.submit(self._prepared, image)
-            if prepared is not None:
-                pixels.append(prepared.result())
+        with ThreadPoolExecutor(PREPARED) as beside:
+            waiting: deque[Future[Tensor]] = deque()
+            for image in images:  # read here, one at a time
+                if len(waiting) == PREPARED:
+                    pixels.append(waiting.popleft().result())
+                waiting.append(beside.submit(self._prepared, image))
+            pixels += [each.result() for each in waiting]
         found = [np.empty((0, int(self.model.config.projection_dim)), np.float32)]
         parts = -(-len(pixels) // max(self.batch_size, FEWEST))
         for part in range(parts):  # parts of nearly equal size need little padding
@@ -72,13 +77,13 @@ class TransformersClip:
         return pixels
 
     def text_features(self, sentences: Sequence[str]) -> Features:
-        """See `ClipJudge`. Each sentence is encoded alone, as in the official script. Long ones are cut."""
+        """See `ClipJudge`. Each sentence is encoded alone, as in the official script, and once. Long ones are cut."""
         length = int(self.model.config.text_config.max_position_embeddings)
-        found = []
         for sentence in sentences:
-            tokens = self.tokenizer([sentence], truncation=True, max_length=length, return_tensors="pt")
-            found.append(self._features(self.model.get_text_features, **tokens))
-        return np.concatenate(found)
+            if sentence not in self._texts:  # all submissions of a class are asked for the same
+                tokens = self.tokenizer([sentence], truncation=True, max_length=length, return_tensors="pt")
+                self._texts[sentence] = self._features(self.model.get_text_features, **tokens)
+        return np.concatenate([self._texts[sentence] for sentence in sentences])
 
     def _features(self, encode: Any, **inputs: Tensor) -> Features:
         with exact():
@@ -98,7 +103,7 @@ def load_clip(name: str, device: str = "cpu", batch_size: int = BATCH) -> Transf
     embedded = name == "embedded"
     file = str(EMBEDDED / "small_clip") if embedded else name
     source = find_model(file, "CLIP model", CLIP_MODEL)
-    model, tokenizer, processor = source.load(CLIPModel, CLIPTokenizer, CLIPImageProcessorPil)
+    model, sha256, tokenizer, processor = source.load(CLIPModel, CLIPTokenizer, CLIPImageProcessorPil)
     # transformers accepts an empty vocabulary without an error.
     special, words = len(tokenizer.all_special_ids), model.config.text_config.vocab_size
     if not special < len(tokenizer) <= words:
@@ -111,13 +116,11 @@ def load_clip(name: str, device: str = "cpu", batch_size: int = BATCH) -> Transf
         kind, file = "embedded", "small_clip"
     elif file == CLIP_MODEL and not source.folder:
         kind = "official"
-    judge = TransformersClip(model, tokenizer, processor, Judge("clip", kind, file, sha256=""), device, batch_size)
-    with ThreadPoolExecutor(1) as beside:  # hashing takes a third of a second on one core
-        digest = beside.submit(weights_sha256, model)
-        with source.trial():
-            pixels = processor(images=Image.new("RGB", (3, 2)), return_tensors="pt").pixel_values
-            judge._features(model.get_image_features, pixel_values=pixels)
-            judge.text_features(["a"])
-        if not np.isfinite(judge.logit_scale):
-            raise GradingError(f"{source.shown} has a logit_scale that is not finite; download it again")
-    return replace(judge, identity=replace(judge.identity, sha256=digest.result()))
+    judge = TransformersClip(model, tokenizer, processor, Judge("clip", kind, file, sha256), device, batch_size)
+    with source.trial():
+        pixels = processor(images=Image.new("RGB", (3, 2)), return_tensors="pt").pixel_values
+        judge._features(model.get_image_features, pixel_values=pixels)
+        judge.text_features(["a"])
+    if not np.isfinite(judge.logit_scale):
+        raise GradingError(f"{source.shown} has a logit_scale that is not finite; download it again")
+    return judge

@@ -18,7 +18,7 @@ from grading.core.arrays import ImageU8
 from grading.core.errors import GradingError
 from grading.core.results import Judge
 from grading.judges.exact import exact
-from grading.judges.pretrained import find_model, ready, weights_sha256
+from grading.judges.pretrained import find_model, ready
 from grading.judges.protocols import SAM_MODEL, Mask
 
 
@@ -58,10 +58,10 @@ def load_sam(name: str, device: str = "cpu") -> TransformersSam:
     Raises GradingError if the model cannot be loaded or is broken. No code in it is ever run.
     """
     source = find_model(name, "SAM2 model", SAM_MODEL)
-    model, images = source.load(Sam2Model, Sam2ImageProcessor)
+    model, sha256, images = source.load(Sam2Model, Sam2ImageProcessor)
     ready(model, device)
     kind: Any = "official" if name == SAM_MODEL and not source.folder else "custom"
-    judge = TransformersSam(model, Sam2Processor(images), Judge("sam", kind, name, weights_sha256(model)), device)
+    judge = TransformersSam(model, Sam2Processor(images), Judge("sam", kind, name, sha256), device)
     with source.trial():
         judge.mask(np.zeros((2, 3, 3), np.uint8))
     return judge

@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from hw2.devices.memory import keep_freed_memory
+
 
 class Part(StrEnum):
     """What can be measured alone."""
@@ -36,6 +38,7 @@ def main(
     parts: Parts = None, submissions: Submissions = 200, workers: Workers = 2, output: Output = Path("build/growth.png")
 ) -> None:
     """Measure speed and memory, each figure beside its floor or its rival."""
+    keep_freed_memory()  # as `hw2` does
     wanted = parts or IN_ONE_TABLE
     together = [part for part in IN_ONE_TABLE if part in wanted]
     if together:

@@ -112,10 +112,20 @@ def test_a_long_sentence_keeps_its_end(shared_folder):
 
 
 def test_sentences_do_not_depend_on_each_other(shared_folder):
-    judge = load_clip(str(shared_folder))
     sentences = ["a dog", "", "a red cat on the beach, in the style of 1234567890"]
-    together = judge.text_features(sentences)
-    np.testing.assert_array_equal(together, np.concatenate([judge.text_features([s]) for s in sentences]))
+    alone = [load_clip(str(shared_folder)).text_features([sentence]) for sentence in sentences]
+    judge = load_clip(str(shared_folder))
+    np.testing.assert_array_equal(judge.text_features(sentences), np.concatenate(alone))
+    np.testing.assert_array_equal(judge.text_features(sentences[::-1]), np.concatenate(alone[::-1]))
+
+
+def test_a_sentence_is_encoded_once_for_all_submissions(shared_folder, monkeypatch):
+    judge = load_clip(str(shared_folder))
+    encoded, encode = [], judge.model.get_text_features
+    monkeypatch.setattr(judge.model, "get_text_features", lambda **tokens: encoded.append(1) or encode(**tokens))
+    for _ in range(2):
+        judge.text_features(["a cat", "a dog", "a cat"])
+    assert len(encoded) == 2
 
 
 def test_the_model_is_known_by_its_weights(shared_folder, folder):

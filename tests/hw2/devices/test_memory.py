@@ -6,7 +6,6 @@ import torch
 from hw2.devices import memory
 from hw2.devices.memory import in_batches, is_out_of_memory, remedies
 from hw2.errors import InputError
-from tests.commands import run_command
 
 NAMES = list("abcdefgh")
 
@@ -113,23 +112,3 @@ def test_another_error_is_not_taken_for_memory():
 
 def test_no_batch_is_drawn_for_no_names():
     assert Work(fits=1).run(4, names=[]) == []
-
-
-FAULTS = """
-import resource, torch
-from hw2.devices.choose import start_processes
-def faults():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(10): torch.ones(2**24)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-before = min(faults(), faults())
-start_processes("cpu")
-faults()
-print(before, faults())
-"""
-
-
-def test_a_command_on_a_cpu_does_not_ask_again_for_memory_that_tensors_freed():
-    run = run_command("tests.hw2.typed", FAULTS)
-    before, after = map(int, run.stdout.split())
-    assert after < before / 4, (before, after)
