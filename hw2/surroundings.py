@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import errno
+import gc
 import inspect
 import io
 import os
@@ -24,6 +25,10 @@ LEAST_COLUMNS, MOST_COLUMNS = 20, 10_000
 
 NARROW = 100
 """Columns that Typer's help needs."""
+
+UNSEEN_OBJECTS = 50_000
+"""New objects after which garbage is looked for. Importing PyTorch makes a million objects that stay; to look at them
+again and again, as Python does by default, takes a sixth of the time."""
 
 SIZES = ("COLUMNS", "LINES", "TERMINAL_WIDTH")
 
@@ -77,6 +82,7 @@ def run(program: Callable[[], object], complain: Callable[[str], None], explain:
     stdout = _repair_streams()
     _repair_sizes()
     heed_signals()
+    gc.set_threshold(UNSEEN_OBJECTS)
     status = _status(program, complain, explain)
     if status in (1, FAILED) and _stopped:
         status = stopped_status()

@@ -27,6 +27,8 @@ from tests.models.tiny_faces import TINY, random_face_weights
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+gc.disable()  # while everything is imported; `pytest_collection_finish` enables it
+
 # No test is timed: the first call of a network takes seconds on a busy machine.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
@@ -59,8 +61,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """What was imported stays; without this, each full garbage collection takes half a second to look at it again."""
-    gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

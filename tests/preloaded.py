@@ -3,6 +3,7 @@
 import gc
 import importlib
 
+gc.disable()
 for name in (
     "torch", "torchvision", "accelerate", "scipy.stats", "matplotlib.pyplot", "tensorboard.compat.proto",
     "typer._adapters", "pydantic", "rich.console", "rich.progress", "rich.table", "rich.markdown", "PIL.PngImagePlugin",
@@ -11,5 +12,5 @@ for name in (
 ):  # fmt: skip
     importlib.import_module(name)
 
-gc.collect()
+gc.enable()
 gc.freeze()  # no command's garbage collection looks at it again, nor copies its memory
