@@ -69,6 +69,7 @@ COMMANDS: dict[str, Arguments] = {
     "digits sample": lambda to: [
         "digits", "sample", "--per-digit", 1, "--num-inference-steps", 2, "--output", to / "digits",
     ],
+    "digits sample with its recognizer": lambda to: ["digits", "sample", "--per-digit", 1, "--output", to / "digits"],
     "digits grid": lambda to: ["digits", "grid", "--num-inference-steps", 2, "--output", to / "grid.png"],
     "digits reverse": lambda to: ["digits", "reverse", "--output", to / "reverse.png"],
     "digits train": lambda to: [
