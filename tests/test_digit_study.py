@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fixtures.making import digit_study
 from fixtures.making.digit_study import CHOSEN as KEPT
 from fixtures.making.digit_study import READ_RIGHT, SEEDS, Setting, Study, run, settings
 from hw2.digits.data import load_digits
@@ -33,6 +34,18 @@ def test_without_guidance_an_interval_changes_nothing_so_there_is_one_setting():
     assert Counter((each.num_inference_steps, each.guidance_scale) for each in chosen) == {
         (4, 1.0): 1, (4, 5.0): 2, (6, 1.0): 1, (6, 5.0): 2,
     }  # fmt: skip
+
+
+def test_the_options_choose_what_is_drawn(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(digit_study, "load_study", lambda *options: None)
+    monkeypatch.setattr(digit_study, "run", lambda study, models, output: chosen.extend(models[0][2]))
+    digit_study.main(["--samplers", "ddim", "--steps", "12", "--scales", "1", "4", "--intervals", "0-500", "200-700"])
+    assert chosen == [
+        Setting("ddim", 12, 1.0, (0, 500)),
+        Setting("ddim", 12, 4.0, (0, 500)),
+        Setting("ddim", 12, 4.0, (200, 700)),
+    ]
 
 
 def test_a_row_counts_what_the_recognizer_reads_in_the_images_of_all_seeds(study, recognizer, tiny_digit_model):
