@@ -67,13 +67,15 @@ class TransformersClip:
         found = [np.empty((0, int(self.model.config.projection_dim)), np.float32)]
         parts = -(-len(pixels) // max(self.batch_size, FEWEST))
         for part in range(parts):  # parts of nearly equal size need little padding
-            batch = torch.cat(pixels[part * len(pixels) // parts : (part + 1) * len(pixels) // parts])
-            rows = torch.arange(max(len(batch), FEWEST)) % len(batch)
-            found.append(self._features(self.model.get_image_features, pixel_values=batch[rows])[: len(batch)])
+            own = pixels[part * len(pixels) // parts : (part + 1) * len(pixels) // parts]
+            filled = [own[row % len(own)] for row in range(max(len(own), FEWEST))]
+            found.append(self._features(self.model.get_image_features, pixel_values=torch.cat(filled))[: len(own)])
         return np.concatenate(found)
 
     def _prepared(self, image: ImageU8) -> Tensor:
-        pixels: Tensor = self.processor(images=Image.fromarray(image), return_tensors="pt").pixel_values
+        pixels: Tensor = self.processor(
+            images=image, input_data_format="channels_last", return_tensors="pt"
+        ).pixel_values
         return pixels
 
     def text_features(self, sentences: Sequence[str]) -> Features:
