@@ -48,6 +48,13 @@ def test_the_options_choose_what_is_drawn(monkeypatch):
     ]
 
 
+@pytest.mark.parametrize("interval", ["abc", "500-0", "0-"])
+def test_an_interval_that_is_none_is_told(interval, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        digit_study.main(["--intervals", interval])
+    assert f"{interval} is no interval; expected two timesteps, such as 0-500" in capsys.readouterr().err
+
+
 def test_a_row_counts_what_the_recognizer_reads_in_the_images_of_all_seeds(study, recognizer, tiny_digit_model):
     rows = list(study.rows("tiny", tiny_digit_model, CHOSEN))
     assert [(row.sampler, row.steps, row.scale, row.dataset) for row in rows] == [
