@@ -10,7 +10,7 @@ from PIL import Image
 
 from fixtures.making import digit_study
 from fixtures.making.digit_study import CHOSEN as KEPT
-from fixtures.making.digit_study import READ_RIGHT, SEEDS, Setting, Study, run, settings
+from fixtures.making.digit_study import READ_RIGHT, SEEDS, UNSEEN, Setting, Study, load_study, run, settings
 from hw2.digits.data import load_digits
 from hw2.digits.recognizer import Recognizer
 from hw2.digits.sample import TRIES, DigitSampler, official_names
@@ -96,6 +96,25 @@ def test_real_images_that_are_read_right_are_told_beside_all(study, monkeypatch)
         pairs = [everything[i][1][kept & (labels[i] == digit)] for digit in range(10)]
         assert right.nearest > 0, "no image is its own neighbour"
         assert right.diversity == pytest.approx(np.mean([np.linalg.norm(a - b) for a, b in pairs]))
+
+
+def test_real_images_that_the_recognizer_was_not_trained_on_are_told_apart(
+    digits_folder, recognizer, tmp_path, monkeypatch
+):
+    trained = []
+    monkeypatch.setattr(digit_study, "WORK", tmp_path)
+    monkeypatch.setattr(digit_study, "BatchSource", lambda data, config, device: trained.append(data))
+    monkeypatch.setattr(digit_study, "load_or_train_recognizer", lambda *_: recognizer)
+    rows = [row for row in load_study(digits_folder, tmp_path / "r", "cpu").real_rows() if row.model == UNSEEN]
+    assert [row.dataset for row in rows] == ["mnistm", "svhn"]
+    images = load_digits(digits_folder, tmp_path / "cache")
+    known = {image.numpy().tobytes() for image in trained[0].images_u8}
+    never = torch.tensor([image.numpy().tobytes() not in known for image in images.images_u8])
+    assert (len(known), int(never.sum())) == (48, 12)
+    for i, row in enumerate(rows):
+        mine = never & (images.datasets == i)
+        read = recognizer(images.images_u8[mine] / 127.5 - 1).argmax(1) == images.digits[mine]
+        assert row.accuracy == float(read.float().mean())
 
 
 def test_the_study_leaves_its_table_and_its_plot(study, tiny_digit_model, tmp_path, capsys):
